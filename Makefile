@@ -1,0 +1,50 @@
+# Every target works on its own on a fresh machine with Python 3.10+ and make: it makes .venv first where that is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint check notebooks slow format clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+install: $(STAMP) ## make .venv with the pinned dependencies
+
+# Keeps a .venv that works and moves its packages to today's pins; replaces one that is broken or of an older Python.
+$(STAMP): pyproject.toml constraints.txt
+	@$(BIN)/python -c 'import sys, pip; assert sys.version_info >= (3, 10)' 2>/dev/null || { \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	    || { echo "expected Python 3.10 or newer, got $$($(PYTHON) --version): set PYTHON=..." >&2; exit 1; }; \
+	  echo "making $(VENV): the first install takes some minutes"; \
+	  $(PYTHON) -m venv --clear $(VENV); }
+	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e ".[test,torchattacks]"
+	@touch $@
+
+demo: $(STAMP) ## train, attack and report in at most three minutes
+	$(BIN)/python examples/01_quickstart.py
+
+test: $(STAMP) ## the test suite without the slow, gpu and network marks
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP) ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+check: lint test ## everything that a change must pass
+
+notebooks: $(STAMP) ## execute every notebook; outputs on disk stay as they are
+	$(BIN)/jupyter-execute notebooks/*.ipynb
+
+slow: $(STAMP) ## the tests marked slow: up to an hour each
+	$(BIN)/python -m pytest -q -m "slow and not gpu and not network" --timeout 3600
+
+format: $(STAMP) ## rewrite the files as `make lint` wants them
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove .venv and the caches
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,151 @@
+"""Gradients for attacks. A `Gradient` maps images (k * N, C, H, W) to their ascent direction, per sample, detached.
+
+Labels are bound for N images; a batch of k * N is read as k copies of those N in the same order (`x.repeat(k, ...)`),
+which is how `eot` runs its draws in one pass. A gradient never touches the `.grad` of a parameter, a train/eval mode,
+or (with `frozen_noise`) the ambient random state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from art_ext.nn.losses import per_sample_mse
+from art_ext.nn.modes import seeded
+
+Model = Callable[[Tensor], Tensor]
+"""Images to logits (N, K), or images to images."""
+Loss = Callable[[Tensor], Tensor]
+"""Images (k * N, C, H, W) to one value each, (k * N,): the attacker wants it large."""
+Gradient = Callable[[Tensor], Tensor]
+
+
+def ascent(loss: Loss) -> Gradient:
+    """The gradient of a per-sample loss with respect to the images."""
+
+    def gradient(x: Tensor) -> Tensor:
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            return torch.autograd.grad(loss(x).sum(), x)[0]
+
+    return gradient
+
+
+def cross_entropy(model: Model, y: Tensor, *, targeted: bool = False) -> Loss:
+    """Cross-entropy of logits against y (N,), negated when y is the class that the attacker wants."""
+    sign = -1.0 if targeted else 1.0
+
+    def loss(x: Tensor) -> Tensor:
+        return sign * F.cross_entropy(model(x), _tiled(y, x), reduction="none")
+
+    return loss
+
+
+def margin(model: Model, y: Tensor, *, targeted: bool = False) -> Loss:
+    """Largest other logit minus the logit of y: positive exactly when the image is misclassified.
+
+    This is what the purification papers call C&W: the margin objective of Carlini & Wagner 2017 inside PGD, not their
+    minimum-norm attack. Targeted, it is negated: positive when y wins.
+    """
+    sign = -1.0 if targeted else 1.0
+
+    def loss(x: Tensor) -> Tensor:
+        return sign * logit_margin(model(x), _tiled(y, x))
+
+    return loss
+
+
+def logit_margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Largest other logit minus the logit of y, (N,), from logits (N, K)."""
+    own = F.one_hot(y, logits.shape[1]).bool()
+    return logits.masked_fill(own, -torch.inf).amax(1) - logits[own]
+
+
+def feature(features: Model, x: Tensor, *, through: Model | None = None) -> Loss:
+    """Mean squared distance between the features of an image and those of its original x (N, C, H, W).
+
+    The self-supervised perturbation of NRP and RDP, without labels [Naseer et al. 2020, arXiv:2006.04924]. Its
+    gradient at x itself is zero: start at random.
+
+    Args:
+        features: F_n.
+        x: original images.
+        through: a purifier that the image passes before F_n; the original does not.
+    """
+    with torch.no_grad():
+        original = features(x)
+
+    def loss(x_adv: Tensor) -> Tensor:
+        seen = x_adv if through is None else through(x_adv)
+        return per_sample_mse(features(seen), _tiled(original, x_adv))
+
+    return loss
+
+
+def bpda(forward: Model, surrogate: Model | None = None) -> Model:
+    """`forward` in value, `surrogate` (identity unless given) in gradient [Athalye et al. 2018, arXiv:1802.00420].
+
+    The real `forward` is always run: the approximation concerns the backward pass alone. For the identity the shapes
+    of input and output must agree.
+    """
+
+    def apply(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            value = forward(x)
+        stand_in = x if surrogate is None else surrogate(x)
+        return value + (stand_in - stand_in.detach())
+
+    return apply
+
+
+def straight_through_clamp(x: Tensor) -> Tensor:
+    """x clamped to [0, 1] with the gradient of the identity, so that pixels at the border still tell the way."""
+    return bpda(lambda v: v.clamp(0, 1))(x)
+
+
+def eot(gradient: Gradient, draws: int, *, at_once: int | None = None) -> Gradient:
+    """The mean gradient over `draws` draws of the defence's randomness [Athalye et al. 2018, EOT].
+
+    Draws run as copies in one batch, at most `at_once` images a call (all together unless given), so memory stays
+    bounded. One draw is the gradient itself.
+
+    Raises:
+        ValueError: if draws is not positive.
+    """
+    if draws < 1:
+        raise ValueError(f"expected draws >= 1, got {draws}")
+    if draws == 1:
+        return gradient
+
+    def averaged(x: Tensor) -> Tensor:
+        copies = draws if at_once is None else max(1, at_once // max(1, len(x)))
+        total = torch.zeros_like(x)
+        for done in range(0, draws, copies):
+            k = min(copies, draws - done)
+            total += gradient(x.repeat(k, *[1] * (x.ndim - 1))).view(k, *x.shape).sum(0)
+        return total / draws
+
+    return averaged
+
+
+def frozen_noise(gradient: Gradient, seed: int) -> Gradient:
+    """The gradient under one fixed draw of the randomness; the ambient generator goes on undisturbed.
+
+    The draw belongs to a batch of the same composition: the same images in the same order see the same noise.
+    """
+
+    def frozen(x: Tensor) -> Tensor:
+        with seeded(seed):
+            return gradient(x)
+
+    return frozen
+
+
+def _tiled(values: Tensor, x: Tensor) -> Tensor:
+    copies, rest = divmod(len(x), max(1, len(values)))
+    if rest or not (copies or not len(x)):
+        raise ValueError(f"expected a multiple of the {len(values)} images that the labels belong to, got {len(x)}")
+    return values if copies == 1 else values.repeat(copies, *[1] * (values.ndim - 1))

@@ -1,0 +1,119 @@
+"""Balls around an image: what gradient attacks need of a norm, for perturbations of shape (N, C, H, W)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Norm(Protocol):
+    """The part of an attack that depends on the norm. Every method works per sample."""
+
+    name: ClassVar[str]
+
+    def size(self, delta: Tensor) -> Tensor:
+        """Norm of each perturbation, (N,), in the units of the image."""
+
+    def project(self, delta: Tensor, eps: float) -> Tensor:
+        """The nearest perturbation of size at most eps."""
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        """The step of size 1 that ascends fastest along the gradient; zero where the gradient is zero."""
+
+    def sample(self, like: Tensor, eps: float) -> Tensor:
+        """A random perturbation of size at most eps, from the ambient generator."""
+
+
+def per_sample(values: Tensor, like: Tensor) -> Tensor:
+    """(N,) reshaped to (N, 1, 1, ...), so that it multiplies each sample of `like`."""
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+class Linf:
+    """Largest absolute pixel difference."""
+
+    name: ClassVar[str] = "Linf"
+
+    def size(self, delta: Tensor) -> Tensor:
+        return delta.abs().flatten(1).amax(1) if delta.numel() else delta.new_zeros(len(delta))
+
+    def project(self, delta: Tensor, eps: float) -> Tensor:
+        return delta.clamp(-eps, eps)
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        return gradient.sign()
+
+    def sample(self, like: Tensor, eps: float) -> Tensor:
+        return torch.empty_like(like).uniform_(-eps, eps)
+
+
+class L2:
+    """Euclidean length."""
+
+    name: ClassVar[str] = "L2"
+
+    def size(self, delta: Tensor) -> Tensor:
+        return delta.flatten(1).norm(dim=1)
+
+    def project(self, delta: Tensor, eps: float) -> Tensor:
+        size = self.size(delta).clamp_min(1e-12)
+        return delta * per_sample((eps / size).clamp_max(1), delta)
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        return gradient / per_sample(self.size(gradient).clamp_min(1e-12), gradient)
+
+    def sample(self, like: Tensor, eps: float) -> Tensor:
+        """Uniform in the ball: a Gaussian direction, the radius eps * u^(1/d)."""
+        ray = self.direction(torch.randn_like(like))
+        radius = torch.rand(len(like), device=like.device, dtype=like.dtype) ** (1 / max(1, like[:1].numel()))
+        return eps * ray * per_sample(radius, like)
+
+
+class L1:
+    """Sum of absolute pixel differences.
+
+    The ascent direction spreads over the largest share of the gradient, because the steepest one changes a single
+    pixel a step [SLIDE, Tramer & Boneh 2019, arXiv:1904.13000].
+
+    Args:
+        share: part of the pixels that one step changes, in (0, 1].
+    """
+
+    name: ClassVar[str] = "L1"
+
+    def __init__(self, share: float = 0.05) -> None:
+        if not 0 < share <= 1:
+            raise ValueError(f"expected share in (0, 1], got {share}")
+        self.share = share
+
+    def size(self, delta: Tensor) -> Tensor:
+        return delta.abs().flatten(1).sum(1)
+
+    def project(self, delta: Tensor, eps: float) -> Tensor:
+        """Soft-thresholding at the level that brings the sum down to eps [Duchi et al. 2008]."""
+        flat = delta.abs().flatten(1)
+        ordered = flat.sort(dim=1, descending=True).values
+        rank = torch.arange(1, flat.shape[1] + 1, device=delta.device, dtype=delta.dtype)
+        level = (ordered.cumsum(1) - eps) / rank
+        kept = (ordered > level).sum(1).clamp_min(1)
+        threshold = level.gather(1, kept[:, None] - 1).squeeze(1).clamp_min(0)
+        return delta.sign() * (delta.abs() - per_sample(threshold, delta)).clamp_min(0)
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        flat = gradient.abs().flatten(1)
+        count = max(1, round(self.share * flat.shape[1]))
+        threshold = flat.topk(count, dim=1).values[:, -1]
+        step = gradient.sign() * (gradient.abs() >= per_sample(threshold, gradient))
+        return step / per_sample(self.size(step).clamp_min(1), step)
+
+    def sample(self, like: Tensor, eps: float) -> Tensor:
+        """Uniform in the ball: exponential magnitudes with random signs, one of d + 1 parts left unused."""
+        flat = like.flatten(1)
+        parts = torch.empty(len(flat), flat.shape[1] + 1, device=like.device, dtype=like.dtype).exponential_()
+        magnitude = eps * parts[:, 1:] / parts.sum(1, keepdim=True)
+        return (magnitude * torch.randn_like(flat).sign()).view_as(like)
+
+
+NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2(), L1())}

@@ -1,0 +1,49 @@
+"""Training a classifier, on clean images or on adversaries of its own."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from art_ext.attacks import Linf, Norm, ascent, cross_entropy, pgd
+from art_ext.nn.modes import evaluating
+from art_ext.training import Objective
+
+
+class ClassifierObjective(Objective):
+    """Cross-entropy on clean images, or PGD adversarial training when eps is positive [Madry et al. 2018].
+
+    Args:
+        classifier: images in [0, 1] to logits.
+        eps: radius of the training adversaries, in the units of x; 0 trains on clean images.
+        steps: of the training attack, which runs with the classifier in eval mode.
+        norm: of the training attack.
+        smoothing: of the labels, in [0, 1).
+    """
+
+    def __init__(
+        self, classifier: nn.Module, *, eps: float = 0.0, steps: int = 7, norm: Norm | None = None, smoothing: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.eps, self.steps, self.norm, self.smoothing = eps, steps, norm or Linf(), smoothing
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {"classifier": list(self.classifier.parameters())}
+
+    def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
+        if not self.eps:
+            return x
+        with evaluating(self.classifier):
+            gradient = ascent(cross_entropy(self.classifier, _required(y)))
+            return pgd(gradient, x, norm=self.norm, eps=self.eps, steps=self.steps)
+
+    def terms(self, player: str, x: Tensor, x_adv: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+        logits = self.classifier(x_adv)
+        return {"cross_entropy": F.cross_entropy(logits, _required(y), label_smoothing=self.smoothing)}
+
+
+def _required(y: Tensor | None) -> Tensor:
+    if y is None:
+        raise ValueError("expected labels (N,) to train a classifier, got None")
+    return y

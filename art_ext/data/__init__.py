@@ -1,0 +1,19 @@
+"""The data set that ships with the package, and loaders for what users have."""
+
+from art_ext.data.arrays import Images, from_arrays, from_npz
+from art_ext.data.augment import shift_and_flip
+from art_ext.data.datasets import from_hugging_face, from_torchvision
+from art_ext.data.fashion import FASHION_MNIST_CLASSES, fashion_mnist
+from art_ext.data.folder import image_folder
+
+__all__ = [
+    "FASHION_MNIST_CLASSES",
+    "Images",
+    "fashion_mnist",
+    "from_arrays",
+    "from_hugging_face",
+    "from_npz",
+    "from_torchvision",
+    "image_folder",
+    "shift_and_flip",
+]

@@ -1,0 +1,45 @@
+"""Borrowing a network: what is changed for a while and put back exactly as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Every module in eval mode inside, each submodule's own mode restored after."""
+    modes = [(m, m.training) for module in modules for m in module.modules()]
+    try:
+        for module in modules:
+            module.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def trainable(parameters: Iterable[nn.Parameter], among: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Only `parameters` require a gradient inside, none of the others `among`; the flags are restored after."""
+    chosen = {id(p) for p in parameters}
+    flags = [(p, p.requires_grad) for p in among]
+    try:
+        for p, _ in flags:
+            p.requires_grad_(id(p) in chosen)
+        yield
+    finally:
+        for p, flag in flags:
+            p.requires_grad_(flag)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Ambient torch randomness starts from `seed` inside and goes on as if nothing had happened after."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,136 @@
+"""The contract of every purifier: images in, cleaned images of the same kind out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from art_ext.attacks import Gradient, bpda, straight_through_clamp
+from art_ext.images import check_images
+from art_ext.training import Objective, replacing
+
+WEIGHTS = "model.safetensors"
+
+
+class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
+    """Maps images (N, C, H, W) in [0, 1] to the same shape, range, dtype and device.
+
+    A method writes `name`, `paper` and `purify`; the rest has defaults. Constructor arguments are plain JSON values and
+    are the configuration that `save_pretrained` writes. A defended classifier is `nn.Sequential(purifier, classifier)`.
+
+    Attributes:
+        channels: image channels that it takes; None for any number.
+        batch_size: the most images that one call of `purify` sees.
+        stochastic: two calls on the same images differ (ambient torch generator).
+        differentiable: `purify` passes exact gradients; otherwise `forward` uses those of `surrogate`.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    channels: int | None = None
+    batch_size: int = 256
+    stochastic: bool = False
+    differentiable: bool = True
+
+    @abstractmethod
+    def purify(self, x: Tensor) -> Tensor:
+        """Cleaned images, not yet clamped.
+
+        It gets at most `batch_size` images in the dtype of the weights. It must not mix samples, detach, run under
+        `no_grad`, seed, or move devices.
+        """
+
+    def surrogate(self, x: Tensor) -> Tensor:
+        """What stands in for `purify` in the backward pass where that has no gradient; identity unless overridden."""
+        return x
+
+    def stages(self, classifier: nn.Module | None = None) -> list[Objective]:
+        """The objectives that train it, in order; none where there is nothing to train.
+
+        Args:
+            classifier: images in [0, 1] to logits, for methods that are trained against one.
+        """
+        return []
+
+    def own_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
+        """Gradients of adaptive attacks that know the inside of the method, by name.
+
+        Args:
+            classifier: images in [0, 1] to logits; it stands behind the purifier.
+            x: clean images (N, C, H, W).
+            y: their labels (N,).
+        """
+        return {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Purified images in [0, 1], the same shape, dtype and device as x.
+
+        Raises:
+            TypeError: x is not a floating-point tensor.
+            ValueError: x is not (N, C, H, W) in [0, 1].
+        """
+        return self._in_pieces(x, lambda piece: self.unclamped(piece).clamp(0, 1))
+
+    def relaxed(self, x: Tensor) -> Tensor:
+        """The values of `forward`, with a gradient that passes the final clamp: a clamp that holds is no defence."""
+        return self._in_pieces(x, lambda piece: straight_through_clamp(self.unclamped(piece)))
+
+    def approximate(self, x: Tensor) -> Tensor:
+        """The values of `forward`, with the gradient of `surrogate`: what a BPDA attacker differentiates."""
+        return self._in_pieces(x, bpda(lambda piece: self.purify(piece).clamp(0, 1), self.surrogate))
+
+    def unclamped(self, x: Tensor) -> Tensor:
+        """`purify`, differentiable in every case; x as `purify` takes it."""
+        return self.purify(x) if self.differentiable else bpda(self.purify, self.surrogate)(x)
+
+    def _in_pieces(self, x: Tensor, each: Any) -> Tensor:
+        check_images(x, channels=self.channels)
+        if not len(x):
+            return x
+        dtype = next((p.dtype for p in self.parameters()), x.dtype)
+        pieces = [each(piece.to(dtype)) for piece in x.split(self.batch_size)]
+        return torch.cat(pieces).to(x.dtype)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        with replacing(save_directory / WEIGHTS) as temporary:
+            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, temporary)
+
+    @classmethod
+    def _from_pretrained(  # type: ignore[override]
+        cls, *, model_id: str, map_location: str = "cpu", strict: bool = True, **kwargs: Any
+    ) -> Self:
+        """Weights from a folder or the Hub, safetensors only: a pickle can run code and is refused."""
+        hub = {k: kwargs.pop(k) for k in ("revision", "cache_dir", "force_download", "local_files_only", "token")}
+        if Path(model_id).is_dir():
+            file = Path(model_id) / WEIGHTS
+        else:
+            try:
+                file = Path(hf_hub_download(model_id, WEIGHTS, **hub))
+            except EntryNotFoundError as error:
+                raise ValueError(f"expected {WEIGHTS} in {model_id!r}, which has none (pickles are refused)") from error
+        state = load_weights(file, device=map_location)
+        model = cls(**kwargs)
+        model.load_state_dict(state, strict=strict)
+        return model.requires_grad_(False).eval()
+
+
+def load_weights(file: Path, device: str = "cpu") -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        ValueError: the file is missing or is not in the safetensors format (a pickle, for one).
+    """
+    if not file.is_file():
+        raise ValueError(f"expected weights in {file}, got no such file (pickled weights are refused)")
+    try:
+        return load_file(file, device=device)
+    except SafetensorError as error:
+        raise ValueError(f"expected a safetensors file, got {file}, which is none: {error}") from error

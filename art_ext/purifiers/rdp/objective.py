@@ -1,0 +1,134 @@
+"""Algorithm 1 of RDP: self-supervised adversaries, the losses of both branches, a relativistic discriminator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.attacks import Linf, ascent, feature, pgd
+from art_ext.nn import mean_l1, relativistic
+from art_ext.purifiers.rdp.network import Discriminator
+from art_ext.training import Objective
+
+if TYPE_CHECKING:
+    from art_ext.purifiers.rdp.purifier import RDP
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the loss terms [Bai et al. 2021, eqs. 6 and 9]; 0 leaves a term out.
+
+    Attributes:
+        feature: of the feature terms of P (1 in the paper).
+        pixel: alpha_1.
+        latent: alpha_2.
+        adversarial: alpha_3.
+        reconstruction: of the whole reconstruction branch (1 in the paper).
+        reconstruction_pixel: beta.
+    """
+
+    feature: float = 1.0
+    pixel: float = 1e-2
+    latent: float = 1e-1
+    adversarial: float = 1e-4
+    reconstruction: float = 1.0
+    reconstruction_pixel: float = 1e-4
+
+
+class RDPObjective(Objective):
+    """Players: "restorers" (P and R), then "discriminator".
+
+    Args:
+        purifier: the RDP to train.
+        features: F, frozen: images in [0, 1] to features.
+        weights: of the loss terms; the paper's unless given.
+        eps: Linf radius of the training adversaries in the units of x (the paper: 16/255).
+        steps: of the training attack (NRP: 100; not given in the paper).
+        step_size: of the training attack, in the units of x; 2.5 * eps / steps unless given (NRP: 0.01).
+        shared_latent: let L_R reach P's encoder through the natural latent. Algorithm 1 updates P by L_P alone, so the
+            default is False, and then R cannot change P; the paper's prose wants both branches to disentangle together.
+        learning_rate: Adam's, for all three networks (the paper: 1e-4).
+    """
+
+    frozen: ClassVar[tuple[str, ...]] = ("features",)
+
+    def __init__(
+        self,
+        purifier: RDP,
+        features: nn.Module,
+        *,
+        weights: Weights | None = None,
+        eps: float = 16 / 255,
+        steps: int = 10,
+        step_size: float | None = None,
+        shared_latent: bool = False,
+        learning_rate: float = 1e-4,
+    ) -> None:
+        super().__init__()
+        if not 0 < eps <= 1 or steps < 1:
+            raise ValueError(f"expected eps in (0, 1] and steps >= 1, got eps={eps} and steps={steps}")
+        self.purifier, self.features = purifier, features
+        self.discriminator = Discriminator(purifier.channels or 3)
+        self.weights = weights or Weights()
+        self.eps, self.steps, self.step_size = eps, steps, step_size
+        self.shared_latent, self.learning_rate = shared_latent, learning_rate
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {
+            "restorers": list(self.purifier.parameters()),
+            "discriminator": list(self.discriminator.parameters()),
+        }
+
+    def optimizer(self, player: str, parameters: object) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=self.learning_rate)  # type: ignore[arg-type]
+
+    def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """SSP, eq. 1: images whose features lie far from those of x; needs no labels.
+
+        Differs from NRP's code: starts from x + U(-eps, eps), not from Gaussian noise.
+        """
+        gradient = ascent(feature(self.features, x))
+        return pgd(gradient, x, norm=Linf(), eps=self.eps, steps=self.steps, step_size=self.step_size)
+
+    def terms(self, player: str, x: Tensor, x_adv: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+        if player == "discriminator":
+            return {"relativistic": self._discrimination(x, x_adv)}
+        natural = self.purifier.encoder(x_adv)
+        purified = self.purifier.decoder(natural)
+        terms = self._purification(x, natural, purified) | self._reconstruction(x_adv, natural)
+        return {name: weight * value for name, (weight, value) in terms.items() if weight}
+
+    def _purification(self, x: Tensor, natural: Tensor, purified: Tensor) -> dict[str, tuple[float, Tensor]]:
+        """L_P, eqs. 2 to 6."""
+        w = self.weights
+        terms = {
+            "feature": (w.feature, mean_l1(self.features(purified), self.features(x))),
+            "pixel": (w.pixel, mean_l1(purified, x)),
+        }
+        if w.latent:
+            terms["latent"] = (w.latent, mean_l1(natural, self.purifier.encoder(x)))
+        if w.adversarial:
+            critic = relativistic(self.discriminator(purified), self.discriminator(x))
+            terms["adversarial"] = (w.adversarial, critic)
+        return terms
+
+    def _reconstruction(self, x_adv: Tensor, natural: Tensor) -> dict[str, tuple[float, Tensor]]:
+        """L_R, eqs. 7 to 9; empty when the branch has no weight."""
+        w = self.weights
+        if not w.reconstruction:
+            return {}
+        seen = natural if self.shared_latent else natural.detach()
+        rebuilt, _ = self.purifier.reconstructor(x_adv, seen)
+        return {
+            "reconstruction_feature": (w.reconstruction, mean_l1(self.features(rebuilt), self.features(x_adv))),
+            "reconstruction_pixel": (w.reconstruction * w.reconstruction_pixel, mean_l1(rebuilt, x_adv)),
+        }
+
+    def _discrimination(self, x: Tensor, x_adv: Tensor) -> Tensor:
+        """L_D, not printed in the paper: the mirror image of eq. 5, real preferred to purified."""
+        with torch.no_grad():
+            purified = self.purifier.clean(x_adv)
+        return relativistic(self.discriminator(x), self.discriminator(purified))

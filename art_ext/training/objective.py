@@ -1,0 +1,58 @@
+"""What a method says about its training; everything else is the loop's."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+
+class Objective(nn.Module, ABC):
+    """Players, what each of them minimises, and the adversaries they see.
+
+    Submodules named in `frozen` are read, never trained: they stay in eval mode, out of the checkpoints, and come back
+    bit-identical.
+    """
+
+    frozen: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        """Names and parameters of those who minimise, in the order in which they move within a step."""
+
+    @abstractmethod
+    def terms(self, player: str, x: Tensor, x_adv: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+        """The weighted, named scalar losses whose sum `player` minimises.
+
+        Args:
+            player: a key of `players()`.
+            x: clean images (N, C, H, W) in [0, 1].
+            x_adv: what `perturb` made of them.
+            y: class indices (N,), or None where the data has no labels.
+        """
+
+    def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """Training adversaries of x, made once a step before any player moves; x itself unless overridden."""
+        return x
+
+    def optimizer(self, player: str, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimiser that the paper gives this player; Adam at 1e-4 unless overridden."""
+        return torch.optim.Adam(parameters, lr=1e-4)
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The state dict without the frozen submodules: what a checkpoint holds."""
+        return {k: v for k, v in self.state_dict().items() if k.split(".")[0] not in self.frozen}
+
+    def load_trained_state(self, state: dict[str, Tensor]) -> None:
+        """Takes back what `trained_state` gave.
+
+        Raises:
+            ValueError: if names differ.
+        """
+        expected = set(self.trained_state())
+        if set(state) != expected:
+            raise ValueError(f"expected a state with {sorted(expected)}, got {sorted(state)}")
+        self.load_state_dict(state, strict=False)
