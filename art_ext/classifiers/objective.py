@@ -22,7 +22,13 @@ class ClassifierObjective(Objective):
     """
 
     def __init__(
-        self, classifier: nn.Module, *, eps: float = 0.0, steps: int = 7, norm: Norm | None = None, smoothing: float = 0.0
+        self,
+        classifier: nn.Module,
+        *,
+        eps: float = 0.0,
+        steps: int = 7,
+        norm: Norm | None = None,
+        smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         self.classifier = classifier

@@ -76,7 +76,10 @@ class WideResNet(nn.Module):
         n, widths = (depth - 4) // 6, [16, 16 * widen, 32 * widen, 64 * widen]
         self.stem = nn.Sequential(_normalize(channels, mean, std), _conv3(channels, 16))
         self.stages = nn.Sequential(
-            *(_stage(WideBlock, widths[i], widths[i + 1], n, stride=1 if i == 0 else 2, dropout=dropout) for i in range(3))
+            *(
+                _stage(WideBlock, widths[i], widths[i + 1], n, stride=1 if i == 0 else 2, dropout=dropout)
+                for i in range(3)
+            )
         )
         self.norm = nn.BatchNorm2d(widths[-1])
         self.head = nn.Linear(widths[-1], classes)

@@ -34,7 +34,9 @@ class VGG(nn.Module):
                 self.features.add_module(f"relu{stage}_{i}", nn.ReLU())
                 inputs = outputs
             self.features.add_module(f"pool{stage}", nn.MaxPool2d(2))
-        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(4 * inputs, classes))
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(4 * inputs, classes)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(x))

@@ -103,9 +103,7 @@ def _channels_first(x: Tensor, channels_first: bool | None) -> Tensor:
     if x.ndim == 3:
         return x.unsqueeze(1)
     if x.ndim != 4:
-        raise ValueError(
-            f"expected images (N, H, W), (N, C, H, W) or (N, H, W, C), got shape {tuple(x.shape)}"
-        )
+        raise ValueError(f"expected images (N, H, W), (N, C, H, W) or (N, H, W, C), got shape {tuple(x.shape)}")
     if channels_first is None:
         channels_first = _tell_channels_first(tuple(x.shape))
     return x if channels_first else x.permute(0, 3, 1, 2).contiguous()

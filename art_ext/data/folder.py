@@ -45,9 +45,7 @@ def image_folder(
     for (file, _), image in zip(labelled, decoded, strict=True):
         if image.shape != decoded[0].shape:
             first = f"{_size(decoded[0])} in {labelled[0][0]}"
-            raise ValueError(
-                f"expected images of one size, got {first} and {_size(image)} in {file}: say size="
-            )
+            raise ValueError(f"expected images of one size, got {first} and {_size(image)} in {file}: say size=")
     images = from_arrays(np.stack(decoded), np.array([label for _, label in labelled]), channels_first=False)
     return Images(images.x, images.labels, tuple(folder.name for folder in folders))
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 
-class _Reached(Exception):  # noqa: N818  a signal, not an error
+class _Reached(Exception):  # a signal, not an error
     def __init__(self, output: Tensor) -> None:
         self.output = output
 

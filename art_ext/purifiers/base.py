@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
@@ -12,6 +12,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from art_ext.attacks import Gradient, bpda, straight_through_clamp
 from art_ext.images import check_images
@@ -104,9 +105,7 @@ class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
             save_file({k: v.contiguous() for k, v in self.state_dict().items()}, temporary)
 
     @classmethod
-    def _from_pretrained(  # type: ignore[override]
-        cls, *, model_id: str, map_location: str = "cpu", strict: bool = True, **kwargs: Any
-    ) -> Self:
+    def _from_pretrained(cls, *, model_id: str, map_location: str = "cpu", strict: bool = True, **kwargs: Any) -> Self:
         """Weights from a folder or the Hub, safetensors only: a pickle can run code and is refused."""
         hub = {k: kwargs.pop(k) for k in ("revision", "cache_dir", "force_download", "local_files_only", "token")}
         if Path(model_id).is_dir():

@@ -80,6 +80,8 @@ def fit(
         FloatingPointError: a loss is NaN or infinite; names the terms. The last checkpoint is kept.
         ValueError: the checkpoint belongs to another training.
     """
+    if not len(data):
+        raise ValueError("expected at least one batch to train on, got none")
     fabric = fabric or _fabric_for(objective)
     optimizers = dict(optimizers or {k: objective.optimizer(k, p) for k, p in objective.players().items()})
     if set(optimizers) != set(objective.players()):
@@ -126,7 +128,7 @@ class _Run:
         self.wrapped = fabric.setup_module(objective)
         self.wrapped.mark_forward_method("terms")
         self.plain, self.schedulers = optimizers, schedulers
-        self.optimizers = {k: fabric.setup_optimizers(o) for k, o in optimizers.items()}
+        self.optimizers: dict[str, Any] = {k: fabric.setup_optimizers(o) for k, o in optimizers.items()}
         self.steps = 0
 
     def share(self, x: Tensor, y: Tensor | None) -> Batch:
@@ -201,7 +203,7 @@ def _training(objective: Objective) -> Iterator[None]:
 
 def _plain_state(scheduler: Scheduler) -> dict[str, Any] | None:
     """What of a scheduler's state a checkpoint may hold: plain values; None where it has no state."""
-    state = getattr(scheduler, "state_dict", dict)()
+    state: dict[str, Any] = getattr(scheduler, "state_dict", dict)()
     return {k: v for k, v in state.items() if isinstance(v, (bool, int, float, str, list, tuple, dict, type(None)))}
 
 

@@ -168,9 +168,7 @@ def test_wrong_labels_are_refused(y, message):
         from_arrays(np.zeros((N, C, H, W)), y)
 
 
-@pytest.mark.parametrize(
-    "y", [np.array([None, 1]), np.array(["0", "1"]), [0, 1]], ids=["object", "text", "list"]
-)
+@pytest.mark.parametrize("y", [np.array([None, 1]), np.array(["0", "1"]), [0, 1]], ids=["object", "text", "list"])
 def test_labels_of_other_types_are_refused(y):
     with pytest.raises(TypeError, match=r"expected labels .*got"):
         from_arrays(np.zeros((N, C, H, W)), y)

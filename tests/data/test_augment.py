@@ -21,11 +21,7 @@ def candidates(image, padding):
     padded = pad(image, [padding] * 4)
     shifts = [(top, left) for top in range(2 * padding + 1) for left in range(2 * padding + 1)]
     crops = {(top, left): padded[:, top : top + H, left : left + W] for top, left in shifts}
-    return {
-        (*shift, flip): crop.flip(2) if flip else crop
-        for shift, crop in crops.items()
-        for flip in (False, True)
-    }
+    return {(*shift, flip): crop.flip(2) if flip else crop for shift, crop in crops.items() for flip in (False, True)}
 
 
 @pytest.mark.parametrize("padding", [0, 1, 2])

@@ -140,9 +140,7 @@ def test_normalised_tensors_are_refused():
         from_torchvision([(EXPECTED[0] * 2 - 1, 0), (EXPECTED[1], 0)])
 
 
-@pytest.mark.parametrize(
-    "items", [[EXPECTED[0]], [(EXPECTED[0], 0, 0)], [{"image": EXPECTED[0], "label": 0}]]
-)
+@pytest.mark.parametrize("items", [[EXPECTED[0]], [(EXPECTED[0], 0, 0)], [{"image": EXPECTED[0], "label": 0}]])
 def test_items_that_are_no_pairs_are_refused(items):
     with pytest.raises(TypeError, match=r"expected .*pairs, got"):
         from_torchvision(items)

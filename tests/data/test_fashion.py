@@ -63,9 +63,7 @@ def test_trousers_are_dark_between_the_legs():
     """Names belong to indices: a trouser's lower middle column is darker than a dress's."""
     images = fashion_mnist("train")
     gap = images.x[:, 0, 20:26, 13:15].mean((1, 2))
-    trouser, dress = (
-        gap[images.y == FASHION_MNIST_CLASSES.index(name)].mean() for name in ("Trouser", "Dress")
-    )
+    trouser, dress = (gap[images.y == FASHION_MNIST_CLASSES.index(name)].mean() for name in ("Trouser", "Dress"))
     assert trouser < dress / 2
 
 

@@ -37,9 +37,7 @@ def test_pixels_keep_their_places(tmp_path):
     (tmp_path / "only").mkdir()
     for index, image in enumerate(pixels):
         Image.fromarray(image).save(tmp_path / "only" / f"{index}.png")
-    assert np.array_equal(
-        image_folder(str(tmp_path)).x.numpy(), pixels.transpose(0, 3, 1, 2) / np.float32(255)
-    )
+    assert np.array_equal(image_folder(str(tmp_path)).x.numpy(), pixels.transpose(0, 3, 1, 2) / np.float32(255))
 
 
 def test_other_files_and_hidden_folders_are_passed_over(folder):
@@ -68,9 +66,7 @@ def test_size_is_height_and_width(folder, size, shape):
 
 def test_different_sizes_need_a_size(folder):
     save(folder / "dog" / "large.png", 0, size=(9, 11))
-    with pytest.raises(
-        ValueError, match=r"one size, got 5 x 7 in .*c\.bmp and 9 x 11 in .*large\.png: say size="
-    ):
+    with pytest.raises(ValueError, match=r"one size, got 5 x 7 in .*c\.bmp and 9 x 11 in .*large\.png: say size="):
         image_folder(folder)
 
 

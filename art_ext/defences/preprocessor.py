@@ -1,0 +1,297 @@
+"""Purifiers as ART preprocessing defences."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from art_ext import presets
+from art_ext.defences.training import TrainingRun
+from art_ext.defences.view import ClipValues, View, check_array, check_clip_values
+from art_ext.purifiers import RDP, Purifier
+from art_ext.training import Objective, Scheduler
+
+logger = logging.getLogger(__name__)
+
+
+class PurifierPreprocessor(PreprocessorPyTorch):
+    """Any purifier as a preprocessing defence of an ART estimator.
+
+    | ART calls `forward`, never `estimate_forward`, when it differentiates through PyTorch preprocessors. A purifier
+        without gradients therefore carries its BPDA inside `forward`, and white-box attacks see what they should see.
+
+    | Please keep in mind the limitations of defences. A purifier alone rarely withstands an attacker who
+        differentiates through it; see `art_ext.evaluation` for how to measure what is left.
+    """
+
+    params = ["clip_values", "channels_first", "batch_size", "verbose"]
+
+    def __init__(
+        self,
+        purifier: Purifier,
+        clip_values: ClipValues = (0.0, 1.0),
+        channels_first: bool = True,
+        batch_size: int = 128,
+        apply_fit: bool = False,
+        apply_predict: bool = True,
+        device_type: str = "gpu",
+        verbose: bool = False,
+    ) -> None:
+        """Wrap a purifier.
+
+        :param purifier: Images (N, C, H, W) in [0, 1] to the same. It is put into eval mode, its parameters do not
+                         require gradients outside training, and it is moved to the device.
+        :param clip_values: Smallest and largest value of the estimator's images.
+        :param channels_first: Whether the estimator's images are (N, C, H, W) or (N, H, W, C).
+        :param batch_size: The most images that one call of the purifier sees, whatever ART sends.
+        :param apply_fit: Whether to purify what the estimator is fitted on.
+        :param apply_predict: Whether to purify what the estimator predicts.
+        :param device_type: `cpu`, or `gpu` where there is one.
+        :param verbose: Show a progress bar while fitting.
+        """
+        if not isinstance(purifier, Purifier):
+            raise TypeError(f"expected an art_ext Purifier, got {type(purifier).__name__}")
+        super().__init__(device_type=device_type, is_fitted=True, apply_fit=apply_fit, apply_predict=apply_predict)
+        self.purifier = purifier
+        self.clip_values = clip_values
+        self.channels_first = channels_first
+        self.batch_size = batch_size
+        self.verbose = verbose
+        self._check_params()
+        purifier.to(self._device).eval().requires_grad_(False)
+
+    def forward(self, x: Tensor, y: Any | None = None) -> tuple[Tensor, Any | None]:
+        """Purify a batch; differentiable.
+
+        :param x: Images in the estimator's range and layout.
+        :param y: Labels, passed through.
+        :return: Purified images (float32, same range, layout and device), labels.
+        """
+        view = View(self.clip_values, self.channels_first)
+        self.purifier.batch_size = self.batch_size
+        purified = self.purifier(view.enter(x).to(self._device)).to(x.device)
+        return view.leave(purified), y
+
+    def __call__(
+        self, x: NDArray[Any], y: NDArray[Any] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[Any] | None]:
+        """Purify an array, a batch at a time, so that the device holds one batch only.
+
+        :param x: Images in the estimator's range and layout; any numeric dtype, left as it is.
+        :param y: Labels, passed through.
+        :return: Purified images (float32, same range and layout), labels.
+        """
+        check_array(x)
+        done = np.empty(x.shape, dtype=np.float32)
+        with torch.no_grad():
+            for at in range(0, len(x), self.batch_size):
+                piece = slice(at, at + self.batch_size)
+                done[piece] = self.forward(torch.tensor(x[piece]))[0].cpu().numpy()
+        return done, y
+
+    def fit(
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any] | None = None,
+        *,
+        nb_epochs: int = 20,
+        batch_size: int = 64,
+        schedulers: Sequence[Scheduler] = (),
+        seed: int = 0,
+        checkpoint: str | Path | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Train the purifier.
+
+        :param x: Training images in the estimator's range and layout.
+        :param y: Labels, for purifiers that need them.
+        :param nb_epochs: Passes over the images, for each stage of the method.
+        :param batch_size: Images a step.
+        :param schedulers: Objects with `step`, stepped at the end of each epoch.
+        :param seed: Of the order of the images and of everything random in a step.
+        :param checkpoint: A file to keep the state of the training in; an existing one is resumed.
+        :param kwargs: Refused; ART's signature has them.
+        """
+        if kwargs:
+            raise TypeError(f"expected no further arguments, got {sorted(kwargs)}")
+        run = TrainingRun(self._stages(), View(self.clip_values, self.channels_first), seed, checkpoint, self.verbose)
+        run.fit(x, y, epochs=nb_epochs, batch_size=batch_size, schedulers=schedulers)
+        self._is_fitted = True
+
+    def set_params(self, **kwargs: Any) -> None:
+        """Set parameters by name; nothing is changed if one of them is refused.
+
+        :param kwargs: Names out of `params`.
+        """
+        unknown = sorted(set(kwargs) - set(self.params))
+        if unknown:
+            raise ValueError(f"expected parameters out of {self.params}, got {unknown}")
+        before = {key: getattr(self, key) for key in kwargs}
+        try:
+            for key, value in kwargs.items():
+                setattr(self, key, value)
+            self._check_params()
+        except (TypeError, ValueError):
+            for key, value in before.items():
+                setattr(self, key, value)
+            raise
+
+    def _stages(self) -> list[Objective]:
+        stages = self.purifier.stages()
+        if not stages:
+            raise ValueError(
+                f"expected a purifier that can be trained, got {self.purifier.name!r}, which has no stages"
+            )
+        return stages
+
+    def _check_params(self) -> None:
+        check_clip_values(self.clip_values)
+        if not isinstance(self.channels_first, bool):
+            raise ValueError(f"expected channels_first to be a bool, got {self.channels_first!r}")
+        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+            raise ValueError(f"expected batch_size to be a whole number >= 1, got {self.batch_size!r}")
+        if not isinstance(self.verbose, bool):
+            raise ValueError(f"expected verbose to be a bool, got {self.verbose!r}")
+
+
+class RDPPreprocessor(PurifierPreprocessor):
+    """RDP, Representation Disentangled Purification, as a preprocessing defence.
+
+    | Paper link: https://arxiv.org/abs/2110.07801
+
+    | Please keep in mind the limitations of defences. The paper measures transfer attacks; an attacker who
+        differentiates through the purifier is far stronger.
+    """
+
+    params = [*PurifierPreprocessor.params, "noise_std", "noise_position"]
+
+    def __init__(
+        self,
+        channels: int = 3,
+        width: int = 64,
+        blocks: int = 23,
+        block: str = "rrdb",
+        fold: int = 1,
+        noise_std: float = 0.0,
+        noise_position: str = "input",
+        features: nn.Module | None = None,
+        clip_values: ClipValues = (0.0, 1.0),
+        channels_first: bool = True,
+        batch_size: int = 128,
+        apply_fit: bool = False,
+        apply_predict: bool = True,
+        device_type: str = "gpu",
+        verbose: bool = False,
+    ) -> None:
+        """Make an untrained RDP; see `from_pretrained` for a trained one. The defaults are the paper's.
+
+        :param channels: Image channels.
+        :param width: Channels of the trunk.
+        :param blocks: Blocks of the purifier.
+        :param block: `rrdb`, or `residual` for the light variant.
+        :param fold: Side of the pixel squares that are folded into channels; 2 suits a CPU.
+        :param noise_std: Gaussian noise at inference, in units of [0, 1]; 0.05 is the paper's dynamic defence.
+        :param noise_position: `input` or `output` of the purifier.
+        :param features: F, what `fit` measures features with: images (N, C, H, W) in [0, 1] to any tensor, for example
+                         `art_ext.nn.FeatureExtractor(network, layer)`.
+        :param clip_values: Smallest and largest value of the estimator's images.
+        :param channels_first: Whether the estimator's images are (N, C, H, W) or (N, H, W, C).
+        :param batch_size: The most images that one call of the purifier sees.
+        :param apply_fit: Whether to purify what the estimator is fitted on.
+        :param apply_predict: Whether to purify what the estimator predicts.
+        :param device_type: `cpu`, or `gpu` where there is one.
+        :param verbose: Show a progress bar while fitting.
+        """
+        purifier = RDP(
+            channels, width, blocks, block, fold=fold, noise_std=noise_std, noise_position=noise_position
+        )  # fmt: skip
+        super().__init__(
+            purifier, clip_values, channels_first, batch_size, apply_fit, apply_predict, device_type, verbose
+        )
+        self.features = features
+        self._is_fitted = False
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        noise_std: float = 0.0,
+        noise_position: str = "input",
+        features: nn.Module | None = None,
+        **rim: Any,
+    ) -> RDPPreprocessor:
+        """A trained RDP.
+
+        :param name: A preset of the package, a folder made by `save_pretrained`, or an `owner/name` on the Hugging
+                     Face Hub.
+        :param noise_std: See the constructor.
+        :param noise_position: See the constructor.
+        :param features: See the constructor; needed only to train further.
+        :param rim: The remaining arguments of the constructor, from `clip_values` on.
+        """
+        purifier = _pretrained(RDP, name).set_noise(noise_std, noise_position)
+        made = cls.__new__(cls)
+        PurifierPreprocessor.__init__(made, purifier, **rim)
+        made.features = features
+        return made
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write configuration and weights (safetensors), for `from_pretrained`.
+
+        :param folder: Made if it is not there.
+        """
+        self.purifier.save_pretrained(folder)
+
+    @property
+    def rdp(self) -> RDP:
+        """The purifier, as what it is."""
+        return cast(RDP, self.purifier)
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of the noise at inference, in units of [0, 1]."""
+        return self.rdp.noise_std
+
+    @noise_std.setter
+    def noise_std(self, value: float) -> None:
+        self.rdp.set_noise(value, self.rdp.noise_position)
+
+    @property
+    def noise_position(self) -> str:
+        """Where the noise goes: `input` or `output` of the purifier."""
+        return self.rdp.noise_position
+
+    @noise_position.setter
+    def noise_position(self, value: str) -> None:
+        self.rdp.set_noise(self.rdp.noise_std, value)
+
+    def _stages(self) -> list[Objective]:
+        if self.features is None:
+            raise ValueError(
+                "expected a feature extractor to train RDP with, got None: "
+                "pass features=FeatureExtractor(network, layer)"
+            )
+        return list(self.rdp.stages(self.features.to(self._device)))
+
+
+def _pretrained(kind: Any, name: str | Path) -> Any:
+    if str(name) in presets.names():
+        purifier = presets.load(str(name))
+        if not isinstance(purifier, kind):
+            raise ValueError(f"expected a preset of {kind.__name__}, got {name!r}, a {type(purifier).__name__}")
+        return purifier
+    if Path(name).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
+        return kind.from_pretrained(str(name))
+    raise ValueError(
+        f"expected a preset ({', '.join(presets.names())}), a folder or an owner/name on the Hub, got {str(name)!r}"
+    )

@@ -1,0 +1,202 @@
+"""Training a purifier for an ART classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from art.data_generators import DataGenerator
+from art.defences.trainer.trainer import Trainer
+from art.estimators.classification import PyTorchClassifier
+from numpy.typing import NDArray
+from torch import nn
+
+from art_ext.defences.preprocessor import PurifierPreprocessor
+from art_ext.defences.training import TrainingRun
+from art_ext.defences.view import View, as_module, class_indices
+from art_ext.nn import FeatureExtractor
+from art_ext.purifiers import RDP
+from art_ext.purifiers.rdp import RDPObjective, Weights
+from art_ext.training import Objective, Scheduler
+
+
+class PurifierTrainer(Trainer):
+    """Trains the purifier that defends a classifier; the classifier's own weights, mode and gradients stay as they are.
+
+    | Please keep in mind the limitations of defences: training accuracy against the training attack says nothing about
+        an attacker who differentiates through the purifier.
+
+    | Attributes: `history`, one dict an epoch with the mean of every loss term and the validation accuracy;
+        `optimizers`, by player, for learning rate schedulers.
+    """
+
+    def __init__(
+        self, classifier: PyTorchClassifier, seed: int = 0, checkpoint: str | Path | None = None, verbose: bool = False
+    ) -> None:
+        """Prepare the training of a classifier's purifier.
+
+        :param classifier: An ART classifier with clip values and one `PurifierPreprocessor` among its
+                           `preprocessing_defences`, which is trained in place.
+        :param seed: Of the order of the images and of everything random in a step.
+        :param checkpoint: A file to keep the state of the training in; an existing one is resumed.
+        :param verbose: Show a progress bar.
+        """
+        super().__init__(classifier)
+        self._module = as_module(classifier)  # refuses what is no ART classifier
+        self.preprocessor = _preprocessor_of(classifier)
+        self.seed, self.checkpoint, self.verbose = seed, checkpoint, verbose
+        self.history: list[dict[str, float]] = []
+        self.stages = self._stages()
+        self.optimizers = {
+            name: self.stages[0].optimizer(name, parameters) for name, parameters in self.stages[0].players().items()
+        }
+
+    def fit(
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any] | None = None,
+        validation_data: tuple[NDArray[Any], NDArray[Any]] | None = None,
+        batch_size: int = 64,
+        nb_epochs: int = 20,
+        scheduler: Scheduler | Sequence[Scheduler] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Train the purifier on arrays.
+
+        :param x: Images in the classifier's range and layout.
+        :param y: Labels, one-hot or indices; None for methods that need none.
+        :param validation_data: Images and labels; each epoch ends with the accuracy of the defended classifier on them.
+        :param batch_size: Images a step.
+        :param nb_epochs: Passes over the images.
+        :param scheduler: One or more objects with `step`, stepped at the end of each epoch.
+        :param kwargs: Refused; ART's signature has them.
+        """
+        run = self._run(kwargs)
+        validate = self._validation(validation_data)
+        run.fit(
+            x, y, epochs=nb_epochs, batch_size=batch_size, schedulers=_listed(scheduler), validate=validate,
+            optimizers=self._first_optimizers(),
+        )  # fmt: skip
+
+    def fit_generator(
+        self,
+        generator: DataGenerator,
+        validation_data: tuple[NDArray[Any], NDArray[Any]] | None = None,
+        nb_epochs: int = 20,
+        scheduler: Scheduler | Sequence[Scheduler] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Train the purifier on an ART data generator.
+
+        :param generator: Gives images in the classifier's range and layout, and labels.
+        :param validation_data: As for `fit`.
+        :param nb_epochs: Passes over the generator's size.
+        :param scheduler: As for `fit`.
+        :param kwargs: Refused; ART's signature has them.
+        """
+        run = self._run(kwargs)
+        validate = self._validation(validation_data)
+        run.fit_generator(
+            generator, epochs=nb_epochs, schedulers=_listed(scheduler), validate=validate,
+            optimizers=self._first_optimizers(),
+        )  # fmt: skip
+
+    def _stages(self) -> list[Objective]:
+        stages = self.preprocessor.purifier.stages(self._module)
+        if not stages:
+            name = self.preprocessor.purifier.name
+            raise ValueError(f"expected a purifier that can be trained, got {name!r}, which has no stages")
+        return stages
+
+    def _first_optimizers(self) -> dict[str, torch.optim.Optimizer] | None:
+        """The optimisers that a scheduler may hold; a method of several stages makes those of each stage anew."""
+        return self.optimizers if len(self.stages) == 1 else None
+
+    def _run(self, kwargs: dict[str, Any]) -> TrainingRun:
+        if kwargs:
+            raise TypeError(f"expected no further arguments, got {sorted(kwargs)}")
+        view = View(self.preprocessor.clip_values, self.preprocessor.channels_first)
+        classes = int(self.classifier.nb_classes)
+        run = TrainingRun(self.stages, view, self.seed, self.checkpoint, self.verbose, classes)
+        self.history = run.history
+        return run
+
+    def _validation(self, data: tuple[NDArray[Any], NDArray[Any]] | None) -> Any:
+        if data is None:
+            return None
+        x, y = data
+        labels = class_indices(y, len(x), int(self.classifier.nb_classes)).numpy()
+
+        def accuracy() -> float:
+            return float(np.mean(self.classifier.predict(x).argmax(1) == labels))
+
+        return accuracy
+
+
+class RDPTrainer(PurifierTrainer):
+    """Trains RDP [Bai et al. 2021, Algorithm 1] for a classifier; labels are not needed.
+
+    | Paper link: https://arxiv.org/abs/2110.07801
+    """
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        features: nn.Module | str | None = None,
+        weights: Weights | None = None,
+        eps: float = 16 / 255,
+        steps: int = 10,
+        shared_latent: bool = False,
+        learning_rate: float = 1e-4,
+        seed: int = 0,
+        checkpoint: str | Path | None = None,
+        verbose: bool = False,
+    ) -> None:
+        """Prepare the training of a classifier's RDP.
+
+        :param classifier: An ART classifier with an `RDPPreprocessor` among its `preprocessing_defences`.
+        :param features: F: a module on images (N, C, H, W) in [0, 1], or the name of a layer of the classifier's model;
+                         the preprocessor's own `features` unless given, or else the classifier's logits.
+        :param weights: Of the loss terms; the paper's unless given.
+        :param eps: Linf radius of the training adversaries, for images scaled to [0, 1].
+        :param steps: Of the training attack.
+        :param shared_latent: Let the reconstruction loss reach the purifier's encoder.
+        :param learning_rate: Adam's.
+        :param seed: Of the order of the images and of everything random in a step.
+        :param checkpoint: A file to keep the state of the training in; an existing one is resumed.
+        :param verbose: Show a progress bar.
+        """
+        self._features, self._weights = features, weights
+        self._options = {"eps": eps, "steps": steps, "shared_latent": shared_latent, "learning_rate": learning_rate}
+        super().__init__(classifier, seed, checkpoint, verbose)
+
+    def _stages(self) -> list[Objective]:
+        purifier = self.preprocessor.purifier
+        if not isinstance(purifier, RDP):
+            raise ValueError(f"expected a classifier defended by RDP, got one defended by {purifier.name!r}")
+        features = self._features if self._features is not None else getattr(self.preprocessor, "features", None)
+        if isinstance(features, str):
+            features = FeatureExtractor(self._module, f"model.{features}")
+        return [RDPObjective(purifier, features or self._module, weights=self._weights, **self._options)]  # type: ignore[arg-type]
+
+
+def _preprocessor_of(classifier: PyTorchClassifier) -> PurifierPreprocessor:
+    defences = classifier.preprocessing_defences or []
+    found = [d for d in defences if isinstance(d, PurifierPreprocessor)]
+    if len(found) != 1:
+        names = [type(d).__name__ for d in defences]
+        raise ValueError(
+            f"expected one PurifierPreprocessor among the classifier's preprocessing_defences, got {names}"
+        )
+    return found[0]
+
+
+def _listed(scheduler: Scheduler | Sequence[Scheduler] | None) -> list[Scheduler]:
+    schedulers = [] if scheduler is None else list(scheduler) if isinstance(scheduler, Sequence) else [scheduler]
+    for s in schedulers:
+        if not callable(getattr(s, "step", None)):
+            raise TypeError(f"expected a scheduler with a method step(), got {type(s).__name__}")
+    return schedulers

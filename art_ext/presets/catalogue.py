@@ -1,0 +1,126 @@
+"""Presets on disk: one TOML file and one safetensors file each, beside this module or in a folder of the user's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import nn
+
+from art_ext.classifiers import CLASSIFIERS
+from art_ext.purifiers import PURIFIERS
+from art_ext.purifiers.base import load_weights
+from art_ext.training import replacing
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FOLDER = Path(__file__).parent
+CLASSES: dict[str, type[nn.Module]] = {**CLASSIFIERS, **{p.__name__: p for p in PURIFIERS.values()}}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A trained network and its provenance.
+
+    Attributes:
+        name: also the name of its files.
+        class_name: a key of `CLASSES`.
+        arguments: of the class's constructor.
+        paper: arXiv number or citation of the method, empty for none.
+        data: what it was trained on.
+        command: what made it, from the root of the repository.
+        sha256: of the weights file.
+        training: schedule, seed, versions, seconds.
+        measured: accuracies with n, as the making command found them.
+    """
+
+    name: str
+    class_name: str
+    arguments: Mapping[str, Any]
+    paper: str
+    data: str
+    command: str
+    sha256: str
+    training: Mapping[str, Any]
+    measured: Mapping[str, Any]
+
+
+def names(folder: Path | str = FOLDER) -> list[str]:
+    """The presets of a folder, sorted."""
+    return sorted(path.stem for path in Path(folder).glob("*.toml"))
+
+
+def describe(name: str, folder: Path | str = FOLDER) -> Preset:
+    """What is known about a preset.
+
+    Raises:
+        ValueError: there is no such preset; the message lists those that are there.
+    """
+    if name not in names(folder):
+        raise ValueError(f"expected a preset out of {', '.join(names(folder)) or 'none'}; got {name!r}")
+    return Preset(**tomllib.loads((Path(folder) / f"{name}.toml").read_text("utf-8")))
+
+
+def load(name: str, folder: Path | str = FOLDER) -> nn.Module:
+    """A preset's network, in eval mode, its parameters not requiring gradients.
+
+    Raises:
+        ValueError: unknown preset, weights that are missing, altered (sha256) or no safetensors file.
+    """
+    preset, file = describe(name, folder), Path(folder) / f"{name}.safetensors"
+    state = load_weights(file)
+    found = _sha256(file)
+    if found != preset.sha256:
+        raise ValueError(f"expected weights of {name!r} with sha256 {preset.sha256}, got {found}: {file} was altered")
+    module = CLASSES[preset.class_name](**preset.arguments)
+    module.load_state_dict(state)
+    return module.requires_grad_(False).eval()
+
+
+def save(
+    module: nn.Module, name: str, *, arguments: Mapping[str, Any], folder: Path | str = FOLDER, **facts: Any
+) -> Preset:
+    """Writes a preset: weights first, then the description that vouches for them, each at once or not at all.
+
+    Args:
+        module: an instance of one of `CLASSES`.
+        name: of the preset.
+        arguments: of its constructor.
+        folder: where to.
+        facts: the remaining fields of `Preset`: paper, data, command, training, measured.
+
+    Raises:
+        ValueError: the class is not registered.
+    """
+    if type(module).__name__ not in CLASSES:
+        raise ValueError(f"expected an instance of {', '.join(CLASSES)}; got {type(module).__name__}")
+    file = Path(folder) / f"{name}.safetensors"
+    with replacing(file) as temporary:
+        save_file({k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}, temporary)
+    preset = Preset(name, type(module).__name__, dict(arguments), sha256=_sha256(file), **facts)
+    with replacing(Path(folder) / f"{name}.toml") as temporary:
+        temporary.write_text(_toml(preset), "utf-8")
+    return preset
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _toml(preset: Preset) -> str:
+    """The preset as TOML; JSON's numbers, strings, booleans and flat lists are TOML's too."""
+    plain = {k: v for k, v in vars(preset).items() if not isinstance(v, Mapping)}
+    tables = {k: v for k, v in vars(preset).items() if isinstance(v, Mapping)}
+    lines = [f"{k} = {json.dumps(v)}" for k, v in plain.items()]
+    for table, values in tables.items():
+        lines += ["", f"[{table}]", *(f"{k} = {json.dumps(v)}" for k, v in values.items())]
+    return "\n".join(lines) + "\n"

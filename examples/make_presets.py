@@ -1,0 +1,143 @@
+"""Trains the presets that ship with the package, from the data that ships with it.
+
+    python examples/make_presets.py fashion_mnist_cnn        # the classifier that is defended
+    python examples/make_presets.py fashion_mnist_surrogate  # another network, for transfer attacks
+    python examples/make_presets.py fashion_mnist_vgg        # whose inner layer is RDP's F
+    python examples/make_presets.py fashion_mnist_rdp        # needs fashion_mnist_vgg
+
+A killed run goes on from its checkpoint in `runs/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from art_ext import presets
+from art_ext.attacks import Linf, ascent, cross_entropy, pgd
+from art_ext.classifiers import VGG, ClassifierObjective, ResNet18, SmallCNN
+from art_ext.data import fashion_mnist, shift_and_flip
+from art_ext.nn import FeatureExtractor, seeded
+from art_ext.purifiers import RDP
+from art_ext.purifiers.rdp import RDPObjective
+from art_ext.training import Batches, Checkpoint, Objective, fit
+
+EPS = 0.1
+DATA = "the 8,000 Fashion-MNIST training images that ship with the package"
+CLASSIFIERS: dict[str, Any] = {
+    "fashion_mnist_cnn": (SmallCNN, {"channels": 1, "classes": 10, "width": 16}),
+    "fashion_mnist_surrogate": (ResNet18, {"channels": 1, "classes": 10, "width": 8}),
+    "fashion_mnist_vgg": (VGG, {"channels": 1, "classes": 10, "width": 16}),
+}
+RDP_ARGUMENTS = {"channels": 1, "width": 24, "blocks": 8, "block": "residual", "fold": 2}
+
+
+def train(objective: Objective, args: argparse.Namespace, peak: float) -> float:
+    """Trains with Adam and one cycle of the learning rate; gives the seconds it took."""
+    data = fashion_mnist("train", args.images)
+    batches = Batches(data.x, data.y, batch_size=args.batch_size, seed=args.seed, augment=shift_and_flip(2))
+    optimizers = {name: torch.optim.Adam(p, lr=peak) for name, p in objective.players().items()}
+    cosine = partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=args.epochs, eta_min=peak / 50)
+    checkpoint = Checkpoint(Path(args.runs) / f"{args.name}.pt", every=len(batches))
+    steps = fit(
+        objective, batches, epochs=args.epochs, seed=args.seed, optimizers=optimizers,
+        schedulers=[cosine(o) for o in optimizers.values()], checkpoint=checkpoint,
+    )  # fmt: skip
+    start = time.perf_counter()
+    bar = tqdm(total=args.epochs * len(batches), desc=args.name, mininterval=5)
+    for step in steps:
+        bar.n = step.number
+        bar.set_postfix({k.split("/")[1][:12]: f"{v:.4f}" for k, v in step.terms.items()}, refresh=False)
+        bar.update(0)
+    bar.close()
+    return time.perf_counter() - start
+
+
+def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
+    with torch.no_grad():
+        right = torch.cat([model(a).argmax(1) == b for a, b in zip(x.split(200), y.split(200), strict=True)])
+    return float(right.float().mean())
+
+
+def attacked(model: nn.Module, x: torch.Tensor, y: torch.Tensor, steps: int) -> torch.Tensor:
+    """PGD examples in pieces of 200 images."""
+    pieces = zip(x.split(200), y.split(200), strict=True)
+    attack = partial(pgd, norm=Linf(), eps=EPS, steps=steps, step_size=0.01)
+    with seeded(0):
+        return torch.cat([attack(ascent(cross_entropy(model, b)), a) for a, b in pieces])
+
+
+def make_classifier(args: argparse.Namespace) -> dict[str, Any]:
+    kind, arguments = CLASSIFIERS[args.name]
+    with seeded(args.seed):
+        model = kind(**arguments)
+    seconds = train(ClassifierObjective(model), args, peak=2e-3)
+    model.eval()
+    test = fashion_mnist("test", args.test)
+    measured = {"n": len(test.x), "clean": accuracy(model, test.x, test.y)}
+    measured["pgd40"] = accuracy(model, attacked(model, test.x, test.y, 40), test.y)
+    return {"module": model, "arguments": arguments, "paper": "", "seconds": seconds, "measured": measured}
+
+
+def make_rdp(args: argparse.Namespace) -> dict[str, Any]:
+    features = FeatureExtractor(presets.load("fashion_mnist_vgg", args.folder), args.layer)
+    with seeded(args.seed):
+        purifier = RDP(**RDP_ARGUMENTS)
+        objective = RDPObjective(purifier, features, eps=EPS, steps=args.steps)
+    seconds = train(objective, args, peak=args.learning_rate)
+    purifier.eval().requires_grad_(False)
+    test = fashion_mnist("test", args.test)
+    classifier = presets.load("fashion_mnist_cnn", args.folder)
+    surrogate = presets.load("fashion_mnist_surrogate", args.folder)
+    defended = nn.Sequential(purifier, classifier)
+    measured = {"n": len(test.x), "undefended_clean": accuracy(classifier, test.x, test.y)}
+    measured["clean"] = accuracy(defended, test.x, test.y)
+    for name, model in {"blind": classifier, "transfer": surrogate, "full": defended}.items():
+        x_adv = attacked(model, test.x, test.y, 40)
+        measured[f"undefended_pgd40_{name}"] = accuracy(classifier, x_adv, test.y)
+        measured[f"pgd40_{name}"] = accuracy(defended, x_adv, test.y)
+    return {
+        "module": purifier, "arguments": RDP_ARGUMENTS, "paper": RDP.paper, "seconds": seconds, "measured": measured,
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=[*CLASSIFIERS, "fashion_mnist_rdp"])
+    parser.add_argument("--folder", default=str(presets.FOLDER), help="where presets are read and written")
+    parser.add_argument("--runs", default="runs", help="where checkpoints are kept")
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--images", type=int, default=8000)
+    parser.add_argument("--test", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=5, help="of the training attack")
+    parser.add_argument("--layer", default="features.relu3_3", help="of F")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of RDP, at the start of the cosine")
+    args = parser.parse_args()
+    if args.seed is None:  # each network its own
+        args.seed = [*CLASSIFIERS, "fashion_mnist_rdp"].index(args.name)
+    made = (make_rdp if args.name == "fashion_mnist_rdp" else make_classifier)(args)
+    changed = [f"--{k.replace('_', '-')} {v}" for k, v in vars(args).items() if _set(parser, k, v)]
+    training = {k: getattr(args, k) for k in ("epochs", "batch_size", "seed", "images")}
+    training |= {"seconds": round(made.pop("seconds")), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    command = " ".join(["python examples/make_presets.py", args.name, *changed])
+    preset = presets.save(made.pop("module"), args.name, folder=args.folder, data=DATA, command=command,
+                          training=training, **made)  # fmt: skip
+    print(preset)
+
+
+def _set(parser: argparse.ArgumentParser, key: str, value: Any) -> bool:
+    """Whether an option that changes the result was given."""
+    return key not in ("name", "folder", "runs", "seed") and value != parser.get_default(key)
+
+
+if __name__ == "__main__":
+    main()
