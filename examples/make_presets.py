@@ -26,7 +26,7 @@ from art_ext.classifiers import VGG, ClassifierObjective, ResNet18, SmallCNN
 from art_ext.data import fashion_mnist, shift_and_flip
 from art_ext.nn import FeatureExtractor, seeded
 from art_ext.purifiers import RDP
-from art_ext.purifiers.rdp import RDPObjective
+from art_ext.purifiers.rdp import RDPObjective, Weights
 from art_ext.training import Batches, Checkpoint, Objective, fit
 
 EPS = 0.1
@@ -90,7 +90,9 @@ def make_rdp(args: argparse.Namespace) -> dict[str, Any]:
     features = FeatureExtractor(presets.load("fashion_mnist_vgg", args.folder), args.layer)
     with seeded(args.seed):
         purifier = RDP(**RDP_ARGUMENTS)
-        objective = RDPObjective(purifier, features, eps=EPS, steps=args.steps)
+        objective = RDPObjective(
+            purifier, features, weights=Weights(pixel=args.pixel), eps=EPS, steps=args.steps
+        )  # fmt: skip
     seconds = train(objective, args, peak=args.learning_rate)
     purifier.eval().requires_grad_(False)
     test = fashion_mnist("test", args.test)
@@ -121,6 +123,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="of the training attack")
     parser.add_argument("--layer", default="features.relu3_3", help="of F")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="of RDP, at the start of the cosine")
+    parser.add_argument("--pixel", type=float, default=Weights().pixel, help="weight of RDP's pixel term")
     args = parser.parse_args()
     if args.seed is None:  # each network its own
         args.seed = [*CLASSIFIERS, "fashion_mnist_rdp"].index(args.name)

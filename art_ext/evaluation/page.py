@@ -1,0 +1,89 @@
+"""A report as one self-contained HTML page: verdict first, then numbers, checks, pictures, provenance."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from art_ext.evaluation.report import CLEAN, Report
+from art_ext.training import replacing
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1c2430 }
+h1 { font-size: 1.6rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
+table { border-collapse: collapse; font-size: .9rem } .wide { overflow-x: auto }
+th, td { border-bottom: 1px solid #d8dde5; padding: .4rem .7rem; text-align: left; vertical-align: top }
+th { background: #f2f4f8 } tr:last-child td { border-bottom: 2px solid #1c2430 }
+.verdict { border-left: .4rem solid #1c2430; background: #f2f4f8; padding: .8rem 1.2rem; margin: 1rem 0 }
+.pass { color: #14693a } .warn { color: #8a5a00 } .fail { color: #a4161a; font-weight: 600 } .not { color: #555e6c }
+img { max-width: 100%; height: auto } pre { background: #f2f4f8; padding: 1rem; overflow-x: auto; font-size: .8rem }
+"""
+
+
+def page(report: Report, figures: Mapping[str, bytes] | None = None) -> str:
+    """The report as HTML that needs no other file.
+
+    Args:
+        report: what to show.
+        figures: PNG images by caption.
+    """
+    header, rows = report.table()
+    checks = [[v.check, v.model, v.verdict, v.detail] for v in report.checks]
+    norm, eps = report.threat["norm"], report.threat["eps"]
+    body = [
+        "<h1>Robustness report</h1>",
+        f"<p>Perturbations of {escape(str(norm))} size at most {eps:g} (images in [0, 1]) of the input of the whole "
+        "pipeline. Accuracy with 95 % Wilson intervals; n is the number of images.</p>",
+        *(f'<div class="verdict">{_verdict(report, model)}</div>' for model in report.models()),
+        "<h2>Accuracy under attack</h2>",
+        _table(header, rows),
+        "<p>What the attacker differentiates through: <b>undefended</b> the bare classifier, which is also what is "
+        "attacked; <b>transfer</b> another network; <b>blind</b> the classifier "
+        "alone; <b>bpda</b> the purifier with an approximate gradient; <b>full</b> everything, exactly.</p>",
+        "<h2>Checks</h2>",
+        _table(["check", "model", "verdict", "detail"], checks),
+        "<h2>Not tested</h2>",
+        "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in report.not_tested) + "</ul>",
+        *(_figure(caption, png) for caption, png in (figures or {}).items()),
+        "<h2>Provenance</h2>",
+        f"<pre>{escape(json.dumps(report.provenance, indent=1, sort_keys=True))}</pre>",
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Robustness report</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{STYLE}</style></head><body>{''.join(body)}</body></html>"
+    )
+
+
+def save_page(report: Report, path: Path | str, figures: Mapping[str, bytes] | None = None) -> None:
+    """Writes `page`, at once or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(page(report, figures), "utf-8")
+
+
+def _verdict(report: Report, model: str) -> str:
+    clean = report.cell(model, CLEAN, "none").accuracy
+    text = f"<b>{escape(model)}</b>: {escape(str(clean))} on clean images"
+    if report.attacked(model):
+        text += f", <b>{escape(str(report.worst_case(model)))}</b> left when every attack is tried on every image"
+    failed = [v.check for v in report.checks if v.model == model and v.verdict == "fail"]
+    return text + "." + (f" Checks that failed: {escape(', '.join(failed))}." if failed else "")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(h)}</th>" for h in header)
+    body = "".join("<tr>" + "".join(_entry(v) for v in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _entry(value: str) -> str:
+    style = f' class="{value.split()[0]}"' if value in ("pass", "warn", "fail", "not run") else ""
+    return f"<td{style}>{escape(value)}</td>"
+
+
+def _figure(caption: str, png: bytes) -> str:
+    data = base64.b64encode(png).decode("ascii")
+    return f'<h2>{escape(caption)}</h2><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'

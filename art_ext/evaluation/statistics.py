@@ -1,0 +1,52 @@
+"""Intervals for accuracies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import NamedTuple
+
+Z95 = 1.959963984540054
+
+
+class Interval(NamedTuple):
+    """A share of n images with its 95 % interval, all in [0, 1]."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}] n={self.n}"
+
+
+def wilson(mean: float, n: int) -> Interval:
+    """Wilson's score interval of a share [Wilson 1927].
+
+    A mean over several redraws of the same n images still has n, not n times redraws, independent trials.
+
+    Raises:
+        ValueError: mean outside [0, 1] or n < 1.
+    """
+    if n < 1 or not 0 <= mean <= 1:
+        raise ValueError(f"expected a mean in [0, 1] of at least one image, got mean={mean} and n={n}")
+    centre = (mean + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 / (1 + Z95**2 / n) * sqrt(mean * (1 - mean) / n + Z95**2 / (4 * n**2))
+    # At mean 0 and 1 the formula gives exactly 0 and 1; float error must not push it past the mean.
+    return Interval(mean, max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half)), n)
+
+
+def paired_difference(a: Sequence[float], b: Sequence[float]) -> Interval:
+    """Mean of a - b over the same images with its normal 95 % interval; in [-1, 1].
+
+    Raises:
+        ValueError: different or no images.
+    """
+    if len(a) != len(b) or not a:
+        raise ValueError(f"expected the same images twice, got {len(a)} and {len(b)}")
+    n = len(a)
+    differences = [p - q for p, q in zip(a, b, strict=True)]
+    mean = sum(differences) / n
+    half = Z95 * sqrt(sum((d - mean) ** 2 for d in differences) / max(1, n - 1) / n)
+    return Interval(mean, max(-1.0, mean - half), min(1.0, mean + half), n)

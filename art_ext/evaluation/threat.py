@@ -1,0 +1,78 @@
+"""What an attacker may change and what he knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from torch import Tensor
+
+from art_ext.attacks import NORMS, Norm
+
+SLACK = 1e-5
+"""How far a returned example may exceed the ball or the box: float32 error."""
+
+
+@dataclass(frozen=True)
+class Threat:
+    """A ball around each image, in the units of the image, intersected with [0, 1].
+
+    Args:
+        norm: "Linf", "L2" or "L1".
+        eps: radius.
+
+    Raises:
+        ValueError: unknown norm or negative radius.
+    """
+
+    norm: str = "Linf"
+    eps: float = 8 / 255
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise ValueError(f"expected norm to be one of {', '.join(NORMS)}; got {self.norm!r}")
+        if not 0 <= self.eps < float("inf"):
+            raise ValueError(f"expected eps >= 0, got {self.eps}")
+
+    @property
+    def ball(self) -> Norm:
+        """The norm as an object."""
+        return NORMS[self.norm]
+
+    def refuse_cheats(self, x: Tensor, x_adv: Tensor, who: str) -> None:
+        """Checks what an attack returned.
+
+        Raises:
+            ValueError: shape differs, values are NaN, outside [0, 1] or outside the ball; names the attack and the
+                number of images.
+        """
+        if x_adv.shape != x.shape:
+            raise ValueError(f"expected {who} to return shape {tuple(x.shape)}, got {tuple(x_adv.shape)}")
+        bad = {
+            "NaN or Inf": ~x_adv.isfinite().flatten(1).all(1),
+            "values outside [0, 1]": ((x_adv < -SLACK) | (x_adv > 1 + SLACK)).flatten(1).any(1),
+            f"{self.norm} distance above {self.eps:g}": self.ball.size(x_adv - x) > self.eps * (1 + 1e-4) + SLACK,
+        }
+        for what, flags in bad.items():
+            if bool(flags.any()):
+                raise ValueError(f"expected {who} to stay inside the threat, got {what} on {int(flags.sum())} images")
+
+
+class Knowledge(str, Enum):
+    """What the attacker differentiates through; a field of every row of a report.
+
+    Attributes:
+        UNDEFENDED: the classifier, where there is no purifier to know about.
+        TRANSFER: a separately trained surrogate.
+        BLIND: the classifier alone, as if there were no purifier.
+        BPDA: the purifier forward, its stand-in (identity) backward, then the classifier.
+        FULL: purifier and classifier, exactly.
+        OWN: whatever the method makes possible, its `own_attacks`.
+    """
+
+    UNDEFENDED = "undefended"
+    TRANSFER = "transfer"
+    BLIND = "blind"
+    BPDA = "bpda"
+    FULL = "full"
+    OWN = "own"

@@ -1,0 +1,90 @@
+"""Pictures of images and reports, as matplotlib figures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from art_ext.evaluation.report import CLEAN, Report
+from art_ext.images import check_images
+
+COLOURS = {
+    "undefended": "#555e6c",
+    "transfer": "#3b7dd8",
+    "blind": "#2a9d6f",
+    "bpda": "#d98324",
+    "full": "#b3202c",
+    "own": "#6a3fa0",
+}
+
+
+def image_grid(columns: Mapping[str, Tensor], errors: Sequence[tuple[str, str]] = ()) -> Figure:
+    """Images side by side, one row an image, and maps of the absolute difference of two columns.
+
+    Args:
+        columns: images (N, C, H, W) in [0, 1] by title, the same N for all, 1 or 3 channels.
+        errors: pairs of titles; each adds a column |a - b|, averaged over channels, with one colour scale for all.
+
+    Raises:
+        ValueError: columns of different shapes, or none.
+    """
+    shapes = {tuple(images.shape) for images in columns.values()}
+    if len(shapes) != 1:
+        raise ValueError(f"expected columns of one shape, got {sorted(shapes)}")
+    for images in columns.values():
+        check_images(images)
+    maps = {f"|{a} - {b}|": (columns[a] - columns[b]).abs().mean(1) for a, b in errors}
+    top = max((float(m.max()) for m in maps.values()), default=1.0)
+    rows, total = next(iter(shapes))[0], len(columns) + len(maps)
+    figure = Figure(figsize=(1.6 * total, 1.6 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, total, squeeze=False)
+    for row in range(rows):
+        for axis, (title, images) in zip(axes[row], columns.items(), strict=False):
+            picture = images[row].detach().cpu().permute(1, 2, 0).numpy()
+            axis.imshow(picture.squeeze(2) if picture.shape[2] == 1 else picture, cmap="gray", vmin=0, vmax=1)
+            _bare(axis, title if row == 0 else "")
+        for axis, (title, errors_of) in zip(axes[row][len(columns) :], maps.items(), strict=True):
+            shown = axis.imshow(errors_of[row].detach().cpu().numpy(), cmap="magma", vmin=0, vmax=top)
+            _bare(axis, title if row == 0 else "")
+    if maps:
+        figure.colorbar(shown, ax=axes[:, -1].tolist(), shrink=0.6, label="absolute error")
+    return figure
+
+
+def accuracy_bars(report: Report) -> Figure:
+    """Accuracy of every model under every attack and knowledge, with 95 % intervals; the dashed line is clean."""
+    models = [m for m in report.models() if report.attacked(m)]
+    most = max(len(report.attacked(m)) for m in models)
+    figure = Figure(figsize=(3.4 * len(models) + 1.0, 1.2 + 0.32 * most), layout="constrained")
+    axes = figure.subplots(1, len(models), sharex=True, squeeze=False)[0]
+    for axis, model in zip(axes, models, strict=True):
+        cells = report.attacked(model)[::-1]
+        found = [c.accuracy for c in cells]
+        means = np.array([100 * i.mean for i in found])
+        spread = np.abs(np.array([[100 * i.low, 100 * i.high] for i in found]).T - means)
+        colours = [COLOURS.get(c.knowledge, "#555e6c") for c in cells]
+        axis.barh(range(len(cells)), means, xerr=spread, color=colours, capsize=2.5, height=0.7)
+        axis.set_yticks(range(len(cells)), [f"{c.attack}, {c.knowledge}" for c in cells], fontsize=7)
+        axis.axvline(100 * report.cell(model, CLEAN, "none").accuracy.mean, color="#1c2430", ls="--", lw=1)
+        axis.set(xlim=(0, 100), xlabel="accuracy (%)", title=model)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def png(figure: Figure, dpi: int = 110) -> bytes:
+    """A figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def _bare(axis: Axes, title: str) -> None:
+    axis.set_xticks([])
+    axis.set_yticks([])
+    if title:
+        axis.set_title(title, fontsize=8)
