@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from art_ext import presets
 from art_ext.defences.training import TrainingRun
-from art_ext.defences.view import ClipValues, View, check_array, check_clip_values
+from art_ext.defences.view import ClipValues, View, as_tensor, check_array, check_clip_values
 from art_ext.purifiers import RDP, Purifier
 from art_ext.training import Objective, Scheduler
 
@@ -95,7 +95,7 @@ class PurifierPreprocessor(PreprocessorPyTorch):
         with torch.no_grad():
             for at in range(0, len(x), self.batch_size):
                 piece = slice(at, at + self.batch_size)
-                done[piece] = self.forward(torch.tensor(x[piece]))[0].cpu().numpy()
+                done[piece] = self.forward(as_tensor(x[piece]))[0].cpu().numpy()
         return done, y
 
     def fit(
@@ -225,8 +225,8 @@ class RDPPreprocessor(PurifierPreprocessor):
         cls,
         name: str | Path,
         *,
-        noise_std: float = 0.0,
-        noise_position: str = "input",
+        noise_std: float | None = None,
+        noise_position: str | None = None,
         features: nn.Module | None = None,
         **rim: Any,
     ) -> RDPPreprocessor:
@@ -234,12 +234,16 @@ class RDPPreprocessor(PurifierPreprocessor):
 
         :param name: A preset of the package, a folder made by `save_pretrained`, or an `owner/name` on the Hugging
                      Face Hub.
-        :param noise_std: See the constructor.
-        :param noise_position: See the constructor.
+        :param noise_std: See the constructor; as it was saved unless given.
+        :param noise_position: See the constructor; as it was saved unless given.
         :param features: See the constructor; needed only to train further.
         :param rim: The remaining arguments of the constructor, from `clip_values` on.
         """
-        purifier = _pretrained(RDP, name).set_noise(noise_std, noise_position)
+        purifier: RDP = _pretrained(RDP, name)
+        purifier.set_noise(
+            purifier.noise_std if noise_std is None else noise_std,
+            purifier.noise_position if noise_position is None else noise_position,
+        )
         made = cls.__new__(cls)
         PurifierPreprocessor.__init__(made, purifier, **rim)
         made.features = features
@@ -250,7 +254,9 @@ class RDPPreprocessor(PurifierPreprocessor):
 
         :param folder: Made if it is not there.
         """
-        self.purifier.save_pretrained(folder)
+        made_with = cast(dict[str, Any], self.rdp._hub_mixin_config)  # of the constructor, before any set_params
+        noise = {"noise_std": self.noise_std, "noise_position": self.noise_position}
+        self.rdp.save_pretrained(folder, config=made_with | noise)
 
     @property
     def rdp(self) -> RDP:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from art_ext.defences.view import View, check_array, class_indices
+from art_ext.defences.view import View, as_tensor, check_array, class_indices
 from art_ext.images import check_images
 from art_ext.training import Batches, Checkpoint, Data, Objective, Scheduler, Step, fit
 
@@ -97,7 +97,7 @@ class TrainingRun:
             raise ValueError("expected at least one image to train on, got none")
         pieces = []
         for at in range(0, len(x), CHECKED_AT_ONCE):
-            piece = self.view.enter(torch.tensor(x[at : at + CHECKED_AT_ONCE])).contiguous()
+            piece = self.view.enter(as_tensor(x[at : at + CHECKED_AT_ONCE])).contiguous()
             check_images(piece, channels=self._channels())
             pieces.append(piece)
         return torch.cat(pieces)

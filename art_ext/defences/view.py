@@ -69,6 +69,11 @@ def check_array(x: Any) -> None:
         raise ValueError(f"expected images of rank 4, (N, C, H, W) or (N, H, W, C), got shape {x.shape}")
 
 
+def as_tensor(x: NDArray[Any]) -> Tensor:
+    """A copy of an array as a tensor, whatever its strides and byte order, which torch is particular about."""
+    return torch.tensor(np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("=")))
+
+
 def class_indices(y: Any, images: int, classes: int) -> Tensor:
     """Labels as int64 indices (N,), from indices (N,) or (N, 1) or one-hot (N, classes).
 
@@ -79,6 +84,8 @@ def class_indices(y: Any, images: int, classes: int) -> Tensor:
     labels: NDArray[Any] = np.asarray(y)
     if labels.dtype.kind not in "fiub":
         raise TypeError(f"expected numeric labels, got dtype {labels.dtype}")
+    if not np.isfinite(labels).all():
+        raise ValueError("expected finite labels, got NaN or Inf values")
     if len(labels.shape) == 0 or len(labels) != images:
         raise ValueError(f"expected {images} labels, one an image, got shape {labels.shape}")
     if labels.ndim == 2 and labels.shape[1] == classes and classes > 1:

@@ -11,6 +11,7 @@ from art_ext.evaluation.report import CLEAN, Report, Verdict
 from art_ext.evaluation.statistics import paired_difference
 from art_ext.evaluation.threat import Knowledge, Threat
 
+NO_GRADIENT = "no gradient at all"
 BLACK_BOX = (Knowledge.TRANSFER.value, Knowledge.BLIND.value)
 
 
@@ -48,7 +49,7 @@ def gradient_reaches(name: str, module: nn.Module, x: Tensor, y: Tensor, threat:
     try:
         gradient = ascent(cross_entropy(module, y))(start)
     except RuntimeError as error:  # autograd: nothing between the output and the input requires a gradient
-        return Verdict("zero gradient", name, "fail", f"no gradient at all: {error}")
+        return Verdict("zero gradient", name, "fail", f"{NO_GRADIENT}: {error}")
     dead = float((gradient.abs().flatten(1).amax(1) == 0).float().mean())
     verdict = "pass" if dead == 0 else "warn" if dead < 0.05 else "fail"
     return Verdict("zero gradient", name, verdict, f"{100 * dead:.1f} % of {len(x)} images have a zero gradient")

@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -154,8 +154,9 @@ def evaluate(
             stated = {**attack.parameters, "draws": attack.draws}
             cells.append(Cell(model.name, attack.title, known.value, correct, attack.backend, stated, seconds))
         report = Report(asdict(threat), tuple(cells), (), _not_tested(models, knowledge), _provenance(bench, attacks))
-        verdicts = _verdicts(models, attacks, report, bench, random)
-    return Report(report.threat, report.cells, tuple(verdicts), report.not_tested, report.provenance)
+        # A tuple, not the generator itself: the checks too must run in eval mode and under the seed.
+        verdicts = tuple(_verdicts(models, attacks, report, bench, random))
+    return replace(report, checks=verdicts)
 
 
 class _Bench:
@@ -167,7 +168,7 @@ class _Bench:
 
     def examples(self, model: Defended, attack: Attack, knowledge: Knowledge) -> tuple[Tensor, float]:
         """Adversarial examples and the seconds they took; 0 where they were made before."""
-        target = model.target(knowledge, attack.draws)
+        target = model.target(knowledge, attack.draws).eval()  # wrappers are made in train mode
         key = (id(model.classifier) if target is model.classifier else (model.name, knowledge), attack.title)
         if key in self.made:
             return self.made[key], 0.0
@@ -212,8 +213,9 @@ def _verdicts(
     for model in models:
         yield checks.gives_logits(model.name, model.module, x)
         yield checks.draws_suffice(model.name, random[model.name], most)
-        yield checks.gradient_reaches(model.name, model.module, x, y, bench.threat)
-        if not random[model.name]:
+        reaches = checks.gradient_reaches(model.name, model.module, x, y, bench.threat)
+        yield reaches
+        if not random[model.name] and checks.NO_GRADIENT not in reaches.detail:
             yield checks.art_agrees(model.name, model.module, x, y)
         if model.purifier is None:
             if report.attacked(model.name):

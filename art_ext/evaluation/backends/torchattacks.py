@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.evaluation.threat import Threat
+from art_ext.nn.modes import evaluating
 
 NAMES = ("FGSM", "PGD", "MI-FGSM", "APGD")
 CLASSES = {
@@ -45,8 +46,9 @@ def run(name: str, module: nn.Module, x: Tensor, y: Tensor, threat: Threat, para
     options = {("alpha" if k == "step_size" else k): v for k, v in parameters.items()}
     if name == "APGD":
         options["norm"] = threat.norm
-    attack = getattr(library, CLASSES[name, threat.norm])(_WithState(module), eps=threat.eps, **options)
-    x_adv: Tensor = attack(x, y)
+    with evaluating(module):  # torchattacks puts back the outermost module's mode, for all modules inside alike
+        attack = getattr(library, CLASSES[name, threat.norm])(_WithState(module).eval(), eps=threat.eps, **options)
+        x_adv: Tensor = attack(x, y)
     return x_adv
 
 
@@ -58,7 +60,6 @@ class _WithState(nn.Module):
         self.module = module
         device = next((t.device for t in [*module.parameters(), *module.buffers()]), torch.device("cpu"))
         self.register_buffer("state", torch.zeros(1, device=device))
-        self.train(module.training)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.module(x)

@@ -1,0 +1,214 @@
+"""The harness: what is attacked under which knowledge, what is refused, what is left as it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from art_ext.evaluation import Attack, Defended, Knowledge, Threat, evaluate
+from art_ext.evaluation import backends as registry
+from art_ext.evaluation.backends import Backend
+from art_ext.evaluation.harness import Approximated, MeanLogits
+
+from .conftest import Blur, Halves, Noise, Problem
+
+THREAT = Threat("Linf", 0.2)
+ATTACKS = [
+    Attack("native", "PGD", {"steps": 5}),
+    Attack("native", "FGSM"),
+    Attack("native", "MI-FGSM", {"steps": 5}),
+    Attack("art", "PGD", {"steps": 5, "step_size": 0.1}),
+    Attack("art", "APGD", {"steps": 5, "nb_random_init": 1}),
+    Attack("torchattacks", "PGD", {"steps": 5, "step_size": 0.1}),
+    Attack("torchattacks", "APGD", {"steps": 5}),
+    Attack("autoattack", "custom", {"attacks": ["apgd-ce"]}),
+]
+
+
+def quiet(*models: Defended, attacks: list[Attack], problem: Problem, **options: object) -> object:
+    return evaluate(models, attacks, problem.x, problem.y, threat=THREAT, progress=False, **options)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: a.title)
+def test_every_attack_breaks_the_undefended_model_and_stays_inside(attack: Attack, problem: Problem) -> None:
+    bare = Defended("bare", problem.classifier)
+    report = quiet(bare, attacks=[attack], problem=problem)
+    assert report.cell("bare", "clean", "none").accuracy.mean == 1
+    assert report.worst_case("bare").mean == 0
+    assert next(v for v in report.checks if v.check == "undefended breaks").verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("backend", "norm"), [("native", "L1"), ("native", "L2"), ("art", "L2"), ("torchattacks", "L2")]
+)
+def test_other_norms_break_it_too(backend: str, norm: str, problem: Problem) -> None:
+    threat = Threat(norm, {"L1": 9.6, "L2": 1.4}[norm])  # 48 pixels x 0.2, and 0.2 * sqrt(48) = 1.386
+    attack = Attack(backend, "PGD", {"steps": 10, "step_size": threat.eps / 4})
+    report = evaluate(
+        [Defended("bare", problem.classifier)], [attack], problem.x, problem.y, threat=threat, progress=False
+    )
+    assert report.worst_case("bare").mean == 0
+
+
+def test_knowledge_decides_what_is_differentiated(problem: Problem) -> None:
+    surrogate, blur = Halves(), Blur()
+    model = Defended("m", problem.classifier, blur, surrogate)
+    assert model.target(Knowledge.TRANSFER) is surrogate
+    assert model.target(Knowledge.BLIND) is problem.classifier
+    assert list(model.target(Knowledge.FULL)) == [blur, problem.classifier]
+    bpda = model.target(Knowledge.BPDA)
+    assert torch.equal(bpda(problem.x), model.module(problem.x))
+    x = problem.x.clone().requires_grad_()
+    (through,) = torch.autograd.grad(bpda(x)[:, 0].sum(), x)
+    y = blur(problem.x).detach().requires_grad_()  # identity backward: the classifier's gradient at the purified image
+    (expected,) = torch.autograd.grad(problem.classifier(y)[:, 0].sum(), y)
+    assert torch.allclose(through, expected)
+    assert isinstance(model.target(Knowledge.BPDA), Approximated)
+
+
+def test_a_model_without_the_means_is_not_attacked_so(problem: Problem) -> None:
+    with pytest.raises(ValueError, match="transfer"):
+        Defended("m", problem.classifier, Blur()).target(Knowledge.TRANSFER)
+    with pytest.raises(ValueError, match="bpda"):
+        Defended("m", problem.classifier).target(Knowledge.BPDA)
+    report = quiet(
+        Defended("m", problem.classifier, Blur()),
+        attacks=[ATTACKS[1]],
+        problem=problem,
+        knowledge=[Knowledge.TRANSFER, Knowledge.BLIND],
+    )
+    assert {c.knowledge for c in report.cells} == {"none", "blind"}
+    assert "transfer attacks on m: no surrogate" in report.not_tested
+
+
+def test_mean_logits_averages_each_image_over_its_own_draws() -> None:
+    class Counter(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([x.flatten(1).sum(1), torch.arange(len(x)).float()], 1)
+
+    x = torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1, 1)
+    # 2 draws of 3 images are rows 0..5: image i sits in rows i and i + 3, whose numbers average to i + 1.5
+    assert MeanLogits(Counter(), 2)(x).tolist() == [[1, 1.5], [2, 2.5], [3, 3.5]]
+
+
+def test_randomised_models_get_eot_and_redraws_deterministic_ones_neither(problem: Problem) -> None:
+    models = [
+        Defended("bare", problem.classifier),
+        Defended("blur", problem.classifier, Blur()),
+        Defended("noise", problem.classifier, Noise()),
+    ]
+    eot, plain = Attack("native", "PGD", {"steps": 3}, draws=4), Attack("native", "FGSM")
+    report = quiet(*models, attacks=[plain, eot], problem=problem, redraws=3, knowledge=[Knowledge.FULL])
+    assert [c.attack for c in report.attacked("blur")] == [plain.title]
+    assert [c.attack for c in report.attacked("noise")] == [eot.title]
+    assert len(report.attacked("noise")[0].correct) == 3
+    assert len(report.attacked("blur")[0].correct) == 1
+    verdicts = {(v.model, v.check): v.verdict for v in report.checks}
+    assert verdicts["noise", "randomness"] == "pass"
+
+
+def test_a_noise_defence_attacked_with_one_draw_fails_its_check(problem: Problem) -> None:
+    report = quiet(Defended("noise", problem.classifier, Noise()), attacks=[ATTACKS[1]], problem=problem)
+    assert {v.check: v.verdict for v in report.checks}["randomness"] == "fail"
+
+
+def test_blind_examples_are_those_of_the_undefended_classifier_and_made_once(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def run(name: str, module: nn.Module, x: Tensor, *_: object) -> Tensor:
+        calls.append(module)
+        return x
+
+    monkeypatch.setitem(registry.BACKENDS, "native", Backend(("FGSM",), run, dict))
+    models = [Defended("bare", problem.classifier), Defended("m", problem.classifier, Blur())]
+    quiet(*models, attacks=[Attack("native", "FGSM")], problem=problem, knowledge=[Knowledge.BLIND])
+    assert calls == [problem.classifier]
+
+
+@pytest.mark.parametrize(
+    ("cheat", "what"),
+    [
+        (lambda x: x + 0.3, "distance above"),
+        (lambda x: x - 0.19 - x.amin(), "outside"),
+        (lambda x: x * torch.nan, "NaN"),
+        (lambda x: x[:, :, 1:], "shape"),
+    ],
+)
+def test_an_attack_that_cheats_is_refused(
+    cheat: object, what: str, problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.BACKENDS, "native", Backend(("FGSM",), lambda n, m, x, *_: cheat(x), dict))
+    with pytest.raises(ValueError, match=what):
+        Attack("native", "FGSM")(problem.classifier, problem.x * 0.5, problem.y, Threat("Linf", 0.25))
+
+
+def test_everything_is_left_as_it_was(problem: Problem) -> None:
+    class WithNorm(Halves):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(self.norm(x))
+
+    classifier = WithNorm().train()
+    before = {k: v.clone() for k, v in classifier.state_dict().items()}
+    ambient, numpys = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    models = [Defended("bare", classifier), Defended("blur", classifier, Blur())]
+    quiet(*models, attacks=[ATTACKS[0], ATTACKS[3], ATTACKS[5]], problem=problem)
+    assert all(m.training for m in classifier.modules())
+    assert all(p.requires_grad and p.grad is None for p in classifier.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in classifier.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), ambient)
+    assert (np.random.get_state()[1] == numpys).all()  # noqa: NPY002
+
+
+def test_same_seed_same_report(problem: Problem) -> None:
+    models = [Defended("bare", problem.classifier), Defended("noise", problem.classifier, Noise())]
+    options = {"attacks": [ATTACKS[0], ATTACKS[3]], "problem": problem, "redraws": 2}
+    first, second = (quiet(*models, **options) for _ in range(2))
+    assert [c.correct for c in first.cells] == [c.correct for c in second.cells]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "error", "what"),
+    [
+        (torch.rand(2, 6, 8), torch.zeros(2).long(), ValueError, "N, C, H, W"),
+        (torch.rand(2, 1, 6, 8) * 255, torch.zeros(2).long(), ValueError, "divide by 255"),
+        (torch.rand(0, 1, 6, 8), torch.zeros(0).long(), ValueError, "one image"),
+        (torch.rand(2, 1, 6, 8), torch.zeros(3).long(), ValueError, "2 class indices"),
+        (torch.rand(2, 1, 6, 8), torch.tensor([0, -1]), ValueError, "minimum -1"),
+        (torch.rand(2, 1, 6, 8), torch.zeros(2), TypeError, "int64"),
+    ],
+)
+def test_bad_input(x: Tensor, y: Tensor, error: type[Exception], what: str) -> None:
+    with pytest.raises(error, match=what):
+        evaluate([Defended("bare", Halves())], [ATTACKS[0]], x, y, threat=THREAT, progress=False)
+
+
+def test_bad_attacks_and_threats() -> None:
+    with pytest.raises(ValueError, match="native, art"):
+        Attack("foolbox", "PGD")
+    with pytest.raises(ValueError, match="FGSM"):
+        Attack("native", "DeepFool")
+    with pytest.raises(ValueError, match="draws=0"):
+        Attack("native", "PGD", draws=0)
+    with pytest.raises(ValueError, match="Linf"):
+        Threat("L3", 0.1)
+    with pytest.raises(ValueError, match="-1"):
+        Threat("L2", -1)
+    twice = [Defended("m", Halves())] * 2
+    with pytest.raises(ValueError, match="different names"):
+        evaluate(twice, [], torch.rand(1, 1, 6, 8), torch.zeros(1).long(), threat=THREAT)
+
+
+def test_a_missing_library_says_how_to_get_it(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torchattacks", None)
+    with pytest.raises(ImportError, match=r"pip install art-ext\[torchattacks\]"):
+        quiet(Defended("bare", problem.classifier), attacks=[ATTACKS[5]], problem=problem)
