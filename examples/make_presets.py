@@ -91,7 +91,7 @@ def make_rdp(args: argparse.Namespace) -> dict[str, Any]:
     with seeded(args.seed):
         purifier = RDP(**RDP_ARGUMENTS)
         objective = RDPObjective(
-            purifier, features, weights=Weights(pixel=args.pixel), eps=EPS, steps=args.steps
+            purifier, features, weights=Weights(pixel=args.pixel), eps=EPS, steps=args.steps, vary_eps=args.vary_eps
         )  # fmt: skip
     seconds = train(objective, args, peak=args.learning_rate)
     purifier.eval().requires_grad_(False)
@@ -124,11 +124,13 @@ def main() -> None:
     parser.add_argument("--layer", default="features.relu3_3", help="of F")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="of RDP, at the start of the cosine")
     parser.add_argument("--pixel", type=float, default=Weights().pixel, help="weight of RDP's pixel term")
+    parser.add_argument("--vary-eps", action="store_true", help="train RDP on every radius up to eps")
     args = parser.parse_args()
     if args.seed is None:  # each network its own
         args.seed = [*CLASSIFIERS, "fashion_mnist_rdp"].index(args.name)
     made = (make_rdp if args.name == "fashion_mnist_rdp" else make_classifier)(args)
-    changed = [f"--{k.replace('_', '-')} {v}" for k, v in vars(args).items() if _set(parser, k, v)]
+    changed = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in vars(args).items()
+               if _set(parser, k, v)]  # fmt: skip
     training = {k: getattr(args, k) for k in ("epochs", "batch_size", "seed", "images")}
     training |= {"seconds": round(made.pop("seconds")), "torch": torch.__version__, "threads": torch.get_num_threads()}
     command = " ".join(["python examples/make_presets.py", args.name, *changed])

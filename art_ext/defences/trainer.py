@@ -17,7 +17,7 @@ from torch import nn
 from art_ext.defences.preprocessor import PurifierPreprocessor
 from art_ext.defences.training import TrainingRun
 from art_ext.defences.view import View, as_module, class_indices
-from art_ext.nn import FeatureExtractor
+from art_ext.nn import FeatureExtractor, evaluating
 from art_ext.purifiers import RDP
 from art_ext.purifiers.rdp import RDPObjective, Weights
 from art_ext.training import Objective, Scheduler
@@ -75,11 +75,12 @@ class PurifierTrainer(Trainer):
         :param kwargs: Refused; ART's signature has them.
         """
         run = self._run(kwargs)
-        validate = self._validation(validation_data)
+        validate = self._validation(validation_data, run)
         run.fit(
             x, y, epochs=nb_epochs, batch_size=batch_size, schedulers=_listed(scheduler), validate=validate,
             optimizers=self._first_optimizers(),
         )  # fmt: skip
+        self.preprocessor._is_fitted = True
 
     def fit_generator(
         self,
@@ -98,11 +99,12 @@ class PurifierTrainer(Trainer):
         :param kwargs: Refused; ART's signature has them.
         """
         run = self._run(kwargs)
-        validate = self._validation(validation_data)
+        validate = self._validation(validation_data, run)
         run.fit_generator(
             generator, epochs=nb_epochs, schedulers=_listed(scheduler), validate=validate,
             optimizers=self._first_optimizers(),
         )  # fmt: skip
+        self.preprocessor._is_fitted = True
 
     def _stages(self) -> list[Objective]:
         stages = self.preprocessor.purifier.stages(self._module)
@@ -124,14 +126,16 @@ class PurifierTrainer(Trainer):
         self.history = run.history
         return run
 
-    def _validation(self, data: tuple[NDArray[Any], NDArray[Any]] | None) -> Any:
+    def _validation(self, data: tuple[NDArray[Any], NDArray[Any]] | None, run: TrainingRun) -> Any:
         if data is None:
             return None
         x, y = data
+        run.images(x)  # refuses now what would end the first epoch
         labels = class_indices(y, len(x), int(self.classifier.nb_classes)).numpy()
 
         def accuracy() -> float:
-            return float(np.mean(self.classifier.predict(x).argmax(1) == labels))
+            with evaluating(self.classifier._model):  # ART's predict leaves it in eval mode
+                return float(np.mean(self.classifier.predict(x).argmax(1) == labels))
 
         return accuracy
 
@@ -180,7 +184,9 @@ class RDPTrainer(PurifierTrainer):
         features = self._features if self._features is not None else getattr(self.preprocessor, "features", None)
         if isinstance(features, str):
             features = FeatureExtractor(self._module, f"model.{features}")
-        return [RDPObjective(purifier, features or self._module, weights=self._weights, **self._options)]  # type: ignore[arg-type]
+        if features is None:
+            features = self._module
+        return [RDPObjective(purifier, features, weights=self._weights, **self._options)]  # type: ignore[arg-type]
 
 
 def _preprocessor_of(classifier: PyTorchClassifier) -> PurifierPreprocessor:

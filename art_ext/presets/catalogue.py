@@ -74,9 +74,11 @@ def load(name: str, folder: Path | str = FOLDER) -> nn.Module:
     """A preset's network, in eval mode, its parameters not requiring gradients.
 
     Raises:
-        ValueError: unknown preset, weights that are missing, altered (sha256) or no safetensors file.
+        ValueError: unknown preset, unknown class, weights that are missing, altered (sha256) or no safetensors file.
     """
     preset, file = describe(name, folder), Path(folder) / f"{name}.safetensors"
+    if preset.class_name not in CLASSES:
+        raise ValueError(f"expected {name!r} to be one of {', '.join(CLASSES)}; got {preset.class_name!r}")
     state = load_weights(file)
     found = _sha256(file)
     if found != preset.sha256:
@@ -99,16 +101,17 @@ def save(
         facts: the remaining fields of `Preset`: paper, data, command, training, measured.
 
     Raises:
-        ValueError: the class is not registered.
+        ValueError: the class is not registered, or a fact is not what TOML can hold.
     """
     if type(module).__name__ not in CLASSES:
         raise ValueError(f"expected an instance of {', '.join(CLASSES)}; got {type(module).__name__}")
     file = Path(folder) / f"{name}.safetensors"
     with replacing(file) as temporary:
         save_file({k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}, temporary)
-    preset = Preset(name, type(module).__name__, dict(arguments), sha256=_sha256(file), **facts)
+        preset = Preset(name, type(module).__name__, dict(arguments), sha256=_sha256(temporary), **facts)
+        description = _toml(preset)  # what cannot be described is not written
     with replacing(Path(folder) / f"{name}.toml") as temporary:
-        temporary.write_text(_toml(preset), "utf-8")
+        temporary.write_text(description, "utf-8")
     return preset
 
 
@@ -120,7 +123,18 @@ def _toml(preset: Preset) -> str:
     """The preset as TOML; JSON's numbers, strings, booleans and flat lists are TOML's too."""
     plain = {k: v for k, v in vars(preset).items() if not isinstance(v, Mapping)}
     tables = {k: v for k, v in vars(preset).items() if isinstance(v, Mapping)}
-    lines = [f"{k} = {json.dumps(v)}" for k, v in plain.items()]
+    lines = [_pair(k, v) for k, v in plain.items()]
     for table, values in tables.items():
-        lines += ["", f"[{table}]", *(f"{k} = {json.dumps(v)}" for k, v in values.items())]
-    return "\n".join(lines) + "\n"
+        lines += ["", f"[{table}]", *(_pair(k, v) for k, v in values.items())]
+    text = "\n".join(lines) + "\n"
+    try:
+        faithful = tomllib.loads(text) == json.loads(json.dumps(vars(preset), default=dict))
+    except tomllib.TOMLDecodeError:
+        faithful = False
+    if not faithful:
+        raise ValueError(f"expected finite numbers, strings, booleans and flat lists under plain names, got {preset}")
+    return text
+
+
+def _pair(key: str, value: Any) -> str:
+    return f"{key} = {json.dumps(value, ensure_ascii=False)}"

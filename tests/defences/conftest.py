@@ -129,8 +129,9 @@ def outside(x, clip_values=(0, 1), channels_first=True):
 
 
 def classifier(
-    net, *defences, clip_values=(0, 1), channels_first=True, preprocessing=(0.0, 1.0), wrap=True, optimizer=False
-):
+    net, *defences, clip_values=(0, 1), channels_first=True, preprocessing=(0.0, 1.0), wrap=True, optimizer=False,
+    height=H,
+):  # fmt: skip
     """An ART classifier around `net`; purifiers among the defences are wrapped for its range and layout."""
     model = Outside(net, clip_values, channels_first, preprocessing) if wrap else net
     wrapped = [
@@ -138,7 +139,7 @@ def classifier(
         for d in defences
     ]
     return PyTorchClassifier(
-        model, nn.CrossEntropyLoss(), (C, H, W) if channels_first else (H, W, C), K,
+        model, nn.CrossEntropyLoss(), (C, height, W) if channels_first else (height, W, C), K,
         optimizer=torch.optim.SGD(model.parameters(), 0.1) if optimizer else None,
         clip_values=clip_values, channels_first=channels_first, preprocessing=preprocessing, device_type="cpu",
         preprocessing_defences=wrapped or None,

@@ -26,9 +26,17 @@ def versions() -> dict[str, str]:
 
 
 def run(name: str, module: nn.Module, x: Tensor, y: Tensor, threat: Threat, parameters: Mapping[str, Any]) -> Tensor:
-    """AutoAttack's version `name`; parameters: `batch_size`, `seed`, and `attacks` for the version "custom"."""
+    """AutoAttack's version `name`.
+
+    Parameters: `batch_size`, `seed`, `attacks` for the version "custom", and `order`: the version's own attacks in
+    another order. Each attack sees what the earlier ones left, so the order changes the time, not what is tried.
+
+    Raises:
+        ImportError: neither library is installed.
+        ValueError: `order` does not hold exactly the attacks of the version.
+    """
     library, options = _library(), {"seed": 0, "batch_size": 256, **parameters}
-    batch_size = options.pop("batch_size")
+    batch_size, order = options.pop("batch_size"), options.pop("order", None)
     upstream = library.__name__.startswith("autoattack")
     if upstream and "attacks" in options:
         options["attacks_to_run"] = options.pop("attacks")
@@ -37,6 +45,10 @@ def run(name: str, module: nn.Module, x: Tensor, y: Tensor, threat: Threat, para
     attack = library.AutoAttack(
         module, norm=threat.norm, eps=threat.eps, version=name, device=str(x.device), **options
     )  # fmt: skip
+    if order is not None:
+        if sorted(order) != sorted(attack.attacks_to_run):
+            raise ValueError(f"expected an order of {attack.attacks_to_run}, got {order}")
+        attack.attacks_to_run = list(order)
     with _keeping_trace():
         if upstream:
             x_adv = attack.run_standard_evaluation(x, y, bs=batch_size)

@@ -48,6 +48,8 @@ class RDPObjective(Objective):
         eps: Linf radius of the training adversaries in the units of x (the paper: 16/255).
         steps: of the training attack (NRP: 100; not given in the paper).
         step_size: of the training attack, in the units of x; 2.5 * eps / steps unless given (NRP: 0.01).
+        vary_eps: shrink each training perturbation by its own factor from U(0, 1), so that P sees every radius up to eps.
+            Differs from the paper, whose radius is fixed; without it P also "repairs" clean images.
         shared_latent: let L_R reach P's encoder through the natural latent. Algorithm 1 updates P by L_P alone, so the
             default is False, and then R cannot change P; the paper's prose wants both branches to disentangle together.
         learning_rate: Adam's, for all three networks (the paper: 1e-4).
@@ -64,6 +66,7 @@ class RDPObjective(Objective):
         eps: float = 16 / 255,
         steps: int = 10,
         step_size: float | None = None,
+        vary_eps: bool = False,
         shared_latent: bool = False,
         learning_rate: float = 1e-4,
     ) -> None:
@@ -74,7 +77,7 @@ class RDPObjective(Objective):
         self.discriminator = Discriminator(purifier.channels or 3)
         self.weights = weights or Weights()
         self.eps, self.steps, self.step_size = eps, steps, step_size
-        self.shared_latent, self.learning_rate = shared_latent, learning_rate
+        self.vary_eps, self.shared_latent, self.learning_rate = vary_eps, shared_latent, learning_rate
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {
@@ -91,7 +94,10 @@ class RDPObjective(Objective):
         Differs from NRP's code: starts from x + U(-eps, eps), not from Gaussian noise.
         """
         gradient = ascent(feature(self.features, x))
-        return pgd(gradient, x, norm=Linf(), eps=self.eps, steps=self.steps, step_size=self.step_size)
+        x_adv = pgd(gradient, x, norm=Linf(), eps=self.eps, steps=self.steps, step_size=self.step_size)
+        if not self.vary_eps:
+            return x_adv
+        return x + (x_adv - x) * torch.rand(len(x), 1, 1, 1, device=x.device)
 
     def terms(self, player: str, x: Tensor, x_adv: Tensor, y: Tensor | None) -> dict[str, Tensor]:
         if player == "discriminator":

@@ -1,0 +1,93 @@
+"""README blocks, examples and paper tables run as a reader would run them, at a small scale."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from art_ext.evaluation import Report
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(script: str, *arguments: str | Path) -> str:
+    command = [sys.executable, str(ROOT / "examples" / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_readme_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)
+    assert len(blocks) == 4
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["logits"].shape == (16, 10)
+    x, x_adv = names["test"].x, names["x_adv"]
+    assert 0.05 < float((x_adv - x).abs().max()) <= 0.1 + 1e-6
+    assert "worst case" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "mine.pt.1").is_file()
+
+
+def test_quickstart(tmp_path: Path) -> None:
+    out = run("01_quickstart.py", "--images", 4, "--steps", 2, "--draws", 2, "--out", tmp_path)
+    report = Report.from_json((tmp_path / "report.json").read_text())
+    header, rows = report.table()
+    assert header == ["model", "attack", "undefended", "blind", "bpda", "full"]
+    expected = ["clean", "art PGD-2", "torchattacks PGD-2", "autoattack standard", "worst case"]
+    assert [row[1] for row in rows if row[0] == "RDP"] == expected
+    assert [row[1] for row in rows if row[0] == "dynamic RDP"] == ["clean", "native PGD-1 + EOT-2"]
+    assert all("n=" in entry and "[" in entry for row in rows for entry in row[2:])
+    for row in rows:  # what the terminal shows is what the report holds
+        assert all(entry.split(" %")[0] in out for entry in row[2:])
+    html = (tmp_path / "report.html").read_text("utf-8")
+    assert html.count("data:image/png;base64,") == 2
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("images.png", "accuracy.png"))
+
+
+def test_train_rdp(tmp_path: Path) -> None:
+    arguments = ("--images", 32, "--epochs", 1, "--test", 8, "--blocks", 2, "--width", 4, "--out", tmp_path)
+    out = run("02_train_rdp.py", *arguments)
+    assert out.count("n=8") == 6
+    assert {p.name for p in tmp_path.iterdir()} >= {"config.json", "model.safetensors", "training.pt.1"}
+
+
+def test_ablation_says_that_algorithm_1_ignores_the_reconstruction_branch(tmp_path: Path) -> None:
+    sizes = ("--epochs", 1, "--train", 32, "--images", 16, "--width", 4, "--blocks", 2, "--seeds", 0)
+    out = run("paper_tables/rdp_ablation.py", *sizes, "--runs", tmp_path / "runs", "--out", tmp_path / "found.json")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert len(found["rows"]) == 7
+    assert out.count("n=16") == 21
+    states = {p.stem: torch.load(p, weights_only=True)["objective"] for p in (tmp_path / "runs").iterdir()}
+    full, without = states["full (Algorithm 1) 0"], states["no reconstruction branch 0"]
+    parts = [k for k in full if k.startswith(("purifier.encoder", "purifier.decoder"))]
+    assert parts
+    assert all(torch.equal(full[k], without[k]) for k in parts)
+    shared = states["shared latent (the prose) 0"]
+    assert not all(torch.equal(full[k], shared[k]) for k in parts)
+
+
+def test_paper_table_of_rdp(tmp_path: Path) -> None:
+    run("paper_tables/rdp_fashion_mnist.py", "--images", 8, "--quick", "--out", tmp_path)
+    blind, white = (
+        Report.from_json((tmp_path / f"rdp_fashion_mnist_{p}.json").read_text()) for p in ("blind", "white")
+    )
+    assert blind.table()[0] == ["model", "attack", "undefended", "transfer", "blind"]
+    assert white.table()[0] == ["model", "attack", "undefended", "bpda", "full", "own"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_notebooks(notebook: Path) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    NotebookClient(nbformat.read(notebook, as_version=4), timeout=900).execute(cwd=str(ROOT))
