@@ -74,40 +74,45 @@ def attacked(model: nn.Module, x: torch.Tensor, y: torch.Tensor, steps: int) -> 
         return torch.cat([attack(ascent(cross_entropy(model, b)), a) for a, b in pieces])
 
 
+def measure(module: nn.Module, n: int, folder: Path | str = presets.FOLDER) -> dict[str, Any]:
+    """Clean accuracy and accuracy under PGD-40 at Linf 0.1 on the first n test images that ship with the package."""
+    test = fashion_mnist("test", n)
+    if not isinstance(module, RDP):
+        found = {"n": n, "clean": accuracy(module, test.x, test.y)}
+        return found | {"pgd40": accuracy(module, attacked(module, test.x, test.y, 40), test.y)}
+    classifier = presets.load("fashion_mnist_cnn", folder)
+    surrogate = presets.load("fashion_mnist_surrogate", folder)
+    defended = nn.Sequential(module, classifier)
+    found = {"n": n, "undefended_clean": accuracy(classifier, test.x, test.y)}
+    found["clean"] = accuracy(defended, test.x, test.y)
+    for name, model in {"blind": classifier, "transfer": surrogate, "full": defended}.items():
+        x_adv = attacked(model, test.x, test.y, 40)
+        found[f"undefended_pgd40_{name}"] = accuracy(classifier, x_adv, test.y)
+        found[f"pgd40_{name}"] = accuracy(defended, x_adv, test.y)
+    return found
+
+
 def make_classifier(args: argparse.Namespace) -> dict[str, Any]:
     kind, arguments = CLASSIFIERS[args.name]
     with seeded(args.seed):
         model = kind(**arguments)
     seconds = train(ClassifierObjective(model), args, peak=2e-3)
-    model.eval()
-    test = fashion_mnist("test", args.test)
-    measured = {"n": len(test.x), "clean": accuracy(model, test.x, test.y)}
-    measured["pgd40"] = accuracy(model, attacked(model, test.x, test.y, 40), test.y)
-    return {"module": model, "arguments": arguments, "paper": "", "seconds": seconds, "measured": measured}
+    return {"module": model.eval(), "arguments": arguments, "paper": "", "seconds": seconds}
 
 
 def make_rdp(args: argparse.Namespace) -> dict[str, Any]:
-    features = FeatureExtractor(presets.load("fashion_mnist_vgg", args.folder), args.layer)
+    features = FeatureExtractor(presets.load(args.features, args.folder), args.layer)
     with seeded(args.seed):
         purifier = RDP(**RDP_ARGUMENTS)
+        if args.start is not None:
+            purifier.load_state_dict(presets.load("fashion_mnist_rdp", args.start).state_dict())
+        weights = Weights(pixel=args.pixel)
         objective = RDPObjective(
-            purifier, features, weights=Weights(pixel=args.pixel), eps=EPS, steps=args.steps, vary_eps=args.vary_eps
+            purifier, features, weights=weights, eps=EPS, steps=args.steps, vary_eps=args.vary_eps
         )  # fmt: skip
     seconds = train(objective, args, peak=args.learning_rate)
     purifier.eval().requires_grad_(False)
-    test = fashion_mnist("test", args.test)
-    classifier = presets.load("fashion_mnist_cnn", args.folder)
-    surrogate = presets.load("fashion_mnist_surrogate", args.folder)
-    defended = nn.Sequential(purifier, classifier)
-    measured = {"n": len(test.x), "undefended_clean": accuracy(classifier, test.x, test.y)}
-    measured["clean"] = accuracy(defended, test.x, test.y)
-    for name, model in {"blind": classifier, "transfer": surrogate, "full": defended}.items():
-        x_adv = attacked(model, test.x, test.y, 40)
-        measured[f"undefended_pgd40_{name}"] = accuracy(classifier, x_adv, test.y)
-        measured[f"pgd40_{name}"] = accuracy(defended, x_adv, test.y)
-    return {
-        "module": purifier, "arguments": RDP_ARGUMENTS, "paper": RDP.paper, "seconds": seconds, "measured": measured,
-    }  # fmt: skip
+    return {"module": purifier, "arguments": RDP_ARGUMENTS, "paper": RDP.paper, "seconds": seconds}
 
 
 def main() -> None:
@@ -121,6 +126,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=8000)
     parser.add_argument("--test", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=5, help="of the training attack")
+    parser.add_argument("--features", default="fashion_mnist_vgg", help="preset whose layer is F")
+    parser.add_argument("--start", help="folder of an earlier fashion_mnist_rdp to go on from")
     parser.add_argument("--layer", default="features.relu3_3", help="of F")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="of RDP, at the start of the cosine")
     parser.add_argument("--pixel", type=float, default=Weights().pixel, help="weight of RDP's pixel term")
@@ -133,8 +140,10 @@ def main() -> None:
                if _set(parser, k, v)]  # fmt: skip
     training = {k: getattr(args, k) for k in ("epochs", "batch_size", "seed", "images")}
     training |= {"seconds": round(made.pop("seconds")), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    module = made.pop("module")
+    made["measured"] = measure(module, args.test, args.folder)
     command = " ".join(["python examples/make_presets.py", args.name, *changed])
-    preset = presets.save(made.pop("module"), args.name, folder=args.folder, data=DATA, command=command,
+    preset = presets.save(module, args.name, folder=args.folder, data=DATA, command=command,
                           training=training, **made)  # fmt: skip
     print(preset)
 

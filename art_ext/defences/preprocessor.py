@@ -254,9 +254,7 @@ class RDPPreprocessor(PurifierPreprocessor):
 
         :param folder: Made if it is not there.
         """
-        made_with = cast(dict[str, Any], self.rdp._hub_mixin_config)  # of the constructor, before any set_params
-        noise = {"noise_std": self.noise_std, "noise_position": self.noise_position}
-        self.rdp.save_pretrained(folder, config=made_with | noise)
+        self.rdp.save_pretrained(folder)
 
     @property
     def rdp(self) -> RDP:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import art_ext
+from art_ext.attacks import Gradient, eot, logit_margin
 from art_ext.evaluation import checks
-from art_ext.evaluation.backends import BACKENDS, Attack
+from art_ext.evaluation.backends import BACKENDS, Attack, native
 from art_ext.evaluation.report import CLEAN, Cell, Report, Verdict
 from art_ext.evaluation.threat import Knowledge, Threat
 from art_ext.images import check_images
@@ -60,7 +61,7 @@ class Defended:
             return self.surrogate
         if knowledge is Knowledge.BLIND or (knowledge is Knowledge.UNDEFENDED and self.purifier is None):
             return self.classifier
-        if knowledge is Knowledge.FULL:
+        if knowledge in (Knowledge.FULL, Knowledge.OWN):
             return _averaged(self.module, draws)
         if knowledge is Knowledge.BPDA and self.purifier is not None:
             return _averaged(Approximated(self.purifier, self.classifier), draws)
@@ -115,7 +116,8 @@ def evaluate(
 ) -> Report:
     """Attacks every model with every attack under every knowledge.
 
-    An undefended model is attacked once; a model without a surrogate is not attacked by transfer. Attacks with
+    An undefended model is attacked once; a model without a surrogate is not attacked by transfer, and native attacks
+    alone follow a method's own gradients. Attacks with
     `draws` above 1 (EOT) run on randomised models alone, and randomised models are attacked by them alone where any is
     given: a single draw of a randomised model says little. Modes, `requires_grad`, gradients and ambient random state
     are left as they were.
@@ -172,13 +174,27 @@ class _Bench:
         key = (id(model.classifier) if target is model.classifier else (model.name, knowledge), attack.title)
         if key in self.made:
             return self.made[key], 0.0
+        run = attack if knowledge is not Knowledge.OWN else partial(self._own, model, attack)
         start, n = time.perf_counter(), attack.images or len(self.x)
         pieces = []
         for number, (x, y) in enumerate(zip(self._cut(self.x[:n]), self._cut(self.y[:n]), strict=True)):
             with _all_seeded(self.seed + number):
-                pieces.append(attack(target, x, y, self.threat))
+                pieces.append(run(target, x, y, self.threat))
         self.made[key] = torch.cat(pieces)
         return self.made[key], time.perf_counter() - start
+
+    def _own(self, model: Defended, attack: Attack, target: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+        """PGD along each gradient of the method's `own_attacks`; of each image the candidate of largest margin."""
+        best, found = x, torch.full((len(x),), -torch.inf, device=x.device)
+        for name, gradient in _own_attacks(model, x, y).items():
+            averaged = eot(gradient, attack.draws)
+            x_adv = native.follow(averaged, attack.name, target, x, y, threat, attack.parameters)
+            threat.refuse_cheats(x, x_adv, f"{attack.title} along {name}")
+            with torch.no_grad():
+                margin = logit_margin(target(x_adv), y)
+            best = torch.where((margin > found).view(-1, 1, 1, 1), x_adv, best)
+            found = torch.maximum(found, margin)
+        return best
 
     def judge(self, model: Defended, x: Tensor, redraws: int) -> tuple[tuple[bool, ...], ...]:
         """Redraws x images: is the model's answer correct?"""
@@ -201,7 +217,15 @@ def _suitable(model: Defended, attack: Attack, knowledge: Sequence[Knowledge], w
         return [Knowledge.UNDEFENDED]
     if (attack.draws > 1) != with_eot:
         return []
-    return [k for k in knowledge if k is not Knowledge.TRANSFER or model.surrogate is not None]
+    able = {
+        Knowledge.TRANSFER: model.surrogate is not None,
+        Knowledge.OWN: attack.backend == "native" and type(model.purifier).own_attacks is not Purifier.own_attacks,
+    }
+    return [k for k in knowledge if able.get(k, True)]
+
+
+def _own_attacks(model: Defended, x: Tensor, y: Tensor) -> dict[str, Gradient]:
+    return {} if model.purifier is None else model.purifier.own_attacks(model.classifier, x, y)
 
 
 def _verdicts(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -99,6 +99,25 @@ class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
         dtype = next((p.dtype for p in self.parameters()), x.dtype)
         pieces = [each(piece.to(dtype)) for piece in x.split(self.batch_size)]
         return torch.cat(pieces).to(x.dtype)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **options: Any) -> Self:
+        """A purifier that `save_pretrained` or `push_to_hub` wrote, in eval mode, not requiring gradients.
+
+        Args:
+            name: a folder, or "owner/name" on the Hugging Face Hub.
+            options: of `huggingface_hub`, and constructor arguments that replace the saved ones.
+
+        Raises:
+            ValueError: no such folder and no Hub, or weights that are not safetensors.
+        """
+        try:
+            return super().from_pretrained(str(name), **options)
+        except LocalEntryNotFoundError as error:
+            raise ValueError(
+                f"expected a folder or an owner/name on the Hub, got {str(name)!r}: there is no such folder, and the Hub "
+                "cannot be reached"
+            ) from error
 
     def _save_pretrained(self, save_directory: Path) -> None:
         with replacing(save_directory / WEIGHTS) as temporary:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 
@@ -47,9 +47,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """A temporary path in the same folder that takes the place of `path` at once when the block ends well."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    # Not mkstemp: its files are unreadable to others, and so would the target be.
+    temporary = target.with_name(f".{target.name}.{uuid4().hex}.part")
     try:
         yield temporary
         with temporary.open("rb+") as file:

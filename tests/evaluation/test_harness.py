@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from art_ext.attacks import Gradient, ascent, cross_entropy
 from art_ext.evaluation import Attack, Defended, Knowledge, Threat, evaluate
 from art_ext.evaluation import backends as registry
 from art_ext.evaluation.backends import Backend
@@ -212,3 +213,18 @@ def test_a_missing_library_says_how_to_get_it(problem: Problem, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "torchattacks", None)
     with pytest.raises(ImportError, match=r"pip install art-ext\[torchattacks\]"):
         quiet(Defended("bare", problem.classifier), attacks=[ATTACKS[5]], problem=problem)
+
+
+def test_a_methods_own_gradients_are_followed_and_the_best_candidate_kept(problem: Problem) -> None:
+    class Weak(Blur):
+        """Names two gradients: one that does nothing, and the true one."""
+
+        def own_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
+            true = ascent(cross_entropy(nn.Sequential(self, classifier), y))
+            return {"true": true, "nothing": torch.zeros_like}
+
+    attacks = [Attack("native", "PGD", {"steps": 5}), ATTACKS[3]]
+    models = [Defended("weak", problem.classifier, Weak()), Defended("blur", problem.classifier, Blur())]
+    report = quiet(*models, attacks=attacks, problem=problem, knowledge=[Knowledge.OWN])
+    assert [(c.model, c.attack) for c in report.cells[2:]] == [("weak", "native PGD-5")]
+    assert report.worst_case("weak").mean == 0

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 import art_ext
-from art_ext.attacks import Loss, ascent, cross_entropy, margin, pgd
+from art_ext.attacks import Gradient, Loss, ascent, cross_entropy, margin, pgd
 from art_ext.evaluation.threat import Threat
 
 NAMES = ("FGSM", "PGD", "MI-FGSM")
@@ -25,8 +25,22 @@ def run(name: str, module: nn.Module, x: Tensor, y: Tensor, threat: Threat, para
 
     PGD keeps each image's iterate of largest margin unless `best=False`.
     """
+    loss = LOSSES[parameters.get("loss", "cross_entropy")](module, y)
+    return follow(ascent(loss), name, module, x, y, threat, parameters)
+
+
+def follow(
+    gradient: Gradient,
+    name: str,
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    parameters: Mapping[str, Any],
+) -> Tensor:
+    """The attack `name` along any gradient; `module` only rates the iterates (`best`)."""
     options: dict[str, Any] = {"FGSM": {"steps": 1, "step_size": threat.eps, "random_start": False}}.get(name, {})
     options = {"steps": 40, **({"momentum": 1.0} if name == "MI-FGSM" else {}), **options, **parameters}
-    loss = LOSSES[options.pop("loss", "cross_entropy")](module, y)
+    options.pop("loss", None)
     score = margin(module, y) if options.pop("best", name == "PGD") else None
-    return pgd(ascent(loss), x, norm=threat.ball, eps=threat.eps, score=score, **options)
+    return pgd(gradient, x, norm=threat.ball, eps=threat.eps, score=score, **options)

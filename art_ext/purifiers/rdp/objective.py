@@ -48,8 +48,8 @@ class RDPObjective(Objective):
         eps: Linf radius of the training adversaries in the units of x (the paper: 16/255).
         steps: of the training attack (NRP: 100; not given in the paper).
         step_size: of the training attack, in the units of x; 2.5 * eps / steps unless given (NRP: 0.01).
-        vary_eps: shrink each training perturbation by its own factor from U(0, 1), so that P sees every radius up to eps.
-            Differs from the paper, whose radius is fixed; without it P also "repairs" clean images.
+        vary_eps: shrink each training perturbation by its own factor from U(0, 1), so that P sees every radius up to
+            eps; the paper's radius is fixed.
         shared_latent: let L_R reach P's encoder through the natural latent. Algorithm 1 updates P by L_P alone, so the
             default is False, and then R cannot change P; the paper's prose wants both branches to disentangle together.
         learning_rate: Adam's, for all three networks (the paper: 1e-4).

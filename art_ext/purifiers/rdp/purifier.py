@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -103,6 +103,9 @@ class RDP(Purifier):
         if position not in POSITIONS:
             raise ValueError(f"expected noise_position to be 'input' or 'output', got {position!r}")
         self.noise_std, self.noise_position = std, position
+        # What `save_pretrained` writes: the Hub mixin saw the constructor's arguments alone.
+        made_with = cast(dict[str, Any], self._hub_mixin_config or {})
+        self._hub_mixin_config = {**made_with, "noise_std": std, "noise_position": position}
         return self
 
     def purify(self, x: Tensor) -> Tensor:
