@@ -72,16 +72,9 @@ def main() -> None:
     attack = Attack("native", "PGD", {"steps": args.steps, "step_size": 0.01})
     x, y = data.x[:6], data.y[:6]
     blind, full = (attack(models[1].target(k), x, y, threat) for k in (Knowledge.BLIND, Knowledge.FULL))
-    images = plots.image_grid(
-        {
-            "clean": x,
-            "attacked (blind)": blind,
-            "purified": rdp(blind),
-            "attacked (full)": full,
-            "purified ": rdp(full),
-        },
-        errors=[("attacked (blind)", "clean"), ("purified", "clean"), ("purified ", "clean")],
-    )
+    columns = {"clean": x, "blind attack": blind, "blind, purified": rdp(blind)}
+    columns |= {"full attack": full, "full, purified": rdp(full)}
+    images = plots.image_grid(columns, errors=[(name, "clean") for name in columns if name != "clean"])
     pictures = {"Images": plots.png(images), "Accuracy": plots.png(plots.accuracy_bars(report))}
     args.out.mkdir(parents=True, exist_ok=True)
     report.save(args.out / "report.json")

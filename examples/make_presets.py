@@ -108,7 +108,7 @@ def make_rdp(args: argparse.Namespace) -> dict[str, Any]:
             purifier.load_state_dict(presets.load("fashion_mnist_rdp", args.start).state_dict())
         weights = Weights(pixel=args.pixel)
         objective = RDPObjective(
-            purifier, features, weights=weights, eps=EPS, steps=args.steps, vary_eps=args.vary_eps
+            purifier, features, weights=weights, eps=EPS, steps=args.steps, clean_share=args.clean_share
         )  # fmt: skip
     seconds = train(objective, args, peak=args.learning_rate)
     purifier.eval().requires_grad_(False)
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--layer", default="features.relu3_3", help="of F")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="of RDP, at the start of the cosine")
     parser.add_argument("--pixel", type=float, default=Weights().pixel, help="weight of RDP's pixel term")
-    parser.add_argument("--vary-eps", action="store_true", help="train RDP on every radius up to eps")
+    parser.add_argument("--clean-share", type=float, default=0.0, help="of RDP's training images")
     args = parser.parse_args()
     if args.seed is None:  # each network its own
         args.seed = [*CLASSIFIERS, "fashion_mnist_rdp"].index(args.name)

@@ -1,7 +1,7 @@
 """Network blocks and losses that more than one method uses."""
 
 from art_ext.nn.blocks import RRDB, DenseBlock, ResidualBlock
-from art_ext.nn.features import FeatureExtractor
+from art_ext.nn.features import FeatureExtractor, imagenet_vgg16
 from art_ext.nn.losses import mean_l1, relativistic
 from art_ext.nn.modes import evaluating, seeded, trainable
 
@@ -11,6 +11,7 @@ __all__ = [
     "FeatureExtractor",
     "ResidualBlock",
     "evaluating",
+    "imagenet_vgg16",
     "mean_l1",
     "relativistic",
     "seeded",

@@ -6,6 +6,29 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from art_ext.images import Normalize
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def imagenet_vgg16(layer: int = 15) -> FeatureExtractor:
+    """F of NRP and RDP: torchvision's VGG-16 with ImageNet weights, up to a layer of its `features`.
+
+    Images (N, 3, H, W) in [0, 1] are normalised inside. torchvision fetches the weights on first use.
+
+    Args:
+        layer: index into `features`; 15 is relu3_3, whose output is (N, 256, H / 4, W / 4).
+
+    Raises:
+        ImportError: torchvision is missing or was not built for the installed torch.
+    """
+    try:
+        from torchvision.models import VGG16_Weights, vgg16
+    except (ImportError, RuntimeError) as error:  # a build for another torch raises a RuntimeError
+        raise ImportError("VGG-16 needs torchvision built for the installed torch: pip install torchvision") from error
+    network = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features.eval().requires_grad_(False)
+    return FeatureExtractor(nn.Sequential(Normalize(IMAGENET_MEAN, IMAGENET_STD), network), f"1.{layer}")
+
 
 class _Reached(Exception):  # a signal, not an error
     def __init__(self, output: Tensor) -> None:

@@ -28,6 +28,8 @@ class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
     are the configuration that `save_pretrained` writes. A defended classifier is `nn.Sequential(purifier, classifier)`.
 
     Attributes:
+        small: constructor arguments of an instance for 3-channel images of 8 x 12 pixels that runs in milliseconds; the
+            contract tests make it.
         channels: image channels that it takes; None for any number.
         batch_size: the most images that one call of `purify` sees.
         stochastic: two calls on the same images differ (ambient torch generator).
@@ -36,6 +38,7 @@ class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
 
     name: ClassVar[str]
     paper: ClassVar[str]
+    small: ClassVar[dict[str, Any]] = {}
     channels: int | None = None
     batch_size: int = 256
     stochastic: bool = False
@@ -101,7 +104,7 @@ class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
         return torch.cat(pieces).to(x.dtype)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **options: Any) -> Self:
+    def from_pretrained(cls, name: str | Path, **options: Any) -> Self:  # type: ignore[override]
         """A purifier that `save_pretrained` or `push_to_hub` wrote, in eval mode, not requiring gradients.
 
         Args:
@@ -115,8 +118,8 @@ class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
             return super().from_pretrained(str(name), **options)
         except LocalEntryNotFoundError as error:
             raise ValueError(
-                f"expected a folder or an owner/name on the Hub, got {str(name)!r}: there is no such folder, and the Hub "
-                "cannot be reached"
+                f"expected a folder or an owner/name on the Hub, got {str(name)!r}: there is no such folder, "
+                "and the Hub cannot be reached"
             ) from error
 
     def _save_pretrained(self, save_directory: Path) -> None:

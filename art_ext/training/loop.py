@@ -124,7 +124,8 @@ class _Run:
         fabric: Fabric,
         identity: Mapping[str, int],
     ) -> None:
-        self.bare, self.fabric, self.identity = objective, fabric, dict(identity)
+        self.bare, self.fabric = objective, fabric
+        self.identity = {**identity, "players": list(optimizers), "schedulers": len(schedulers)}
         self.wrapped = fabric.setup_module(objective)
         self.wrapped.mark_forward_method("terms")
         self.plain, self.schedulers = optimizers, schedulers
@@ -177,11 +178,9 @@ class _Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["identity"] != self.identity or set(state["optimizers"]) != set(self.plain):
-            raise ValueError(
-                f"expected the checkpoint of a training with {self.identity} and players {list(self.plain)}, "
-                f"got one with {state['identity']} and players {list(state['optimizers'])}"
-            )
+        found = state["identity"]
+        if found != self.identity:
+            raise ValueError(f"expected the checkpoint of a training with {self.identity}, got one with {found}")
         self.bare.load_trained_state(state["objective"])
         for player, optimizer in self.plain.items():
             optimizer.load_state_dict(state["optimizers"][player])

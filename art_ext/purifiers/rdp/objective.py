@@ -48,8 +48,8 @@ class RDPObjective(Objective):
         eps: Linf radius of the training adversaries in the units of x (the paper: 16/255).
         steps: of the training attack (NRP: 100; not given in the paper).
         step_size: of the training attack, in the units of x; 2.5 * eps / steps unless given (NRP: 0.01).
-        vary_eps: shrink each training perturbation by its own factor from U(0, 1), so that P sees every radius up to
-            eps; the paper's radius is fixed.
+        clean_share: expected share of a batch that P sees unperturbed, in [0, 1), so that it learns to leave clean ones
+            alone. Algorithm 1 has none: there P sees x for the latent only.
         shared_latent: let L_R reach P's encoder through the natural latent. Algorithm 1 updates P by L_P alone, so the
             default is False, and then R cannot change P; the paper's prose wants both branches to disentangle together.
         learning_rate: Adam's, for all three networks (the paper: 1e-4).
@@ -66,18 +66,20 @@ class RDPObjective(Objective):
         eps: float = 16 / 255,
         steps: int = 10,
         step_size: float | None = None,
-        vary_eps: bool = False,
+        clean_share: float = 0.0,
         shared_latent: bool = False,
         learning_rate: float = 1e-4,
     ) -> None:
         super().__init__()
         if not 0 < eps <= 1 or steps < 1:
             raise ValueError(f"expected eps in (0, 1] and steps >= 1, got eps={eps} and steps={steps}")
+        if not 0 <= clean_share < 1:
+            raise ValueError(f"expected clean_share in [0, 1), got {clean_share}")
         self.purifier, self.features = purifier, features
         self.discriminator = Discriminator(purifier.channels or 3)
         self.weights = weights or Weights()
         self.eps, self.steps, self.step_size = eps, steps, step_size
-        self.vary_eps, self.shared_latent, self.learning_rate = vary_eps, shared_latent, learning_rate
+        self.clean_share, self.shared_latent, self.learning_rate = clean_share, shared_latent, learning_rate
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {
@@ -95,9 +97,10 @@ class RDPObjective(Objective):
         """
         gradient = ascent(feature(self.features, x))
         x_adv = pgd(gradient, x, norm=Linf(), eps=self.eps, steps=self.steps, step_size=self.step_size)
-        if not self.vary_eps:
+        if not self.clean_share:
             return x_adv
-        return x + (x_adv - x) * torch.rand(len(x), 1, 1, 1, device=x.device)
+        spared = torch.rand(len(x), 1, 1, 1, device=x.device) < self.clean_share
+        return torch.where(spared, x, x_adv)
 
     def terms(self, player: str, x: Tensor, x_adv: Tensor, y: Tensor | None) -> dict[str, Tensor]:
         if player == "discriminator":

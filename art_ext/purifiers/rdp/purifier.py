@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,7 @@ class RDP(Purifier):
 
     name = "rdp"
     paper = "arXiv:2110.07801"
+    small: ClassVar[dict[str, Any]] = {"channels": 3, "width": 4, "blocks": 2, "block": "residual"}
 
     def __init__(
         self,

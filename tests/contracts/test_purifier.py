@@ -1,0 +1,196 @@
+"""What every registered purifier promises; a new method is covered by its entry in PURIFIERS and its `small`."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from art_ext.attacks import ascent, cross_entropy
+from art_ext.nn import seeded
+from art_ext.purifiers import PURIFIERS, Purifier
+
+SHAPE = (5, 3, 8, 12)
+
+
+class Rounding(Purifier):
+    """Without gradients, to hold the contract of BPDA."""
+
+    name = "rounding"
+    paper = ""
+    differentiable = False
+
+    def purify(self, x: Tensor) -> Tensor:
+        return (x * 4).round() / 4
+
+
+class Tripling(Purifier):
+    """Leaves [0, 1] on purpose, to hold the contract of the clamp."""
+
+    name = "tripling"
+    paper = ""
+
+    def purify(self, x: Tensor) -> Tensor:
+        return 3 * x - 1
+
+
+@pytest.fixture(params=[*PURIFIERS.values(), Rounding, Tripling], ids=lambda p: p.name)
+def purifier(request: pytest.FixtureRequest) -> Purifier:
+    return request.param(**request.param.small).eval()
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.rand(SHAPE)
+
+
+def test_says_what_it_is(purifier: Purifier) -> None:
+    assert purifier.name
+    assert isinstance(purifier.paper, str)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_same_shape_range_dtype_and_device(purifier: Purifier, x: Tensor, dtype: torch.dtype) -> None:
+    out = purifier(x.to(dtype)).detach()
+    assert (out.shape, out.dtype, out.device) == (x.shape, dtype, x.device)
+    assert float(out.min()) >= 0
+    assert float(out.max()) <= 1
+
+
+def test_pieces_make_the_whole_and_no_call_is_larger(purifier: Purifier, x: Tensor) -> None:
+    sizes = []
+    inner = purifier.purify
+    purifier.purify = lambda v: (sizes.append(len(v)), inner(v))[1]  # type: ignore[method-assign]
+    with seeded(0):
+        whole = purifier(x)
+    purifier.batch_size = 2
+    with seeded(0):
+        pieces = purifier(x)
+    assert sizes == [5, 2, 2, 1]
+    if not purifier.stochastic:
+        assert torch.allclose(whole, pieces, atol=1e-6)
+
+
+def test_samples_do_not_mix(purifier: Purifier, x: Tensor) -> None:
+    if purifier.stochastic:
+        pytest.skip("randomised")
+    singles = torch.cat([purifier(x[i : i + 1]) for i in range(len(x))])
+    assert torch.allclose(purifier(x), singles, atol=1e-6)
+    x = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(purifier(x)[2].sum(), x)
+    assert gradient[[0, 1, 3, 4]].abs().max() == 0
+
+
+def test_the_gradient_reaches_every_image(purifier: Purifier, x: Tensor) -> None:
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(288, 4))
+    y = torch.arange(5) % 4
+    for view in (purifier, purifier.relaxed, purifier.approximate):
+        gradient = ascent(cross_entropy(lambda v, view=view: classifier(view(v)), y))(x)
+        assert (gradient.flatten(1).abs().amax(1) > 0).all()
+    assert all(p.grad is None for p in purifier.parameters())
+
+
+def test_relaxed_and_approximate_have_the_values_of_forward(purifier: Purifier, x: Tensor) -> None:
+    with seeded(1):
+        expected = purifier(x)
+    for view in (purifier.relaxed, purifier.approximate):
+        with seeded(1):
+            assert torch.equal(view(x), expected)
+
+
+def test_the_clamp_stops_the_gradient_in_forward_alone() -> None:
+    x = torch.tensor([0.1, 0.5, 0.9]).view(1, 1, 1, 3).requires_grad_()
+    tripling = Tripling()
+    assert torch.autograd.grad(tripling(x).sum(), x)[0].flatten().tolist() == [0, 3, 0]
+    assert torch.autograd.grad(tripling.relaxed(x).sum(), x)[0].flatten().tolist() == [3, 3, 3]
+    assert torch.autograd.grad(tripling.approximate(x).sum(), x)[0].flatten().tolist() == [1, 1, 1]
+
+
+def test_leaves_no_trace(purifier: Purifier, x: Tensor) -> None:
+    purifier.train()
+    before = {k: v.clone() for k, v in purifier.state_dict().items()}
+    given = x.clone()
+    purifier(x)
+    assert purifier.training
+    assert torch.equal(x, given)
+    assert all(torch.equal(v, before[k]) for k, v in purifier.state_dict().items())
+
+
+def test_stochastic_tells_the_truth(purifier: Purifier, x: Tensor) -> None:
+    assert purifier.stochastic is not torch.equal(purifier(x), purifier(x))
+
+
+def test_no_images(purifier: Purifier) -> None:
+    assert purifier(torch.rand(0, 3, 8, 12)).shape == (0, 3, 8, 12)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "got"),
+    [
+        (torch.rand(3, 8, 12), ValueError, r"N, C, H, W.*got shape \(3, 8, 12\)"),
+        (torch.rand(SHAPE) * 255, ValueError, r"expected images in \[0, 1\], got values in .*divide by 255"),
+        (torch.rand(SHAPE) * 2 - 1, ValueError, r"got values in \[-.*\(x \+ 1\) / 2"),
+        (torch.full(SHAPE, torch.nan), ValueError, "got NaN or Inf"),
+        (torch.full(SHAPE, torch.inf), ValueError, "got NaN or Inf"),
+        (torch.zeros(SHAPE, dtype=torch.uint8), TypeError, "expected floating-point.*got torch.uint8"),
+        ([[0.5]], TypeError, "expected images as a torch tensor, got list"),
+    ],
+)
+def test_bad_images(purifier: Purifier, bad: object, error: type[Exception], got: str) -> None:
+    for view in (purifier, purifier.relaxed, purifier.approximate):
+        with pytest.raises(error, match=got):
+            view(bad)
+
+
+def test_wrong_channels(purifier: Purifier) -> None:
+    if purifier.channels is None:
+        pytest.skip("takes any number of channels")
+    with pytest.raises(ValueError, match=r"expected images with 3 channel\(s\), got shape \(2, 1, 8, 12\)"):
+        purifier(torch.rand(2, 1, 8, 12))
+
+
+def test_saved_and_loaded_bit_for_bit(purifier: Purifier, x: Tensor, tmp_path: Path) -> None:
+    if not list(purifier.parameters()):
+        pytest.skip("nothing to save")
+    purifier.save_pretrained(tmp_path)
+    loaded = type(purifier).from_pretrained(tmp_path)
+    assert not loaded.training
+    assert not any(p.requires_grad for p in loaded.parameters())
+    with seeded(0):
+        expected = purifier(x)
+    with seeded(0):
+        assert torch.equal(loaded(x), expected)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert type(purifier)(**config).state_dict().keys() == purifier.state_dict().keys()
+
+
+def test_a_pickle_is_refused(purifier: Purifier, tmp_path: Path) -> None:
+    if not list(purifier.parameters()):
+        pytest.skip("nothing to save")
+    purifier.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    torch.save(purifier.state_dict(), weights)
+    with pytest.raises(ValueError, match="expected a safetensors file"):
+        type(purifier).from_pretrained(tmp_path)
+    weights.rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="got no such file"):
+        type(purifier).from_pretrained(tmp_path)
+
+
+def test_a_folder_that_is_not_there(purifier: Purifier) -> None:
+    with pytest.raises(ValueError, match="no such folder"):
+        type(purifier).from_pretrained("runs/not_there")
+
+
+@pytest.mark.parametrize("copier", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["copy", "pickle"])
+def test_copies(purifier: Purifier, x: Tensor, copier: object) -> None:
+    twin = copier(purifier)
+    with seeded(0):
+        expected = purifier(x)
+    with seeded(0):
+        assert torch.equal(twin(x), expected)

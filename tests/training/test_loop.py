@@ -1,0 +1,218 @@
+"""The training loop: who moves, what is left as it was, what a kill costs (nothing)."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from toys import Game, data, game, images, train
+
+from art_ext.training import Batches, Checkpoint, Objective, fit
+
+HERE = Path(__file__).parent
+
+
+class Line(Objective):
+    """loss = mean((w * x - y)^2) for a single weight."""
+
+    def __init__(self, start: float = 0.0) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(start))
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {"w": [self.w]}
+
+    def optimizer(self, player: str, parameters: object) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=0.1)
+
+    def terms(self, player: str, x: Tensor, x_adv: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+        return {"square": (self.w * x_adv.mean((1, 2, 3)) - y).square().mean()}
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
+
+
+def test_two_steps_by_hand() -> None:
+    line = Line()
+    batches = Batches(torch.ones(2, 1, 1, 1), torch.tensor([1.0, 3.0]), batch_size=2)
+    steps = fit(line, batches, epochs=2)
+    # w = 0: loss (1 + 9) / 2 = 5, gradient 2 * mean(0 - y) = -4, w = 0.4
+    assert next(steps).terms == {"w/square": pytest.approx(5)}
+    assert float(line.w.detach()) == pytest.approx(0.4)
+    # w = 0.4: loss (0.36 + 6.76) / 2 = 3.56, gradient 2 * mean(0.4 - 1, 0.4 - 3) = -3.2, w = 0.72
+    step = next(steps)
+    assert (step.number, step.epoch, step.terms) == (2, 1, {"w/square": pytest.approx(3.56)})
+    assert float(line.w.detach()) == pytest.approx(0.72)
+    with pytest.raises(StopIteration):
+        next(steps)
+
+
+def test_players_move_in_turn_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = game()
+    seen = []
+    honest = Game.terms
+
+    def watching(self: Game, player: str, *args: object) -> dict[str, Tensor]:
+        moving = {k for k, p in self.named_parameters() if p.requires_grad}
+        seen.append((player, {k.split(".")[0] for k in moving}, [p.clone() for p in self.generator.parameters()]))
+        return honest(self, player, *args)
+
+    monkeypatch.setattr(Game, "terms", watching)
+    before = [p.clone() for p in objective.generator.parameters()]
+    next(fit(objective, data(), epochs=1))
+    assert [(player, moving) for player, moving, _ in seen] == [("generator", {"generator"}), ("critic", {"critic"})]
+    assert all(torch.equal(a, b) for a, b in zip(seen[0][2], before, strict=True))
+    after = list(objective.generator.parameters())  # the critic's move left the generator where its own had put it
+    assert all(torch.equal(a, b) for a, b in zip(seen[1][2], after, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True) if a.ndim == 4)
+
+
+def test_everything_but_the_players_is_as_it_was_at_every_yield() -> None:
+    objective = game()
+    objective.yardstick.train()
+    objective.generator[1].eval()
+    objective.critic.requires_grad_(False)
+    modes = [m.training for m in objective.modules()]
+    flags = [p.requires_grad for p in objective.parameters()]
+    frozen = {k: v.clone() for k, v in objective.yardstick.state_dict().items()}
+    for _ in fit(objective, data(), epochs=2):
+        assert [m.training for m in objective.modules()] == modes
+        assert [p.requires_grad for p in objective.parameters()] == flags
+        assert all(p.grad is None for p in objective.parameters())
+        assert all(torch.equal(v, frozen[k]) for k, v in objective.yardstick.state_dict().items())
+    assert set(objective.modes) == {(True, False)}  # while training: players in train mode, frozen parts in eval mode
+
+
+def test_the_callers_randomness_and_the_loops_do_not_touch() -> None:
+    plain, disturbed = game(), game()
+    torch.manual_seed(0)
+    train(plain, None)
+    undisturbed = torch.rand(1)
+    torch.manual_seed(0)
+    assert torch.equal(torch.rand(1), undisturbed)
+    steps = fit(
+        disturbed,
+        data(),
+        epochs=4,
+        seed=5,
+        optimizers=(o := {k: torch.optim.Adam(p, 0.05) for k, p in disturbed.players().items()}),
+        schedulers=[torch.optim.lr_scheduler.StepLR(v, 1, 0.7) for v in o.values()],
+    )
+    for step in steps:
+        torch.manual_seed(step.number)
+        disturbed.eval()
+    assert same(plain, disturbed)
+
+
+def test_seeds_matter() -> None:
+    runs = []
+    for seed in (0, 0, 1):
+        runs.append(game())
+        for _ in fit(runs[-1], data(), epochs=1, seed=seed):
+            pass
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
+
+
+def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
+    unbroken = game()
+    train(unbroken, None)
+    path = tmp_path / "state.pt"
+    kill_at = random.Random(os.urandom(8)).randint(1, 11)  # of 12 steps
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / "toys.py"), str(path)], stdout=subprocess.PIPE, text=True, cwd=HERE.parents[1]
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) >= kill_at:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    reached = torch.load(path, weights_only=True)["steps"]
+    assert kill_at <= reached <= 12, f"killed at {kill_at}"
+    resumed = game()
+    train(resumed, str(path))
+    assert same(unbroken, resumed), f"killed at step {kill_at}, resumed from {reached}"
+    assert torch.load(path, weights_only=True)["steps"] == 12
+
+
+def test_a_finished_training_has_nothing_left_to_do(tmp_path: Path) -> None:
+    train(game(), str(tmp_path / "state.pt"))
+    again = game()
+    train(again, str(tmp_path / "state.pt"))
+    assert again.modes == []
+    train(again, str(tmp_path / "state.pt"), epochs=5)
+    assert len(again.modes) == 2 * 3  # one more epoch of three steps of two players
+
+
+def test_nan_names_the_terms_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    class Breaks(Line):
+        def terms(self, player: str, x: Tensor, x_adv: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+            return super().terms(player, x, x_adv, y) | {"broken": 0 * self.w + (torch.nan if self.w > 0.5 else 1.0)}
+
+    batches = Batches(torch.ones(2, 1, 1, 1), torch.tensor([1.0, 3.0]), batch_size=2)
+    objective, checkpoint = Breaks(), Checkpoint(tmp_path / "state.pt", every=1)
+    with pytest.raises(FloatingPointError, match=r"w/broken.*nan.*step 2.*w/square"):
+        list(fit(objective, batches, epochs=5, checkpoint=checkpoint))
+    state = checkpoint.load()
+    assert state is not None
+    assert state["steps"] == 2
+    assert float(state["objective"]["w"]) == float(objective.w.detach()) == pytest.approx(0.72)
+
+
+@pytest.mark.parametrize("other", ["seed", "data", "players", "schedulers"])
+def test_anothers_checkpoint_is_refused_and_nothing_loaded(other: str, tmp_path: Path) -> None:
+    path = Checkpoint(tmp_path / "state.pt")
+    list(fit(game(), data(), epochs=1, checkpoint=path))
+    objective = Line() if other == "players" else game()
+    batches = Batches(images(), torch.zeros(10), batch_size=2 if other == "data" else 4, seed=2)
+    before = {k: v.clone() for k, v in objective.state_dict().items()}
+    optimizers = {k: objective.optimizer(k, p) for k, p in objective.players().items()}
+    schedulers = [torch.optim.lr_scheduler.StepLR(o, 1) for o in optimizers.values()] if other == "schedulers" else []
+    options = {"optimizers": optimizers, "schedulers": schedulers, "seed": int(other == "seed")}
+    with pytest.raises(ValueError, match="expected the checkpoint of a training with"):
+        list(fit(objective, batches, epochs=1, checkpoint=path, **options))
+    assert all(torch.equal(v, before[k]) for k, v in objective.state_dict().items())
+
+
+def test_schedulers_step_once_an_epoch() -> None:
+    class Counts:
+        steps = 0
+
+        def step(self) -> None:
+            self.steps += 1
+
+    counts, at = Counts(), []
+    for _ in fit(game(), data(), epochs=3, schedulers=[counts]):
+        at.append(counts.steps)
+    assert at == [0, 0, 1, 1, 1, 2, 2, 2, 3]
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(ValueError, match="at least one batch"):
+        next(fit(game(), Batches(images()[:0], batch_size=4), epochs=1))
+    with pytest.raises(ValueError, match=r"optimizers for \['generator', 'critic'\], got \['critic'\]"):
+        next(fit(game(), data(), epochs=1, optimizers={"critic": torch.optim.SGD(game().critic.parameters(), 0.1)}))
+    with pytest.raises(ValueError, match="every >= 1, got 0"):
+        Checkpoint("state.pt", every=0)
+
+
+def test_mixed_precision_trains() -> None:
+    objective = game()
+    before = [p.clone() for p in objective.generator.parameters()]
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    for step in fit(objective, data(), epochs=1, fabric=fabric):
+        assert all(abs(v) < 100 for v in step.terms.values())
+    changed = [not torch.equal(a, b) for a, b in zip(before, objective.generator.parameters(), strict=True)]
+    assert any(changed)
+    assert all(p.dtype == torch.float32 for p in objective.parameters())

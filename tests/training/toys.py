@@ -1,0 +1,70 @@
+"""A two-player objective small enough to follow, and a script that trains it, for kill and resume."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.training import Batches, Checkpoint, Objective, fit
+
+
+class Game(Objective):
+    """A generator with dropout and batch normalisation, a critic, and a frozen yardstick."""
+
+    frozen = ("yardstick",)
+
+    def __init__(self, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.generator = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(dropout), nn.Conv2d(2, 1, 3))
+        self.critic = nn.Sequential(nn.Flatten(), nn.Linear(8, 1))
+        self.yardstick = nn.Sequential(nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1), nn.Conv2d(1, 1, 3))
+        self.modes: list[tuple[bool, bool]] = []
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {"generator": list(self.generator.parameters()), "critic": list(self.critic.parameters())}
+
+    def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
+        return x + 0.1 * torch.rand_like(x)
+
+    def terms(self, player: str, x: Tensor, x_adv: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+        self.modes.append((self.generator.training, self.yardstick.training))
+        made = self.generator(x_adv)
+        if player == "critic":
+            return {"gap": (self.critic(made) - self.critic(self.yardstick(x))).mean()}
+        return {"distance": (made - self.yardstick(x)).abs().mean(), "fooling": -0.1 * self.critic(made).mean()}
+
+
+def game(dropout: float = 0.5) -> Game:
+    torch.manual_seed(11)
+    return Game(dropout)
+
+
+def images() -> Tensor:
+    return torch.rand(10, 1, 6, 8, generator=torch.Generator().manual_seed(1))
+
+
+def data(augment: bool = True) -> Batches:
+    def jitter(x: Tensor) -> Tensor:
+        return x + 0.01 * torch.randn_like(x)
+
+    return Batches(images(), batch_size=4, seed=2, augment=jitter if augment else None)
+
+
+def train(objective: Game, path: str | None, epochs: int = 4, pause: float = 0.0) -> None:
+    optimizers = {k: torch.optim.Adam(p, 0.05) for k, p in objective.players().items()}
+    schedulers = [torch.optim.lr_scheduler.StepLR(o, 1, 0.7) for o in optimizers.values()]
+    checkpoint = None if path is None else Checkpoint(path, every=1)
+    steps = fit(
+        objective, data(), epochs=epochs, seed=5, optimizers=optimizers, schedulers=schedulers, checkpoint=checkpoint
+    )  # fmt: skip
+    for step in steps:
+        if path is not None:
+            print(step.number, flush=True)
+        time.sleep(pause)
+
+
+if __name__ == "__main__":
+    train(game(), sys.argv[1], pause=0.02)
