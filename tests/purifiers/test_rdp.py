@@ -183,7 +183,7 @@ def test_clean_share_spares_about_that_share() -> None:
 
 
 def test_dynamic_inference() -> None:
-    rdp = RDP(1, 4, 2, "residual")
+    rdp = RDP(1, 4, 2, "residual").requires_grad_(False)
     x = X[:1].repeat(300, 1, 1, 1)
     assert not rdp.stochastic
     rdp.set_noise(0.05, "output")

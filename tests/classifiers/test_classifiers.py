@@ -1,0 +1,89 @@
+"""Reference classifiers: sizes of the literature, any small image, and training, clean and adversarial."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from art_ext.classifiers import CLASSIFIERS, VGG, ClassifierObjective, ResNet18, SmallCNN, WideResNet
+from art_ext.nn import FeatureExtractor, seeded
+from art_ext.training import Batches, fit
+
+SMALL = {
+    "SmallCNN": {"width": 4},
+    "ResNet18": {"width": 4},
+    "WideResNet": {"depth": 10, "widen": 1},
+    "VGG": {"width": 4},
+}
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_sizes_of_the_literature() -> None:
+    with torch.device("meta"):
+        assert count(ResNet18(3, 10)) == 11_173_962
+        assert count(WideResNet(3, 10)) == 36_479_194  # WRN-28-10
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("size", [28, 32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_to_logits(name: str, size: int, channels: int) -> None:
+    model = CLASSIFIERS[name](channels, 7, **SMALL[name]).eval()
+    x = torch.rand(3, channels, size, size)
+    logits = model(x)
+    assert logits.shape == (3, 7)
+    assert torch.allclose(logits[:1], model(x[:1]), atol=1e-5)
+
+
+def test_normalisation_happens_inside() -> None:
+    with seeded(0):
+        plain = ResNet18(3, 10, 4).eval()
+    with seeded(0):
+        inside = ResNet18(3, 10, 4, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)).eval()
+    x = torch.rand(2, 3, 8, 8)
+    scaled = (x - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)) / torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)
+    assert torch.allclose(inside(x), plain(scaled), atol=1e-5)
+
+
+def test_vgg_names_its_layers_as_vgg16() -> None:
+    features = FeatureExtractor(VGG(1, 10, 4).eval(), "features.relu3_3")
+    assert features(torch.rand(2, 1, 28, 28)).shape == (2, 16, 7, 7)
+
+
+@pytest.mark.parametrize("depth", [9, 27, 4])
+def test_wide_resnet_depths(depth: int) -> None:
+    with pytest.raises(ValueError, match=f"got {depth}"):
+        WideResNet(depth=depth)
+
+
+def test_it_learns() -> None:
+    x = torch.rand(64, 1, 12, 12)
+    y = (x[..., :6].mean((1, 2, 3)) > x[..., 6:].mean((1, 2, 3))).long()
+    x[y == 1, ..., :6] += 0.3
+    x = x.clamp(0, 1)
+    model = SmallCNN(1, 2, 4, hidden=16)
+    objective = ClassifierObjective(model)
+    optimizers = {"classifier": torch.optim.Adam(model.parameters(), 0.01)}
+    losses = [
+        s.terms["classifier/cross_entropy"]
+        for s in fit(objective, Batches(x, y, batch_size=32), epochs=10, optimizers=optimizers)
+    ]
+    assert losses[-1] < 0.3 < losses[0]
+
+
+def test_adversarial_training_attacks_in_eval_mode_inside_the_ball() -> None:
+    model = SmallCNN(1, 3, 4, hidden=16).train()
+    modes = []
+    model.register_forward_pre_hook(lambda module, args: modes.append(module.training))
+    x, y = torch.rand(6, 1, 12, 12), torch.arange(6) % 3
+    x_adv = ClassifierObjective(model, eps=0.1, steps=2).perturb(x, y)
+    assert modes == [False, False]
+    assert model.training
+    assert 0.05 < float((x_adv - x).abs().max()) <= 0.1 + 1e-6
+    assert ClassifierObjective(model).perturb(x, y) is x
+    with pytest.raises(ValueError, match="expected labels"):
+        ClassifierObjective(model).terms("classifier", x, x, None)
