@@ -138,7 +138,7 @@ def evaluate(
         TypeError: images or labels of the wrong type.
         ValueError: no images, images out of range, labels that do not fit, or an attack that cheated.
     """
-    _check(models, x, y)
+    _check(models, attacks, x, y)
     bench = _Bench(x, y, threat, seed, batch_size)
     parts = [m for model in models for m in (model.module, model.surrogate) if m is not None]
     parameters = [p for part in parts for p in part.parameters()]
@@ -171,7 +171,8 @@ class _Bench:
     def examples(self, model: Defended, attack: Attack, knowledge: Knowledge) -> tuple[Tensor, float]:
         """Adversarial examples and the seconds they took; 0 where they were made before."""
         target = model.target(knowledge, attack.draws).eval()  # wrappers are made in train mode
-        key = (id(model.classifier) if target is model.classifier else (model.name, knowledge), attack.title)
+        shared = target is model.classifier or target is model.surrogate  # other models may attack the same network
+        key = (id(target) if shared else (model.name, knowledge), attack.title)
         if key in self.made:
             return self.made[key], 0.0
         run = attack if knowledge is not Knowledge.OWN else partial(self._own, model, attack)
@@ -279,8 +280,11 @@ def _provenance(bench: _Bench, attacks: Sequence[Attack]) -> dict[str, Any]:
     }
 
 
-def _check(models: Sequence[Defended], x: Tensor, y: Tensor) -> None:
+def _check(models: Sequence[Defended], attacks: Sequence[Attack], x: Tensor, y: Tensor) -> None:
     check_images(x)
+    titles = [a.title for a in attacks]
+    if len(set(titles)) != len(titles):
+        raise ValueError(f"expected attacks of different titles, got {titles}")
     if not models or not len(x):
         raise ValueError(f"expected at least one model and one image, got {len(models)} and {len(x)}")
     names = [m.name for m in models]

@@ -207,6 +207,16 @@ def test_bad_attacks_and_threats() -> None:
         evaluate(twice, [], torch.rand(1, 1, 6, 8), torch.zeros(1).long(), threat=THREAT)
 
 
+def test_attacks_that_cannot_be_told_apart_are_refused(problem: Problem) -> None:
+    pgd = {"steps": 2}
+    two = [Attack("native", "PGD", pgd), Attack("native", "PGD", pgd | {"step_size": 0.1})]
+    with pytest.raises(ValueError, match="different titles"):
+        quiet(Defended("bare", problem.classifier), attacks=two, problem=problem)
+    other = [two[0], Attack("native", "PGD", pgd | {"loss": "margin"})]
+    report = quiet(Defended("bare", problem.classifier), attacks=other, problem=problem)
+    assert [c.attack for c in report.attacked("bare")] == ["native PGD-2", "native PGD-2 margin"]
+
+
 def test_a_missing_library_says_how_to_get_it(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 

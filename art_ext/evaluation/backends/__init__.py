@@ -69,10 +69,11 @@ class Attack:
 
     @property
     def title(self) -> str:
-        """For people."""
+        """For people, and what tells the attacks of one evaluation apart."""
+        loss = f" {self.parameters['loss']}" if "loss" in self.parameters else ""
         eot = f" + EOT-{self.draws}" if self.draws > 1 else ""
         steps = f"-{self.parameters['steps']}" if "steps" in self.parameters else ""
-        return f"{self.backend} {self.name}{steps}{eot}"
+        return f"{self.backend} {self.name}{steps}{loss}{eot}"
 
     def __call__(self, module: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         """Adversarial examples (N, C, H, W), checked against the threat.

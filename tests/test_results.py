@@ -1,0 +1,44 @@
+"""Committed results: the page is what its JSON says, and the JSON holds what the project promises to report."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from art_ext.evaluation import Report
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / "paper_tables" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_what_the_json_says() -> None:
+    assert (RESULTS / "README.md").read_text("utf-8") == script("render").render(RESULTS)
+
+
+@pytest.mark.parametrize("name", ["blind", "white"])
+def test_reports_have_versions_seeds_and_enough_images(name: str) -> None:
+    report = Report.from_json((RESULTS / f"rdp_fashion_mnist_{name}.json").read_text("utf-8"))
+    assert {"art-ext", "torch", "numpy"} <= set(report.provenance["versions"])
+    assert "seed" in report.provenance
+    assert report.provenance["images"] >= 256
+    assert all(v.verdict != "fail" for v in report.checks), [v for v in report.checks if v.verdict == "fail"]
+
+
+def test_the_ablation_says_that_algorithm_1_ignores_the_reconstruction_branch() -> None:
+    found = json.loads((RESULTS / "rdp_ablation.json").read_text("utf-8"))
+    correct = {(r["variant"], r["seed"]): r["correct"] for r in found["rows"]}
+    for seed in found["options"]["seeds"]:
+        assert correct["full (Algorithm 1)", seed] == correct["no reconstruction branch", seed]
