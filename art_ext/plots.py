@@ -57,8 +57,14 @@ def image_grid(columns: Mapping[str, Tensor], errors: Sequence[tuple[str, str]] 
 
 
 def accuracy_bars(report: Report) -> Figure:
-    """Accuracy of every model under every attack and knowledge, with 95 % intervals; the dashed line is clean."""
+    """Accuracy of every model under every attack and knowledge, with 95 % intervals; the dashed line is clean.
+
+    Raises:
+        ValueError: nothing was attacked.
+    """
     models = [m for m in report.models() if report.attacked(m)]
+    if not models:
+        raise ValueError("expected a report with attacks, got none")
     most = max(len(report.attacked(m)) for m in models)
     figure = Figure(figsize=(3.4 * len(models) + 1.0, 1.2 + 0.32 * most), layout="constrained")
     axes = figure.subplots(1, len(models), sharex=True, squeeze=False)[0]

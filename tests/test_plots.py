@@ -1,47 +1,139 @@
-"""Figures show the report's numbers and the images' differences."""
+"""Figures: as many axes, images and bars as there is to show, and bars as long as the report's accuracies."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.container import BarContainer, ErrorbarContainer
+from matplotlib.figure import Figure
 
-from art_ext import plots
-from art_ext.evaluation import Cell, Report
+from art_ext.evaluation.report import Cell, Report
+from art_ext.plots import COLOURS, accuracy_bars, image_grid, png
 
-
-def test_bars_are_the_reports_accuracies() -> None:
-    cells = (
-        Cell("bare", "clean", "none", ((True, True, True, False),)),
-        Cell("m", "clean", "none", ((True, True, False, False),)),
-        Cell("bare", "PGD", "undefended", ((False, False, False, True),)),
-        Cell("m", "PGD", "blind", ((True, False, True, True),)),
-        Cell("m", "PGD", "full", ((False, False, False, False),)),
-    )
-    figure = plots.accuracy_bars(Report({"norm": "Linf", "eps": 0.1}, cells, (), (), {}))
-    widths = [[bar.get_width() for bar in axis.patches] for axis in figure.axes]
-    assert widths == [[25], [0, 75]]
-    labels = [label.get_text() for label in figure.axes[1].get_yticklabels()]
-    assert labels == ["PGD, full", "PGD, blind"]
-    clean = [axis.lines[-1].get_xdata()[0] for axis in figure.axes]
-    assert clean == [75, 50]
-    assert plots.png(figure).startswith(b"\x89PNG")
+T, F = True, False
+CELLS = (
+    Cell("bare", "clean", "none", ((T, T, T, T),)),
+    Cell("bare", "PGD", "undefended", ((F, F, F, T),)),
+    Cell("RDP", "clean", "none", ((T, T, T, F),)),
+    Cell("RDP", "PGD", "blind", ((T, T, F, F),)),
+    Cell("RDP", "PGD", "full", ((T, F, F, F), (T, T, T, F))),
+    Cell("RDP", "AutoAttack", "strange", ((F, F, F, F),)),
+    Cell("unattacked", "clean", "none", ((T, T, T, T),)),
+)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_grid_shows_images_and_differences(channels: int) -> None:
-    a, b = torch.rand(2, 2, channels, 4, 5)
-    figure = plots.image_grid({"a": a, "b": b}, errors=[("b", "a")])
-    shown = [axis.images[0].get_array() for axis in figure.axes if axis.images]
-    assert [image.shape[:2] for image in shown] == [(4, 5)] * 6
-    expected = (b - a).abs().mean(1)
-    assert np.allclose(shown[2], expected[0])
-    assert np.allclose(shown[5], expected[1])
-    assert plots.png(figure).startswith(b"\x89PNG")
+def report(*cells: Cell) -> Report:
+    return Report({"norm": "Linf", "eps": 0.1}, cells, (), (), {})
 
 
-def test_grid_refuses_what_does_not_fit() -> None:
-    with pytest.raises(ValueError, match="one shape"):
-        plots.image_grid({"a": torch.rand(2, 1, 4, 5), "b": torch.rand(1, 1, 4, 5)})
+def pictures(axes: list[Axes]) -> list[np.ndarray]:
+    return [np.asarray(axis.get_images()[0].get_array()) for axis in axes]
+
+
+def whiskers(axis: Axes) -> np.ndarray:
+    """Both ends of every error bar, one row a bar."""
+    (bars,) = (c for c in axis.containers if isinstance(c, ErrorbarContainer))
+    return np.array([segment[:, 0] for segment in bars.lines[2][0].get_segments()])
+
+
+def test_grid_shows_every_image_in_its_place() -> None:
+    columns = {"clean": torch.rand(3, 1, 4, 5), "attacked": torch.rand(3, 1, 4, 5)}
+    figure = image_grid(columns)
+    assert len(figure.axes) == 6
+    shown = pictures(figure.axes)
+    for row in range(3):
+        for column, images in enumerate(columns.values()):
+            np.testing.assert_array_equal(shown[2 * row + column], images[row, 0].numpy())
+    assert [axis.get_title() for axis in figure.axes] == ["clean", "attacked", "", "", "", ""]
+    assert all(axis.get_images()[0].get_clim() == (0, 1) for axis in figure.axes)  # no contrast stretched
+    assert all(len(axis.get_xticks()) == len(axis.get_yticks()) == 0 for axis in figure.axes)
+
+
+def test_grid_of_colour_images() -> None:
+    images = torch.rand(2, 3, 4, 5).requires_grad_()
+    figure = image_grid({"only": images})
+    assert len(figure.axes) == 2
+    for picture, image in zip(pictures(figure.axes), images.detach(), strict=True):
+        np.testing.assert_array_equal(picture, image.permute(1, 2, 0).numpy())
+
+
+def test_grid_of_errors_by_hand() -> None:
+    a, b = torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 4, 5)
+    a[0, :, 1, 2] = torch.tensor([0.3, 0.0, 0.0])
+    b[0, :, 1, 2] = torch.tensor([0.0, 0.6, 0.0])
+    a[1] = 0.2
+    figure = image_grid({"a": a, "b": b}, errors=[("a", "b"), ("b", "b")])
+    assert len(figure.axes) == 2 * 4 + 1  # and the colour bar
+    assert [axis.get_title() for axis in figure.axes[:4]] == ["a", "b", "|a - b|", "|b - b|"]
+    maps = pictures([figure.axes[i] for i in (2, 3, 6, 7)])
+    # (0.3 + 0.6 + 0) / 3 at one pixel; 0.2 everywhere; b - b is nothing.
+    assert maps[0][1, 2] == pytest.approx(0.3)
+    assert np.count_nonzero(maps[0]) == 1
+    np.testing.assert_allclose(maps[2], 0.2, rtol=1e-6)
+    assert np.count_nonzero(maps[1]) == np.count_nonzero(maps[3]) == 0
+    for i in (2, 3, 6, 7):  # one scale, that of the largest
+        assert figure.axes[i].get_images()[0].get_clim() == pytest.approx((0, 0.3))
+    assert figure.axes[-1].get_ylabel() == "absolute error"
+
+
+def test_grid_of_equal_columns_is_drawn_too() -> None:
+    x = torch.rand(1, 1, 4, 5)
+    assert png(image_grid({"a": x, "b": x}, errors=[("a", "b")])).startswith(b"\x89PNG")
+
+
+def test_grid_refuses() -> None:
+    x = torch.rand(2, 1, 4, 5)
+    with pytest.raises(ValueError, match=r"expected columns of one shape, got \[\]"):
+        image_grid({})
+    with pytest.raises(ValueError, match=r"one shape, got \[\(1, 1, 4, 5\), \(2, 1, 4, 5\)\]"):
+        image_grid({"a": x, "b": x[:1]})
     with pytest.raises(ValueError, match="divide by 255"):
-        plots.image_grid({"a": torch.rand(2, 1, 4, 5) * 255})
+        image_grid({"a": x, "b": 255 * torch.ones_like(x)})
+
+
+def test_bars_are_as_long_as_the_accuracies() -> None:
+    found = report(*CELLS)
+    figure = accuracy_bars(found)
+    # The models that were attacked, in order; a bar for each attack, the first one on top (barh counts upwards).
+    assert [axis.get_title() for axis in figure.axes] == ["bare", "RDP"]
+    bare, rdp = figure.axes
+    assert [p.get_width() for p in bare.patches] == [25]  # 1 of 4
+    # 0 of 4; (1 + 3) of 8; 2 of 4
+    assert [p.get_width() for p in rdp.patches] == [0, 50, 50]
+    labels = ["AutoAttack, strange", "PGD, full", "PGD, blind"]
+    assert [label.get_text() for label in rdp.get_yticklabels()] == labels
+    assert sum(isinstance(c, BarContainer) for c in rdp.containers) == 1
+    for axis, cells in ((bare, found.attacked("bare")), (rdp, found.attacked("RDP")[::-1])):
+        intervals = [cell.accuracy for cell in cells]
+        assert [p.get_width() for p in axis.patches] == pytest.approx([100 * i.mean for i in intervals])
+        np.testing.assert_allclose(whiskers(axis), [[100 * i.low, 100 * i.high] for i in intervals], atol=1e-9)
+        assert axis.get_xlim() == (0, 100)
+    # Wilson for 2 of 4, z = 1.96: 0.5 -+ z / (1 + z^2 / 4) * sqrt(1 / 16 + z^2 / 64) = 0.5 -+ 0.349955
+    np.testing.assert_allclose(whiskers(rdp)[2], [15.0045, 84.9955], atol=1e-3)
+    colours = ["#555e6c", COLOURS["full"], COLOURS["blind"]]  # grey where the knowledge has no colour
+    assert [to_hex(p.get_facecolor()) for p in rdp.patches] == colours
+
+
+def test_the_dashed_line_is_the_models_own_clean_accuracy() -> None:
+    figure = accuracy_bars(report(*CELLS))
+    lines = [[line.get_xdata() for line in axis.lines if line.get_linestyle() == "--"] for axis in figure.axes]
+    assert lines == [[[100, 100]], [[75, 75]]]
+
+
+def test_bars_of_a_report_without_attacks() -> None:
+    for cells in ((), CELLS[-1:]):
+        with pytest.raises(ValueError, match="expected a report with attacks, got none"):
+            accuracy_bars(report(*cells))
+
+
+def test_png() -> None:
+    figure = Figure(figsize=(2, 1))
+    for dpi, size in ((110, (220, 110)), (50, (100, 50))):
+        data = png(figure, dpi)
+        assert data.startswith(b"\x89PNG")
+        assert (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")) == size
+    assert png(accuracy_bars(report(*CELLS))).startswith(b"\x89PNG")
+    assert png(image_grid({"a": torch.rand(1, 3, 4, 5)}, errors=[])).startswith(b"\x89PNG")

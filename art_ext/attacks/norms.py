@@ -19,8 +19,13 @@ class Norm(Protocol):
     def project(self, delta: Tensor, eps: float) -> Tensor:
         """The nearest perturbation of size at most eps."""
 
-    def direction(self, gradient: Tensor) -> Tensor:
-        """The step of size 1 that ascends fastest along the gradient; zero where the gradient is zero."""
+    def direction(self, gradient: Tensor, x: Tensor | None = None) -> Tensor:
+        """The step of size 1 that ascends fastest along the gradient; zero where the gradient is zero.
+
+        Args:
+            gradient: ascent direction.
+            x: images in [0, 1] that the step starts from, for a norm whose steps are sparse.
+        """
 
     def sample(self, like: Tensor, eps: float) -> Tensor:
         """A random perturbation of size at most eps, from the ambient generator."""
@@ -42,7 +47,7 @@ class Linf:
     def project(self, delta: Tensor, eps: float) -> Tensor:
         return delta.clamp(-eps, eps)
 
-    def direction(self, gradient: Tensor) -> Tensor:
+    def direction(self, gradient: Tensor, x: Tensor | None = None) -> Tensor:
         return gradient.sign()
 
     def sample(self, like: Tensor, eps: float) -> Tensor:
@@ -61,8 +66,10 @@ class L2:
         size = self.size(delta).clamp_min(1e-12)
         return delta * per_sample((eps / size).clamp_max(1), delta)
 
-    def direction(self, gradient: Tensor) -> Tensor:
-        return gradient / per_sample(self.size(gradient).clamp_min(1e-12), gradient)
+    def direction(self, gradient: Tensor, x: Tensor | None = None) -> Tensor:
+        peak = Linf().size(gradient)  # first to 1: the squares of a confident network's 1e-20 would vanish
+        ray = gradient / per_sample(torch.where(peak > 0, peak, 1), gradient)
+        return ray / per_sample(self.size(ray).clamp_min(1), ray)
 
     def sample(self, like: Tensor, eps: float) -> Tensor:
         """Uniform in the ball: a Gaussian direction, the radius eps * u^(1/d)."""
@@ -75,7 +82,8 @@ class L1:
     """Sum of absolute pixel differences.
 
     The ascent direction spreads over the largest share of the gradient, because the steepest one changes a single
-    pixel a step [SLIDE, Tramer & Boneh 2019, arXiv:1904.13000].
+    pixel a step [SLIDE, Tramer & Boneh 2019, arXiv:1904.13000]. As in foolbox's version, pixels that the box stops get
+    no share: they would keep the step for ever and go nowhere.
 
     Args:
         share: part of the pixels that one step changes, in (0, 1].
@@ -101,7 +109,9 @@ class L1:
         threshold = level.gather(1, kept[:, None] - 1).squeeze(1).clamp_min(0)
         return delta.sign() * (delta.abs() - per_sample(threshold, delta)).clamp_min(0)
 
-    def direction(self, gradient: Tensor) -> Tensor:
+    def direction(self, gradient: Tensor, x: Tensor | None = None) -> Tensor:
+        if x is not None:
+            gradient = gradient.masked_fill(((x <= 0) & (gradient < 0)) | ((x >= 1) & (gradient > 0)), 0)
         flat = gradient.abs().flatten(1)
         count = max(1, round(self.share * flat.shape[1]))
         threshold = flat.topk(count, dim=1).values[:, -1]

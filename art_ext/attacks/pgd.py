@@ -48,9 +48,9 @@ def pgd(
     for _ in range(steps):
         ascent = gradient(x_adv)
         if momentum:
-            scale = ascent.abs().flatten(1).mean(1).clamp_min(1e-12)
-            velocity = ascent = momentum * velocity + ascent / per_sample(scale, ascent)
-        moved = x_adv + step_size * norm.direction(ascent)
+            scale = ascent.abs().flatten(1).mean(1)
+            velocity = ascent = momentum * velocity + ascent / per_sample(torch.where(scale > 0, scale, 1), ascent)
+        moved = x_adv + step_size * norm.direction(ascent, x_adv)
         x_adv = (x + norm.project(moved - x, eps)).clamp(0, 1)
         best.offer(x_adv)
     return best.x

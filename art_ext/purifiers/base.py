@@ -130,6 +130,8 @@ class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
     def _from_pretrained(cls, *, model_id: str, map_location: str = "cpu", strict: bool = True, **kwargs: Any) -> Self:
         """Weights from a folder or the Hub, safetensors only: a pickle can run code and is refused."""
         hub = {k: kwargs.pop(k) for k in ("revision", "cache_dir", "force_download", "local_files_only", "token")}
+        for gone in ("proxies", "resume_download"):  # handed over by huggingface_hub before 1.0
+            kwargs.pop(gone, None)
         if Path(model_id).is_dir():
             file = Path(model_id) / WEIGHTS
         else:

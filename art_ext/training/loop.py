@@ -78,7 +78,7 @@ def fit(
 
     Raises:
         FloatingPointError: a loss is NaN or infinite; names the terms. The last checkpoint is kept.
-        ValueError: the checkpoint belongs to another training.
+        ValueError: the checkpoint belongs to another training, or a batch has fewer images than there are processes.
     """
     if not len(data):
         raise ValueError("expected at least one batch to train on, got none")
@@ -133,7 +133,11 @@ class _Run:
         self.steps = 0
 
     def share(self, x: Tensor, y: Tensor | None) -> Batch:
-        """This process's part of a batch, on its device."""
+        """This process's part of a batch, on its device; every process refuses a batch that leaves one without."""
+        if len(x) < self.fabric.world_size:
+            raise ValueError(
+                f"expected at least one image a process ({self.fabric.world_size}), got {len(x)} in a batch"
+            )
         part = slice(self.fabric.global_rank, None, self.fabric.world_size)
         x = self.fabric.to_device(x[part])
         return x, None if y is None else self.fabric.to_device(y[part])
@@ -145,7 +149,8 @@ class _Run:
             values: dict[str, float] = {}
             for player, parameters in self.bare.players().items():
                 with trainable(parameters, self.bare.parameters()):
-                    terms = self.wrapped.terms(player, x, x_adv, y)
+                    with self.fabric.autocast():  # Fabric's own is that of `forward`, which a lone process goes past
+                        terms = self.wrapped.terms(player, x, x_adv, y)
                     numbers = {f"{player}/{k}": float(v.detach()) for k, v in terms.items()}
                     _check_finite(numbers, self.steps)
                     self._move(player, torch.stack(list(terms.values())).sum())

@@ -50,9 +50,12 @@ class Objective(nn.Module, ABC):
         """Takes back what `trained_state` gave.
 
         Raises:
-            ValueError: if names differ.
+            ValueError: if names or shapes differ; nothing is loaded then.
         """
-        expected = set(self.trained_state())
-        if set(state) != expected:
-            raise ValueError(f"expected a state with {sorted(expected)}, got {sorted(state)}")
+        expected = {k: tuple(v.shape) for k, v in self.trained_state().items()}
+        found = {k: tuple(v.shape) for k, v in state.items()}
+        if found != expected:
+            names = sorted(k for k in {*expected, *found} if expected.get(k) != found.get(k))
+            wrong = ", ".join(f"{k}: {expected.get(k, 'none')}, got {found.get(k, 'none')}" for k in names)
+            raise ValueError(f"expected a state of these shapes: {wrong}")
         self.load_state_dict(state, strict=False)

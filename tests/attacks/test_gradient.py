@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from art_ext.attacks import (
+    Linf,
+    Loss,
     ascent,
     bpda,
     cross_entropy,
@@ -17,124 +20,257 @@ from art_ext.attacks import (
     frozen_noise,
     logit_margin,
     margin,
+    pgd,
     straight_through_clamp,
 )
 
 LOGITS = torch.tensor([[1.0, 3.0, -2.0], [-5.0, -1.0, -3.0]])
 Y = torch.tensor([0, 1])
+SHAPE = (2, 1, 3, 4)  # N, C, H, W
 
 
 def fixed(x: Tensor) -> Tensor:
-    """LOGITS plus the mean of the image, so that there is a gradient."""
-    return LOGITS.repeat(len(x) // 2, 1) + x.flatten(1).mean(1, keepdim=True)
+    """LOGITS, one row a sample."""
+    return LOGITS.repeat(len(x) // 2, 1)
 
 
-def test_losses_by_hand() -> None:
-    x = torch.zeros(2, 1, 2, 3)
-    # -log softmax: log(e^1 + e^3 + e^-2) - 1, and log(e^-5 + e^-1 + e^-3) + 1
-    first = math.log(math.exp(1) + math.exp(3) + math.exp(-2)) - 1
-    second = math.log(math.exp(-5) + math.exp(-1) + math.exp(-3)) + 1
-    assert cross_entropy(fixed, Y)(x).tolist() == pytest.approx([first, second])
-    assert cross_entropy(fixed, Y, targeted=True)(x).tolist() == pytest.approx([-first, -second])
-    assert margin(fixed, Y)(x).tolist() == pytest.approx([3 - 1, -3 + 1])
-    assert margin(fixed, Y, targeted=True)(x).tolist() == pytest.approx([-2, 2])
-    assert logit_margin(LOGITS, Y).tolist() == [2, -2]  # negative logits too: 0 must not win
+class Counter:
+    """Logits (0, factor * x) of images (k * 2, 1, 1, 1); the factor of the n-th draw ever made is factors[n]."""
+
+    def __init__(self, factors: Sequence[float]) -> None:
+        self.factors, self.drawn, self.sizes = torch.tensor(factors), 0, []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.sizes.append(len(x))
+        copies = len(x) // 2
+        factor = self.factors[self.drawn : self.drawn + copies].repeat_interleave(2)
+        self.drawn += copies
+        one = factor * x.flatten()
+        return torch.stack([torch.zeros_like(one), one], 1)
+
+
+def test_cross_entropy_by_hand() -> None:
+    x = torch.zeros(SHAPE)
+    # log(e^1 + e^3 + e^-2) - 1 = log(2.718282 + 20.085537 + 0.135335) - 1 = log(22.939154) - 1
+    # log(e^-5 + e^-1 + e^-3) + 1 = log(0.006738 + 0.367879 + 0.049787) + 1 = log(0.424404) + 1
+    first, second = math.log(22.939154) - 1, math.log(0.424404) + 1  # 2.13285, 0.14293
+    assert cross_entropy(fixed, Y)(x).tolist() == pytest.approx([first, second], rel=1e-5)
+    assert cross_entropy(fixed, Y, targeted=True)(x).tolist() == pytest.approx([-first, -second], rel=1e-5)
+
+
+def test_margin_by_hand() -> None:
+    x = torch.zeros(SHAPE)
+    # Label 0: 3 - 1, misclassified, positive. Label 1: -3 - (-1), right, negative.
+    assert margin(fixed, Y)(x).tolist() == [2, -2]
+    assert margin(fixed, Y, targeted=True)(x).tolist() == [-2, 2]
+
+
+def test_logit_margin_of_negative_logits() -> None:
+    logits = torch.tensor([[-5.0, -1.0, -3.0]] * 3)
+    # The largest other logit is -1, -3, -1; a mask by zero in place of -inf would win with 0.
+    assert logit_margin(logits, torch.tensor([0, 1, 2])).tolist() == [-1 + 5, -3 + 1, -1 + 3]
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("loss", [cross_entropy, margin])
+def test_the_ascent_leads_away_from_y_or_towards_the_target(loss: object, targeted: bool) -> None:
+    def model(x: Tensor) -> Tensor:  # logits (0, x): the larger the image, the more class 1
+        return torch.stack([torch.zeros(len(x)), x.flatten()], 1)
+
+    x = torch.zeros(2, 1, 1, 1)
+    signs = ascent(loss(model, Y, targeted=targeted))(x).sign().flatten().tolist()  # type: ignore[operator]
+    assert signs == ([-1, 1] if targeted else [1, -1])
+
+
+def test_gradients_by_hand() -> None:
+    def model(x: Tensor) -> Tensor:
+        return torch.stack([torch.zeros(len(x)), 3 * x.flatten()], 1)
+
+    x = torch.zeros(2, 1, 1, 1)
+    # Margins 3x - 0 and 0 - 3x. Cross-entropy at p = 1/2 each: 3 * (p - 0) and 3 * (p - 1). No 1 / N anywhere.
+    assert ascent(margin(model, Y))(x).flatten().tolist() == [3, -3]
+    assert ascent(cross_entropy(model, Y))(x).flatten().tolist() == pytest.approx([1.5, -1.5])
 
 
 def test_feature_distance_by_hand() -> None:
     x = torch.tensor([[0.0, 1.0], [0.5, 0.5]]).view(2, 1, 1, 2)
     loss = feature(lambda v: 2 * v, x)
-    # 2 * difference: (0.2, 0) squared, mean 0.02; (0.4, 0.4) squared, mean 0.16
+    # Twice the shift: (0.2, 0) squared, mean 0.02; (0.4, 0.4) squared, mean 0.16.
     moved = x + torch.tensor([[0.1, 0.0], [0.2, 0.2]]).view(2, 1, 1, 2)
     assert loss(moved).tolist() == pytest.approx([0.02, 0.16])
-    # Through a purifier that halves: 2 * x / 2 against 2 * x, that is x squared, mean 0.5 and 0.25
-    assert feature(lambda v: 2 * v, x, through=lambda v: v / 2)(x).tolist() == pytest.approx([0.5, 0.25])
+    assert loss(moved.repeat(3, 1, 1, 1)).tolist() == pytest.approx([0.02, 0.16] * 3)  # copies keep their original
+    # d/dx mean((2 * shift)^2) = 8 * shift / 2: (0.4, 0), (0.8, 0.8); zero at the original itself.
+    assert ascent(loss)(moved).flatten().tolist() == pytest.approx([0.4, 0, 0.8, 0.8])
+    assert ascent(loss)(x).count_nonzero() == 0
+
+
+def test_feature_distance_through_a_purifier_by_hand() -> None:
+    x = torch.tensor([[0.0, 1.0], [0.5, 0.5]]).view(2, 1, 1, 2)
+    loss = feature(lambda v: 2 * v, x, through=lambda v: v / 2)
+    # 2 * (x / 2) - 2 * x = -x, squared (0, 1), (0.25, 0.25): mean 0.5, 0.25. The original is not purified (else 0).
+    assert loss(x).tolist() == pytest.approx([0.5, 0.25])
+    # d/dv mean((v - 2 x)^2) at v = x is (v - 2 x) = -x: through the purifier, whose slope 1/2 cancels F's 2.
+    assert ascent(loss)(x).flatten().tolist() == pytest.approx([0, -1, -0.5, -0.5])
 
 
 def test_each_image_follows_its_own_label_also_when_tiled() -> None:
-    weight = torch.randn(3, 6)
+    weight = torch.randn(3, 12)
 
     def model(x: Tensor) -> Tensor:
         return x.flatten(1) @ weight.T
 
-    x, y = torch.rand(2, 1, 2, 3), torch.tensor([2, 0])
-    gradient = ascent(cross_entropy(model, y))
-    alone = torch.cat([ascent(cross_entropy(model, y[i : i + 1]))(x[i : i + 1]) for i in range(2)])
-    assert torch.allclose(gradient(x), alone)
-    assert torch.allclose(gradient(x.repeat(3, 1, 1, 1)), alone.repeat(3, 1, 1, 1))
-    with pytest.raises(ValueError, match="multiple of the 2 images"):
-        gradient(x[:1])
+    x, y = torch.rand(SHAPE), torch.tensor([2, 0])
+    for loss in (cross_entropy, margin):
+        alone = torch.cat([ascent(loss(model, y[i : i + 1]))(x[i : i + 1]) for i in range(2)])
+        assert not torch.allclose(alone[0], alone[1])
+        torch.testing.assert_close(ascent(loss(model, y))(x), alone)
+        torch.testing.assert_close(ascent(loss(model, y))(x.repeat(3, 1, 1, 1)), alone.repeat(3, 1, 1, 1))
+
+
+@pytest.mark.parametrize("n", [1, 3, 5])
+def test_a_batch_that_is_no_multiple_of_the_labels_is_refused(n: int) -> None:
+    x = torch.rand(2, 1, 3, 4)
+    losses: list[Loss] = [cross_entropy(fixed, Y), margin(fixed, Y), feature(lambda v: v, x)]
+    for loss in losses:
+        with pytest.raises(ValueError, match=f"expected a multiple of the 2 images .*, got {n}"):
+            loss(torch.rand(n, 1, 3, 4))
+
+
+def test_no_images() -> None:
+    x = torch.zeros(0, 1, 3, 4)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    y = torch.zeros(0, dtype=torch.long)
+    for loss in (cross_entropy(model, y), margin(model, y), feature(model, x), cross_entropy(model, Y)):
+        for gradient in (ascent(loss), eot(ascent(loss), 3, at_once=2)):
+            assert gradient(x).shape == x.shape
 
 
 def test_bpda_has_the_value_of_one_and_the_gradient_of_the_other() -> None:
-    calls = []
-
     def rounding(x: Tensor) -> Tensor:
-        calls.append(len(x))
         return (x * 4).round() / 4
 
-    x = torch.rand(2, 1, 2, 3).requires_grad_()
-    out = bpda(rounding)(x)
-    assert torch.equal(out, rounding(x).detach())
-    assert len(calls) == 2
-    assert torch.equal(torch.autograd.grad(out.sum(), x)[0], torch.ones_like(x))
-    tripled = bpda(rounding, lambda v: 3 * v)(x)
-    assert torch.equal(tripled, rounding(x).detach())
-    assert torch.equal(torch.autograd.grad(tripled.sum(), x)[0], torch.full_like(x, 3))
+    x = torch.rand(SHAPE).requires_grad_()
+    for surrogate, slope in ((None, 1.0), (lambda v: 3 * v, 3.0), (lambda v: 1e6 * v, 1e6)):
+        out = bpda(rounding, surrogate)(x)
+        assert torch.equal(out, rounding(x))  # exact, however large the surrogate's values are
+        assert torch.equal(torch.autograd.grad(out.sum(), x)[0], torch.full_like(x, slope))
 
 
-def test_eot_is_the_mean_over_draws_and_bounds_its_batches() -> None:
-    sizes = []
+def test_bpda_always_runs_the_real_forward_and_never_differentiates_it() -> None:
+    calls: list[bool] = []
 
-    def gradient(x: Tensor) -> Tensor:  # the k-th copy of the images gets gradient k
-        sizes.append(len(x))
-        first = sum(sizes[:-1]) // 2
-        return torch.arange(first, first + len(x) // 2).repeat_interleave(2).view(-1, 1, 1, 1).expand_as(x).float()
+    def real(x: Tensor) -> Tensor:
+        calls.append(torch.is_grad_enabled())
+        return x * 0.5  # its slope would show
 
-    x = torch.zeros(2, 1, 2, 3)
-    assert eot(gradient, 5)(x).unique().tolist() == [2]  # (0 + 1 + 2 + 3 + 4) / 5
-    assert sizes == [10]
-    sizes.clear()
-    assert eot(gradient, 5, at_once=4)(x).unique().tolist() == [2]
-    assert sizes == [4, 4, 2]
-    sizes.clear()
-    assert eot(gradient, 2, at_once=1)(x).unique().tolist() == [0.5]
-    assert sizes == [2, 2]  # never less than the images themselves
+    surrogate: list[int] = []
+
+    def stand_in(x: Tensor) -> Tensor:
+        surrogate.append(len(x))
+        return 2 * x
+
+    gradient = ascent(lambda v: bpda(real, stand_in)(v).flatten(1).sum(1))
+    assert torch.equal(gradient(torch.rand(SHAPE)), torch.full(SHAPE, 2.0))
+    assert calls == [False]  # once, without a graph
+    with torch.no_grad():
+        bpda(real, stand_in)(torch.rand(SHAPE))
+        bpda(real)(torch.rand(SHAPE))
+    assert calls == [False] * 3
+    assert surrogate == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("at_once", "sizes"),
+    [
+        (None, [10]),
+        (4, [4, 4, 2]),  # two copies, two copies, the last one
+        (5, [4, 4, 2]),  # half an image does not count
+        (100, [10]),
+        (1, [2] * 5),  # never less than the images themselves
+    ],
+)
+def test_eot_is_the_mean_over_draws_each_with_its_own_label(at_once: int | None, sizes: list[int]) -> None:
+    model = Counter([1, 2, 3, 4, 6])
+    found = eot(ascent(margin(model, Y)), 5, at_once=at_once)(torch.rand(2, 1, 1, 1))
+    # Slopes of the margin: + factor for label 0, - factor for label 1. Mean of 1, 2, 3, 4, 6: 16 / 5.
+    assert found.flatten().tolist() == pytest.approx([3.2, -3.2])
+    assert model.sizes == sizes
+    assert model.drawn == 5
+
+
+def test_eot_keeps_the_images_apart() -> None:
+    x = torch.rand(3, 2, 4, 5)
+    for at_once in (None, 6, 7, 1):  # the gradient here is the images themselves, so their mean over copies is they
+        torch.testing.assert_close(eot(lambda v: v.clone(), 4, at_once=at_once)(x), x)
+
+
+def test_eot_of_one_draw_is_the_gradient_itself() -> None:
+    gradient = ascent(cross_entropy(fixed, Y))
     assert eot(gradient, 1) is gradient
-    with pytest.raises(ValueError, match="draws >= 1, got 0"):
-        eot(gradient, 0)
+    assert eot(gradient, 1, at_once=1) is gradient
+    for draws in (0, -1):
+        with pytest.raises(ValueError, match=f"expected draws >= 1, got {draws}"):
+            eot(gradient, draws)
 
 
 def test_eot_averages_noise_away() -> None:
-    x = torch.zeros(2, 1, 2, 3)
+    x = torch.zeros(SHAPE)
     spread = [float(eot(torch.randn_like, draws)(x).std()) for draws in (1, 400)]
-    assert spread[1] < spread[0] / 5
+    assert spread[1] < spread[0] / 5  # 1 / sqrt(400) = 1 / 20 in expectation
 
 
 def test_frozen_noise_repeats_itself_and_leaves_the_ambient_generator() -> None:
-    x = torch.zeros(2, 1, 2, 3)
+    x = torch.zeros(SHAPE)
     before = torch.get_rng_state()
     frozen = frozen_noise(torch.randn_like, 7)
-    assert torch.equal(frozen(x), frozen(x))
-    assert not torch.equal(frozen(x), frozen_noise(torch.randn_like, 8)(x))
+    first = frozen(x)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.randn(3)  # the draw does not depend on the ambient state
+    assert torch.equal(frozen(x), first)
+    torch.manual_seed(7)
+    assert torch.equal(torch.randn_like(x), first)  # the seed is used as it is
+    assert not torch.equal(frozen_noise(torch.randn_like, 8)(x), first)
+    # Frozen draws under EOT are still different draws: one seed for the batch of all copies.
+    draws = []
+    frozen_noise(eot(lambda v: draws.append(torch.randn_like(v)) or draws[-1], 2), 7)(x)
+    assert not torch.equal(draws[0][:2], draws[0][2:])
+
+
+def test_frozen_noise_leaves_the_ambient_generator_also_on_an_error() -> None:
+    def broken(x: Tensor) -> Tensor:
+        raise KeyError(float(torch.rand(1)))
+
+    before = torch.get_rng_state()
+    with pytest.raises(KeyError):
+        frozen_noise(broken, 7)(torch.zeros(SHAPE))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_straight_through_clamp() -> None:
-    x = torch.tensor([-1.0, 0.5, 2.0]).requires_grad_()
+    x = torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0]).requires_grad_()
     out = straight_through_clamp(x)
-    assert out.tolist() == [0, 0.5, 1]
-    assert torch.autograd.grad(out.sum(), x)[0].tolist() == [1, 1, 1]
+    assert out.tolist() == [0, 0, 0.5, 1, 1]
+    assert torch.autograd.grad(out.sum(), x)[0].tolist() == [1] * 5
 
 
 def test_no_trace_in_the_model() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(), nn.Flatten(), nn.Linear(24, 3))
     model[0].requires_grad_(False)
     model[1].eval()
-    modes = [m.training for m in model.modules()]
+    model[4].weight.grad = torch.full((3, 24), 7.0)  # a training step is half done
+    state = {name: value.clone() for name, value in model.state_dict().items()}
     x = torch.rand(2, 1, 5, 6)
-    ascent(cross_entropy(model, Y))(x)
-    assert all(p.grad is None for p in model.parameters())
+    for loss in (cross_entropy(model, Y), margin(model, Y), feature(model, x)):
+        gradient = frozen_noise(eot(ascent(loss), 3, at_once=4), 1)
+        with torch.no_grad():  # also where the caller switched gradients off
+            found = gradient(x)
+        assert not found.requires_grad
+        assert found.count_nonzero() > 0
+        pgd(gradient, x, norm=Linf(), eps=0.1, steps=2, score=loss)
+    assert [p.grad is None for p in model.parameters()] == [True, True, True, True, False, True]
+    assert model[4].weight.grad.unique().tolist() == [7]
     assert [p.requires_grad for p in model.parameters()] == [False, False, True, True, True, True]
-    assert [m.training for m in model.modules()] == modes
+    assert [m.training for m in model.modules()] == [True, True, False, True, True, True]
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert not x.requires_grad
+    assert x.grad is None

@@ -75,6 +75,19 @@ def test_it_learns() -> None:
     assert losses[-1] < 0.3 < losses[0]
 
 
+def test_the_classifier_learns_from_the_adversaries() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    nn.init.zeros_(model[1].weight)
+    model[1].weight.data[1] = 1.0
+    x, y = torch.zeros(1, 1, 2, 2), torch.tensor([0])
+    # Logits (0, 4 * 0.5) of x_adv: log(1 + e^2) = 2.126928; those of x are equal, log 2. Smoothed by 0.2, the share of
+    # class 1 is 0.1: 0.9 * 2.126928 + 0.1 * 0.126928 = 1.926928
+    for smoothing, expected in ((0.0, 2.126928), (0.2, 1.926928)):
+        objective = ClassifierObjective(model, eps=0.5, smoothing=smoothing)
+        terms = objective.terms("classifier", x, x + 0.5, y)
+        assert terms["cross_entropy"].item() == pytest.approx(expected, abs=1e-5)
+
+
 def test_adversarial_training_attacks_in_eval_mode_inside_the_ball() -> None:
     model = SmallCNN(1, 3, 4, hidden=16).train()
     modes = []

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from art_ext.attacks import ascent, cross_entropy
 from art_ext.nn import seeded
 from art_ext.purifiers import PURIFIERS, Purifier
+from art_ext.training import Batches, fit
 
 SHAPE = (5, 3, 8, 12)
 
@@ -39,7 +40,18 @@ class Tripling(Purifier):
         return 3 * x - 1
 
 
-@pytest.fixture(params=[*PURIFIERS.values(), Rounding, Tripling], ids=lambda p: p.name)
+class Noisy(Purifier):
+    """Draws at every call, to hold the contract of randomised defences."""
+
+    name = "noisy"
+    paper = ""
+    stochastic = True
+
+    def purify(self, x: Tensor) -> Tensor:
+        return x + 0.1 * torch.randn_like(x)
+
+
+@pytest.fixture(params=[*PURIFIERS.values(), Rounding, Tripling, Noisy], ids=lambda p: p.name)
 def purifier(request: pytest.FixtureRequest) -> Purifier:
     return request.param(**request.param.small).eval()
 
@@ -77,10 +89,9 @@ def test_pieces_make_the_whole_and_no_call_is_larger(purifier: Purifier, x: Tens
 
 
 def test_samples_do_not_mix(purifier: Purifier, x: Tensor) -> None:
-    if purifier.stochastic:
-        pytest.skip("randomised")
-    singles = torch.cat([purifier(x[i : i + 1]) for i in range(len(x))])
-    assert torch.allclose(purifier(x), singles, atol=1e-6)
+    if not purifier.stochastic:
+        singles = torch.cat([purifier(x[i : i + 1]) for i in range(len(x))])
+        assert torch.allclose(purifier(x), singles, atol=1e-6)
     x = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(purifier(x)[2].sum(), x)
     assert gradient[[0, 1, 3, 4]].abs().max() == 0
@@ -119,6 +130,15 @@ def test_leaves_no_trace(purifier: Purifier, x: Tensor) -> None:
     assert purifier.training
     assert torch.equal(x, given)
     assert all(torch.equal(v, before[k]) for k, v in purifier.state_dict().items())
+
+
+def test_draws_from_the_ambient_generator_if_at_all(purifier: Purifier, x: Tensor) -> None:
+    torch.manual_seed(4)
+    before = torch.get_rng_state()
+    first = purifier(x)
+    assert torch.equal(torch.get_rng_state(), before) is not purifier.stochastic
+    torch.manual_seed(4)
+    assert torch.equal(purifier(x), first)
 
 
 def test_stochastic_tells_the_truth(purifier: Purifier, x: Tensor) -> None:
@@ -166,7 +186,47 @@ def test_saved_and_loaded_bit_for_bit(purifier: Purifier, x: Tensor, tmp_path: P
     with seeded(0):
         assert torch.equal(loaded(x), expected)
     config = json.loads((tmp_path / "config.json").read_text())
+    assert {k: config[k] for k in purifier.small} == purifier.small
     assert type(purifier)(**config).state_dict().keys() == purifier.state_dict().keys()
+
+
+def test_loads_with_what_older_hub_libraries_hand_over(purifier: Purifier, x: Tensor, tmp_path: Path) -> None:
+    if not list(purifier.parameters()):
+        pytest.skip("nothing to save")
+    purifier.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    hub = dict.fromkeys(("revision", "cache_dir", "force_download", "local_files_only", "token"))
+    older = dict.fromkeys(("proxies", "resume_download"))  # huggingface_hub 0.x
+    loaded = type(purifier)._from_pretrained(model_id=str(tmp_path), **hub, **older, **config)
+    with seeded(0):
+        expected = purifier(x)
+    with seeded(0):
+        assert torch.equal(loaded(x), expected)
+
+
+def test_every_stage_trains_it_and_returns_the_classifier_as_it_was(purifier: Purifier, x: Tensor) -> None:
+    classifier = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Dropout(), nn.Linear(120, 4))
+    given = copy.deepcopy(classifier.state_dict())
+    for objective in purifier.stages(classifier):
+        before = copy.deepcopy(purifier.state_dict())
+        for step in fit(objective, Batches(x, torch.arange(5) % 4, batch_size=3), epochs=1):
+            assert set(step.terms)
+            assert all(p.grad is None and p.requires_grad for p in classifier.parameters())
+            assert all(m.training for m in classifier.modules())
+        assert any(not torch.equal(v, before[k]) for k, v in purifier.state_dict().items())
+    assert all(torch.equal(v, given[k]) for k, v in classifier.state_dict().items())
+
+
+def test_own_attacks_are_gradients(purifier: Purifier, x: Tensor) -> None:
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(288, 4)).eval()
+    purifier.requires_grad_(False)
+    for name, gradient in purifier.own_attacks(classifier, x, torch.arange(5) % 4).items():
+        for start in (0.98 * x, (0.98 * x).repeat(2, 1, 1, 1)):  # copies, as `eot` makes them
+            direction = gradient(start)
+            assert direction.shape == start.shape, name
+            assert not direction.requires_grad
+            assert (direction.flatten(1).abs().amax(1) > 0).all(), name
+    assert all(p.grad is None for p in classifier.parameters())
 
 
 def test_a_pickle_is_refused(purifier: Purifier, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -60,6 +61,12 @@ def test_latents_and_images(block: str, fold: int) -> None:
     rebuilt, _ = rdp.reconstructor(X, rdp.encoder(X))
     assert torch.equal(parts.reconstructed, rebuilt.clamp(0, 1))
     assert not torch.equal(parts.without_natural, parts.reconstructed)
+    seen = []
+    rdp.reconstructor.register_forward_pre_hook(lambda module, args: seen.append(args[1]))
+    natural = rdp.disentangle(X).natural_latent
+    assert torch.equal(seen[0], natural)
+    assert float(seen[1].mean()) == pytest.approx(float(natural.mean()), abs=0.15 * float(natural.std()))
+    assert float(seen[1].std()) == pytest.approx(float(natural.std()), rel=0.15)
     assert not parts.purified.requires_grad
 
 
@@ -116,6 +123,14 @@ def test_terms_by_hand() -> None:
         "reconstruction_feature": 0.125,
         "reconstruction_pixel": 0.125,
     }, rel=1e-5)  # fmt: skip
+    # Each player wants its own images preferred, so the same rise of D(P(x')) pleases one and hurts the other.
+    value = o.purifier.decoder.value
+    for player, name, sign in (("restorers", "adversarial", -1), ("discriminator", "relativistic", 1)):
+        with torch.no_grad():
+            low = o.terms(player, X, X + 0.5, None)[name]
+            value.add_(0.25)
+            assert torch.sign(o.terms(player, X, X + 0.5, None)[name] - low) == sign
+            value.sub_(0.25)
     found = o.terms("discriminator", X, X + 0.5, None)["relativistic"].item()
     assert found == pytest.approx(math.log(1 + math.exp(0.75)), rel=1e-5)
 
@@ -152,13 +167,23 @@ def test_algorithm_1_trains_the_same_purifier_without_the_reconstructor() -> Non
         for name, value in getattr(full.purifier, part).state_dict().items():
             assert torch.equal(value, getattr(without.purifier, part).state_dict()[name])
             assert not torch.equal(value, getattr(start.purifier, part).state_dict()[name])
+    reconstructors = full.purifier.reconstructor, without.purifier.reconstructor, start.purifier.reconstructor
+    for moved, kept, first in zip(*(r.state_dict().values() for r in reconstructors), strict=True):
+        assert torch.equal(kept, first)
+        assert not torch.equal(moved, first)
     names = full.purifier.encoder.state_dict()
     assert any(not torch.equal(v, shared.purifier.encoder.state_dict()[k]) for k, v in names.items())
 
 
 def test_training_leaves_the_feature_extractor_alone() -> None:
-    o, fresh = trained(), features()
-    assert all(torch.equal(a, b) for a, b in zip(o.features.parameters(), fresh.parameters(), strict=True))
+    with seeded(5):
+        normed = nn.Sequential(nn.Conv2d(1, 3, 3, stride=2), nn.BatchNorm2d(3), nn.Dropout(0.5))
+    fresh = copy.deepcopy(normed.state_dict())
+    o = objective()
+    o.features = normed
+    for _ in fit(o, Batches(X, batch_size=4), epochs=2):
+        assert all(m.training for m in normed.modules())
+    assert all(torch.equal(v, fresh[k]) for k, v in o.features.state_dict().items())  # the running statistics too
     assert all(p.requires_grad and p.grad is None for p in o.features.parameters())
     assert not any(name.startswith("features") for name in o.trained_state())
 
@@ -173,6 +198,12 @@ def test_adversaries_raise_the_feature_distance_inside_the_ball() -> None:
     assert float(x_adv.max()) <= 1
     assert (distance(x_adv) > 1.5 * distance(noise)).all()
     assert not torch.equal(o.perturb(X, None), x_adv)  # a random start
+    # Short steps, so that each must lead upwards: long ones leave the original's features in any direction.
+    with seeded(3):
+        start = objective(eps=0.1, step_size=1e-9).perturb(X, None)
+    with seeded(3):
+        climbed = objective(eps=0.1, step_size=5e-3).perturb(X, None)
+    assert (distance(climbed) > distance(start)).all()
 
 
 def test_clean_share_spares_about_that_share() -> None:

@@ -33,6 +33,9 @@ def test_the_target_is_untouched_until_the_end(tmp_path: Path) -> None:
     with replacing(target) as temporary:
         temporary.write_text("new")
         assert target.read_text() == "old"
+        reader = target.open()
+    with reader:  # still has the whole old file: the new one took its place, it was not written over
+        assert reader.read() == "old"
     assert target.read_text() == "new"
 
 

@@ -7,13 +7,14 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from toys import Game, data, game, images, train
+from toys import Game, data, game, images, train, train_evenly
 
 from art_ext.training import Batches, Checkpoint, Objective, fit
 
@@ -54,6 +55,19 @@ def test_two_steps_by_hand() -> None:
     assert float(line.w.detach()) == pytest.approx(0.72)
     with pytest.raises(StopIteration):
         next(steps)
+
+
+def test_adam_by_hand() -> None:
+    line = Line(2.0)
+    optimizer = {"w": torch.optim.Adam([line.w], lr=0.5)}
+    steps = fit(line, Batches(torch.ones(1, 1, 2, 2), torch.ones(1), batch_size=1), epochs=2, optimizers=optimizer)
+    # w = 2: gradient 2 * (2 - 1) = 2, so m = 0.2, v = 0.004, unbiased 2 and 4: w = 2 - 0.5 * 2 / 2
+    next(steps)
+    assert float(line.w.detach()) == pytest.approx(1.5, abs=1e-6)
+    # w = 1.5: gradient 1, so m = 0.9 * 0.2 + 0.1 = 0.28, v = 0.999 * 0.004 + 0.001 = 0.004996,
+    # unbiased 0.28 / 0.19 = 1.473684 and 0.004996 / 0.001999 = 2.499250: w = 1.5 - 0.5 * 1.473684 / 1.580902
+    next(steps)
+    assert float(line.w.detach()) == pytest.approx(1.033911, abs=1e-5)
 
 
 def test_players_move_in_turn_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,11 +137,26 @@ def test_seeds_matter() -> None:
     assert not same(runs[0], runs[2])
 
 
+def test_every_step_draws_its_own() -> None:
+    drawn = []
+
+    class Draws(Line):
+        def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
+            drawn.append(float(torch.rand(())))
+            return x
+
+    batches = Batches(torch.ones(3, 1, 2, 2), torch.ones(3), batch_size=1)
+    for seed in (0, 1):
+        list(fit(Draws(), batches, epochs=2, seed=seed))
+    assert len(set(drawn)) == 12
+
+
 def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
     unbroken = game()
     train(unbroken, None)
     path = tmp_path / "state.pt"
-    kill_at = random.Random(os.urandom(8)).randint(1, 11)  # of 12 steps
+    chance = random.Random(os.urandom(8))
+    kill_at, later = chance.randint(1, 11), chance.uniform(0, 0.02)  # of 12 steps; within a step or a write as well
     process = subprocess.Popen(
         [sys.executable, str(HERE / "toys.py"), str(path)], stdout=subprocess.PIPE, text=True, cwd=HERE.parents[1]
     )
@@ -135,14 +164,15 @@ def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
     for line in process.stdout:
         if int(line) >= kill_at:
             break
+    time.sleep(later)
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
     reached = torch.load(path, weights_only=True)["steps"]
-    assert kill_at <= reached <= 12, f"killed at {kill_at}"
+    assert kill_at <= reached <= 12, f"killed {later} s after step {kill_at}"
     resumed = game()
     train(resumed, str(path))
-    assert same(unbroken, resumed), f"killed at step {kill_at}, resumed from {reached}"
+    assert same(unbroken, resumed), f"killed {later} s after step {kill_at}, resumed from {reached}"
     assert torch.load(path, weights_only=True)["steps"] == 12
 
 
@@ -185,6 +215,44 @@ def test_anothers_checkpoint_is_refused_and_nothing_loaded(other: str, tmp_path:
     assert all(torch.equal(v, before[k]) for k, v in objective.state_dict().items())
 
 
+def test_a_checkpoint_of_other_shapes_is_refused_and_nothing_loaded(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "state.pt")
+    list(fit(game(), data(), epochs=1, checkpoint=checkpoint))
+    wider = game()
+    wider.generator[3] = nn.Conv2d(2, 1, 5)  # the last layers have the same names
+    before = {k: v.clone() for k, v in wider.state_dict().items()}
+    with pytest.raises(ValueError, match=r"generator.3.weight: \(1, 2, 5, 5\), got \(1, 2, 3, 3\)$"):
+        next(fit(wider, data(), epochs=1, checkpoint=checkpoint))
+    assert all(torch.equal(v, before[k]) for k, v in wider.state_dict().items())
+
+
+@pytest.mark.parametrize("stop", [1, 3, 7])
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [1, 3]),
+        lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda epoch: 0.5**epoch),
+        lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps=10),
+    ],
+    ids=["multistep", "lambda", "one-cycle"],
+)
+def test_any_scheduler_resumes(scheduler: object, stop: int, tmp_path: Path) -> None:
+    def run(checkpoint: Checkpoint | None, steps: int | None = None) -> Game:
+        objective = game()
+        optimizers = {k: torch.optim.Adam(p, 0.05) for k, p in objective.players().items()}
+        schedulers = [scheduler(o) for o in optimizers.values()]  # type: ignore[operator]
+        for step in fit(
+            objective, data(), epochs=4, optimizers=optimizers, schedulers=schedulers, checkpoint=checkpoint
+        ):  # fmt: skip
+            if step.number == steps:
+                break
+        return objective
+
+    checkpoint = Checkpoint(tmp_path / "state.pt", every=1)
+    run(checkpoint, stop)
+    assert same(run(checkpoint), run(None))
+
+
 def test_schedulers_step_once_an_epoch() -> None:
     class Counts:
         steps = 0
@@ -208,11 +276,50 @@ def test_bad_arguments() -> None:
 
 
 def test_mixed_precision_trains() -> None:
-    objective = game()
+    objective, seen = game(), []
+    objective.generator[0].register_forward_hook(lambda module, args, out: seen.append(out.dtype))
+    objective.yardstick[0].register_forward_hook(lambda module, args, out: seen.append(out.dtype))
     before = [p.clone() for p in objective.generator.parameters()]
     fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
     for step in fit(objective, data(), epochs=1, fabric=fabric):
         assert all(abs(v) < 100 for v in step.terms.values())
+    assert set(seen) == {torch.bfloat16}  # the losses too, not the adversaries alone
     changed = [not torch.equal(a, b) for a, b in zip(before, objective.generator.parameters(), strict=True)]
     assert any(changed)
     assert all(p.dtype == torch.float32 for p in objective.parameters())
+
+
+def test_the_adversaries_are_made_in_the_fabrics_precision() -> None:
+    seen = []
+
+    class Sees(Line):
+        def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
+            seen.append((x.flatten(1) @ torch.ones(4, 4)).dtype)
+            return x
+
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    list(fit(Sees(), Batches(torch.ones(1, 1, 2, 2), torch.ones(1), batch_size=1), epochs=1, fabric=fabric))
+    assert seen == [torch.bfloat16]
+
+
+def two_processes(path: Path, batch_size: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(HERE / "toys.py"), str(path), str(batch_size)]
+    return subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True, timeout=100)
+
+
+@pytest.mark.slow
+def test_two_processes_end_where_one_does(tmp_path: Path) -> None:
+    done = two_processes(tmp_path / "state.pt", 4)
+    assert done.returncode == 0, done.stderr
+    expected = train_evenly().state_dict()
+    first, second = (torch.load(tmp_path / f"state.pt.{rank}", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(first[k], second[k]) for k in expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(first[name], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_batch_with_fewer_images_than_processes_is_refused(tmp_path: Path) -> None:
+    done = two_processes(tmp_path / "state.pt", 3)  # 10 images: 3, 3, 3 and 1
+    assert done.returncode != 0
+    assert "expected at least one image a process (2), got 1" in done.stderr

@@ -1,4 +1,4 @@
-"""A two-player objective small enough to follow, and a script that trains it, for kill and resume."""
+"""A two-player objective small enough to follow, and a script that trains it, for kills and for two processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from art_ext.training import Batches, Checkpoint, Objective, fit
@@ -37,6 +38,23 @@ class Game(Objective):
         return {"distance": (made - self.yardstick(x)).abs().mean(), "fooling": -0.1 * self.critic(made).mean()}
 
 
+class Even(Game):
+    """Nothing random and nothing that mixes samples: shares of a batch give the mean gradient of the whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Conv2d(2, 1, 3))
+
+    def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
+        (gradient,) = torch.autograd.grad(self.generator(x := x.clone().requires_grad_()).square().sum(), x)
+        return x.detach() + 0.1 * gradient.sign()
+
+
+def even() -> Even:
+    torch.manual_seed(12)
+    return Even()
+
+
 def game(dropout: float = 0.5) -> Game:
     torch.manual_seed(11)
     return Game(dropout)
@@ -66,5 +84,25 @@ def train(objective: Game, path: str | None, epochs: int = 4, pause: float = 0.0
         time.sleep(pause)
 
 
+def train_evenly(fabric: Fabric | None = None, batch_size: int = 4) -> Even:
+    objective = even()
+    optimizers = {k: torch.optim.SGD(p, 0.05) for k, p in objective.players().items()}
+    batches = Batches(images(), batch_size=batch_size, seed=2)
+    for _ in fit(objective, batches, epochs=3, optimizers=optimizers, fabric=fabric):
+        pass
+    return objective
+
+
+def in_two_processes(path: str, batch_size: int) -> None:
+    fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_find_unused_parameters_true")
+    fabric.launch()
+    state = train_evenly(fabric, batch_size).state_dict()
+    torch.save(state, f"{path}.{fabric.global_rank}")
+
+
 if __name__ == "__main__":
-    train(game(), sys.argv[1], pause=0.02)
+    torch.set_num_threads(1)
+    if len(sys.argv) == 2:
+        train(game(), sys.argv[1], pause=0.01)
+    else:
+        in_two_processes(sys.argv[1], int(sys.argv[2]))
