@@ -109,7 +109,7 @@ def straight_through_clamp(x: Tensor) -> Tensor:
 def eot(gradient: Gradient, draws: int, *, at_once: int | None = None) -> Gradient:
     """The mean gradient over `draws` draws of the defence's randomness [Athalye et al. 2018, EOT].
 
-    Draws run as copies in one batch, all together unless `at_once` bounds the images of a call; a call never holds fewer
+    Draws run as copies in one batch, all together unless `at_once` bounds the images of a call; no call holds fewer
     than the images themselves. One draw is the gradient itself.
 
     Raises:
