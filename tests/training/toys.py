@@ -101,7 +101,6 @@ def in_two_processes(path: str, batch_size: int) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     if len(sys.argv) == 2:
         train(game(), sys.argv[1], pause=0.01)
     else:
