@@ -63,8 +63,8 @@ def fit(
     """Trains the objective's players and yields after every step; nothing happens until the iterator is consumed.
 
     Each step draws its randomness from (seed, step number), so that a resumed run repeats the unbroken one bit for bit
-    on the same device with as many threads, whatever the caller does between steps. Modes, `requires_grad` flags and gradients are found
-    unchanged at every yield.
+    on the same device with as many threads, whatever the caller does between steps. Modes, `requires_grad` flags and
+    gradients are found unchanged at every yield.
 
     Args:
         objective: the method.
