@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e ".[test,torchattacks]"
 	@touch $@
 
-demo: $(STAMP) ## train, attack and report in at most three minutes
+demo: $(STAMP) ## attack the presets and report in at most three minutes
 	$(BIN)/python examples/01_quickstart.py
 
 test: $(STAMP) ## the test suite without the slow, gpu and network marks

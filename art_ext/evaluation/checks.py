@@ -36,7 +36,7 @@ def randomised(module: nn.Module, x: Tensor, y: Tensor) -> bool:
 
 
 def draws_suffice(name: str, random: bool, draws: int) -> Verdict:
-    """Warns when a randomised model was attacked through a single draw."""
+    """Fails when a randomised model was attacked through a single draw."""
     if not random:
         return Verdict("randomness", name, "pass", "deterministic: five passes agree")
     verdict = "pass" if draws > 1 else "fail"

@@ -4,6 +4,6 @@ from art_ext.purifiers.base import Purifier
 from art_ext.purifiers.rdp import RDP
 
 PURIFIERS: dict[str, type[Purifier]] = {p.name: p for p in (RDP,)}
-"""Every registered method by name; the contract tests, presets and the command line read this."""
+"""Every registered method by name; the contract tests and presets read this."""
 
 __all__ = ["PURIFIERS", "RDP", "Purifier"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from art_ext import presets
-from art_ext.evaluation import Report
+from art_ext.evaluation import Report, wilson
 from art_ext.training import replacing
 
 HEAD = """# Results
@@ -72,7 +72,8 @@ def preset_section() -> str:
     lines = ["## Presets", "", "| preset | command | measured |", "|---|---|---|"]
     for name in presets.names():
         preset = presets.describe(name)
-        measured = ", ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in preset.measured.items())
+        n = preset.measured["n"]
+        measured = ", ".join(f"{k} {wilson(v, n)}" for k, v in preset.measured.items() if k != "n")
         lines.append(f"| {name} | `{preset.command}` | {measured} |")
     return "\n".join([*lines, ""])
 
