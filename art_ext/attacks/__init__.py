@@ -1,11 +1,15 @@
 """Attacks in plain torch: norms, gradients that compose, and one PGD loop."""
 
+from art_ext.attacks.apgd import apgd
+from art_ext.attacks.best import Best
 from art_ext.attacks.gradient import (
     Gradient,
     Loss,
     ascent,
     bpda,
     cross_entropy,
+    dlr,
+    dlr_targeted,
     eot,
     feature,
     frozen_noise,
@@ -13,25 +17,44 @@ from art_ext.attacks.gradient import (
     margin,
     straight_through_clamp,
 )
+from art_ext.attacks.jpeg import jpeg_attack
 from art_ext.attacks.norms import L1, L2, NORMS, Linf, Norm
 from art_ext.attacks.pgd import pgd
+from art_ext.attacks.randomness import AVERAGES, Averaged, Frozen
+from art_ext.attacks.recolour import recoloradv
+from art_ext.attacks.spatial import stadv
+from art_ext.attacks.transfer import diverse, scaled_copies, si_ni_ti_dim, smoothed
 
 __all__ = [
+    "AVERAGES",
     "L1",
     "L2",
     "NORMS",
+    "Averaged",
+    "Best",
+    "Frozen",
     "Gradient",
     "Linf",
     "Loss",
     "Norm",
+    "apgd",
     "ascent",
     "bpda",
     "cross_entropy",
+    "diverse",
+    "dlr",
+    "dlr_targeted",
     "eot",
     "feature",
     "frozen_noise",
+    "jpeg_attack",
     "logit_margin",
     "margin",
     "pgd",
+    "recoloradv",
+    "scaled_copies",
+    "si_ni_ti_dim",
+    "smoothed",
+    "stadv",
     "straight_through_clamp",
 ]

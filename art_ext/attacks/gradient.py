@@ -58,6 +58,60 @@ def margin(model: Model, y: Tensor, *, targeted: bool = False) -> Loss:
     return loss
 
 
+def dlr(model: Model, y: Tensor, *, targeted: bool = False) -> Loss:
+    """Difference of logits ratio: the margin over z1 - z3, the largest logit minus the third largest.
+
+    It does not change when the logits are scaled or shifted, and is positive exactly when the image is misclassified
+    [Croce & Hein 2020, arXiv:2003.01690, eq. 6]. Targeted, it is negated: positive when y wins; that is not the
+    paper's targeted form, which is `dlr_targeted`. The ratio is at most 1 unless the three largest logits are those
+    of other classes.
+
+    A z1 - z3 below 1e-12 counts as 1e-12, without a gradient of its own: the value stays finite at a tie of three
+    logits, and is 0 there when y is one of them. The loss raises a ValueError where the model has fewer than 3
+    classes.
+    """
+    sign = -1.0 if targeted else 1.0
+
+    def loss(x: Tensor) -> Tensor:
+        logits = model(x)
+        first, _, third = _largest(logits, 3, "dlr").unbind(1)
+        return sign * logit_margin(logits, _tiled(y, x)) / (first - third).clamp_min(1e-12)
+
+    return loss
+
+
+def dlr_targeted(model: Model, y: Tensor, target: Tensor) -> Loss:
+    """Logit of the target minus that of y, over z1 - (z3 + z4) / 2 [arXiv:2003.01690, eq. 7].
+
+    z1, z3 and z4 are the largest, third and fourth largest logits. Ties are treated as in `dlr`. The loss raises a
+    ValueError where the model has fewer than 4 classes.
+
+    Args:
+        model: images to logits (N, K).
+        y: labels (N,).
+        target: the classes that the attacker wants, (N,), none of them the label.
+
+    Raises:
+        ValueError: if the shapes differ or a target is the label.
+    """
+    if target.shape != y.shape or bool((target == y).any()):
+        raise ValueError(f"expected a target other than the label for each of {len(y)} labels, got {target.tolist()}")
+
+    def loss(x: Tensor) -> Tensor:
+        logits = model(x)
+        first, _, third, fourth = _largest(logits, 4, "dlr_targeted").unbind(1)
+        wanted, own = (logits.gather(1, _tiled(c, x)[:, None]).squeeze(1) for c in (target, y))
+        return (wanted - own) / (first - (third + fourth) / 2).clamp_min(1e-12)
+
+    return loss
+
+
+def _largest(logits: Tensor, count: int, who: str) -> Tensor:
+    if logits.shape[1] < count:
+        raise ValueError(f"expected at least {count} classes for {who}, got {logits.shape[1]}")
+    return logits.topk(count, dim=1).values
+
+
 def logit_margin(logits: Tensor, y: Tensor) -> Tensor:
     """Largest other logit minus the logit of y, (N,), from logits (N, K)."""
     own = F.one_hot(y, logits.shape[1]).bool()

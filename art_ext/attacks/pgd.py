@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from art_ext.attacks.best import Best
 from art_ext.attacks.gradient import Gradient, Loss
 from art_ext.attacks.norms import Norm, per_sample
 
@@ -20,6 +21,7 @@ def pgd(
     random_start: bool = True,
     momentum: float = 0.0,
     score: Loss | None = None,
+    nesterov: bool = False,
 ) -> Tensor:
     """Images (N, C, H, W) within eps of x in the norm and within [0, 1] [Madry et al. 2018, arXiv:1706.06083].
 
@@ -35,18 +37,23 @@ def pgd(
         random_start: begin at a random point of the ball, from the ambient generator.
         momentum: share of the accumulated gradient that is kept, each gradient scaled to mean absolute value 1.
         score: keep each sample's iterate of highest score instead of the last one (one more forward pass a step).
+        nesterov: take the gradient where the momentum alone would lead, momentum * step_size * velocity further on,
+            clamped to [0, 1] [NI-FGSM, Lin et al. 2020, arXiv:1908.06281]. In a norm in which a perturbation of ones
+            has size s the distance is divided by s; that is 1 for Linf.
 
     Raises:
-        ValueError: if eps is negative or steps is negative.
+        ValueError: if eps is negative or steps is negative, or nesterov has no momentum.
     """
     if eps < 0 or steps < 0:
         raise ValueError(f"expected eps >= 0 and steps >= 0, got eps={eps} and steps={steps}")
+    if nesterov and not momentum:
+        raise ValueError(f"expected momentum > 0 with nesterov, got {momentum}")
     step_size = 2.5 * eps / max(1, steps) if step_size is None else step_size
     x = x.detach()
     x_adv = (x + norm.sample(x, eps)).clamp(0, 1) if random_start else x.clone()
-    best, velocity = _Best(score, x_adv), torch.zeros_like(x)
+    best, velocity = Best(score, x_adv), torch.zeros_like(x)
     for _ in range(steps):
-        ascent = gradient(x_adv)
+        ascent = gradient(_ahead(x_adv, velocity, momentum * step_size, norm) if nesterov else x_adv)
         if momentum:
             scale = ascent.abs().flatten(1).mean(1)
             velocity = ascent = momentum * velocity + ascent / per_sample(torch.where(scale > 0, scale, 1), ascent)
@@ -56,24 +63,6 @@ def pgd(
     return best.x
 
 
-class _Best:
-    """Each sample's image of highest score so far, or simply the last one offered when there is no score."""
-
-    def __init__(self, score: Loss | None, x: Tensor) -> None:
-        self.score, self.x = score, x
-        self.value = self._rate(x)
-
-    def _rate(self, x: Tensor) -> Tensor | None:
-        if self.score is None:
-            return None
-        with torch.no_grad():
-            return self.score(x)
-
-    def offer(self, x: Tensor) -> None:
-        value = self._rate(x)
-        if value is None or self.value is None:
-            self.x = x
-            return
-        better = value > self.value
-        self.x = torch.where(per_sample(better, x), x, self.x)
-        self.value = torch.where(better, value, self.value)
+def _ahead(x_adv: Tensor, velocity: Tensor, distance: float, norm: Norm) -> Tensor:
+    scale = norm.size(torch.ones_like(x_adv[:1]))
+    return (x_adv + distance * velocity / per_sample(scale, x_adv)).clamp(0, 1) if len(x_adv) else x_adv

@@ -15,6 +15,8 @@ from art_ext.attacks import (
     ascent,
     bpda,
     cross_entropy,
+    dlr,
+    dlr_targeted,
     eot,
     feature,
     frozen_noise,
@@ -274,3 +276,51 @@ def test_no_trace_in_the_model() -> None:
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert not x.requires_grad
     assert x.grad is None
+
+
+def test_dlr_by_hand() -> None:
+    x = torch.zeros(SHAPE)
+    # Label 0 of (1, 3, -2): (3 - 1) / (3 + 2). Label 1 of (-5, -1, -3): (-3 + 1) / (-1 + 5).
+    assert dlr(fixed, Y)(x).tolist() == pytest.approx([0.4, -0.5])
+    assert dlr(fixed, Y, targeted=True)(x).tolist() == pytest.approx([-0.4, 0.5])
+    assert dlr(fixed, Y)(x.repeat(3, 1, 1, 1)).tolist() == pytest.approx([0.4, -0.5] * 3)
+    assert dlr(lambda v: 100 * fixed(v) - 7, Y)(x).tolist() == pytest.approx([0.4, -0.5])  # neither scale nor shift
+
+
+def test_targeted_dlr_by_hand() -> None:
+    logits = torch.tensor([[4.0, 1.0, 3.0, -1.0, -9.0], [0.0, 8.0, 2.0, 6.0, -2.0]])
+
+    def model(x: Tensor) -> Tensor:
+        return logits.repeat(len(x) // 2, 1)
+
+    x, y = torch.zeros(SHAPE), torch.tensor([0, 4])
+    expected = [(3 - 4) / (4 - (1 - 1) / 2), (8 + 2) / (8 - (2 + 0) / 2)]  # -0.25, 10 / 7
+    assert dlr_targeted(model, y, torch.tensor([2, 1]))(x).tolist() == pytest.approx(expected)
+    copies = dlr_targeted(lambda v: 3 * model(v) + 1, y, torch.tensor([2, 1]))(x.repeat(2, 1, 1, 1))
+    assert copies.tolist() == pytest.approx(expected * 2)
+
+
+@pytest.mark.parametrize("label", [0, 3])
+def test_dlr_stays_finite_at_ties(label: int) -> None:
+    tied = torch.tensor([[2.0, 2.0, 2.0, 0.0, 2.0]])
+
+    def model(x: Tensor) -> Tensor:
+        return tied + x.flatten(1)
+
+    x, y = torch.zeros(1, 1, 1, 5), torch.tensor([label])
+    for loss in (dlr(model, y), dlr_targeted(model, y, torch.tensor([1]))):
+        assert loss(x).tolist() == [pytest.approx(2e12) if label == 3 else 0]
+        gradient = ascent(loss)(x)
+        assert gradient.isfinite().all()
+        assert gradient.flatten()[label] < 0  # the logit of the label shall fall
+
+
+def test_dlr_refuses_too_few_classes_and_a_target_that_is_the_label() -> None:
+    x = torch.zeros(SHAPE)
+    with pytest.raises(ValueError, match="expected at least 3 classes for dlr, got 2"):
+        dlr(lambda v: fixed(v)[:, :2], Y)(x)
+    with pytest.raises(ValueError, match="expected at least 4 classes for dlr_targeted, got 3"):
+        dlr_targeted(fixed, Y, 1 - Y)(x)
+    for target in (torch.tensor([1, 1]), torch.tensor([1])):
+        with pytest.raises(ValueError, match="expected a target other than the label for each of 2 labels, got"):
+            dlr_targeted(fixed, Y, target)

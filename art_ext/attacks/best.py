@@ -1,0 +1,38 @@
+"""Keeping the best of what an attack has found so far."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from art_ext.attacks.gradient import Loss
+from art_ext.attacks.norms import per_sample
+
+
+class Best:
+    """Each sample's image of highest score so far, or simply the last one offered when there is no score.
+
+    Args:
+        score: images (N, C, H, W) to one value each, (N,).
+        x: the first images offered.
+    """
+
+    def __init__(self, score: Loss | None, x: Tensor) -> None:
+        self.score, self.x = score, x
+        self.value = self._rate(x)
+
+    def _rate(self, x: Tensor) -> Tensor | None:
+        if self.score is None:
+            return None
+        with torch.no_grad():
+            return self.score(x)
+
+    def offer(self, x: Tensor) -> None:
+        """Takes the images (N, C, H, W) whose score is higher; NaN is never higher."""
+        value = self._rate(x)
+        if value is None or self.value is None:
+            self.x = x
+            return
+        better = value > self.value
+        self.x = torch.where(per_sample(better, x), x, self.x)
+        self.value = torch.where(better, value, self.value)

@@ -1,0 +1,69 @@
+"""Randomised models as an attacker sees them: averaged over draws, or with the draw held still."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.nn.modes import seeded
+
+AVERAGES = ("logits", "gradients")
+
+
+class Averaged(nn.Module):
+    """Logits averaged over draws of a randomised model: EOT for any library [Athalye et al. 2018, arXiv:1707.07397].
+
+    A library that differentiates it gets the gradient of its loss at the mean logits. What averages the gradients of
+    the draws' own losses instead needs to know the draws: it reads `average` and attacks `module`.
+
+    Args:
+        module: images (N, C, H, W) to logits (N, K).
+        draws: passes to average.
+        average: "logits" or "gradients", for those who can choose.
+        at_once: the most images of one pass; all draws in one batch unless given, and never less than the images.
+
+    Raises:
+        ValueError: fewer than one draw, or another average.
+    """
+
+    def __init__(self, module: nn.Module, draws: int, average: str = "logits", at_once: int | None = None) -> None:
+        super().__init__()
+        if draws < 1 or (at_once is not None and at_once < 1):
+            raise ValueError(f"expected draws >= 1 and at_once >= 1, got draws={draws} and at_once={at_once}")
+        if average not in AVERAGES:
+            raise ValueError(f"expected average to be one of {', '.join(AVERAGES)}; got {average!r}")
+        self.module, self.draws, self.average, self.at_once = module, draws, average, at_once
+
+    def forward(self, x: Tensor) -> Tensor:
+        copies = self.draws if self.at_once is None else max(1, self.at_once // max(1, len(x)))
+        total: Tensor | None = None
+        for done in range(0, self.draws, copies):
+            k = min(copies, self.draws - done)
+            logits: Tensor = self.module(x.repeat(k, 1, 1, 1))
+            summed = logits.view(k, len(x), -1).sum(0)
+            total = summed if total is None else total + summed
+        assert total is not None
+        return total / self.draws
+
+
+class Frozen(nn.Module):
+    """A randomised model under one draw, the same for every image and every call, in whatever batch it comes.
+
+    Images pass one by one, each from the same seed; the ambient generator goes on undisturbed. What a frozen model
+    survives is not owed to randomness.
+
+    Args:
+        module: images (N, C, H, W) to logits (N, K).
+        seed: of the draw.
+    """
+
+    def __init__(self, module: nn.Module, seed: int) -> None:
+        super().__init__()
+        self.module, self.seed = module, seed
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = []
+        for image in x.split(1):
+            with seeded(self.seed):
+                rows.append(self.module(image))
+        return torch.cat(rows)
