@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -19,7 +22,11 @@ class ClassifierObjective(Objective):
         steps: of the training attack, which runs with the classifier in eval mode.
         norm: of the training attack.
         smoothing: of the labels, in [0, 1).
+        purifier: images in [0, 1] to the same, frozen; the classifier learns on what it gives, with fresh randomness
+            at every step, and the training attack differentiates through both. None trains on the images themselves.
     """
+
+    frozen: ClassVar[tuple[str, ...]] = ("purifier",)
 
     def __init__(
         self,
@@ -29,9 +36,11 @@ class ClassifierObjective(Objective):
         steps: int = 7,
         norm: Norm | None = None,
         smoothing: float = 0.0,
+        purifier: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.classifier = classifier
+        self.purifier = nn.Identity() if purifier is None else purifier
         self.eps, self.steps, self.norm, self.smoothing = eps, steps, norm or Linf(), smoothing
 
     def players(self) -> dict[str, list[nn.Parameter]]:
@@ -40,12 +49,14 @@ class ClassifierObjective(Objective):
     def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
         if not self.eps:
             return x
-        with evaluating(self.classifier):
-            gradient = ascent(cross_entropy(self.classifier, _required(y)))
+        with evaluating(self.classifier, self.purifier):
+            gradient = ascent(cross_entropy(lambda v: self.classifier(self.purifier(v)), _required(y)))
             return pgd(gradient, x, norm=self.norm, eps=self.eps, steps=self.steps)
 
     def terms(self, player: str, x: Tensor, x_adv: Tensor, y: Tensor | None) -> dict[str, Tensor]:
-        logits = self.classifier(x_adv)
+        with torch.no_grad():
+            purified = self.purifier(x_adv)
+        logits = self.classifier(purified)
         return {"cross_entropy": F.cross_entropy(logits, _required(y), label_smoothing=self.smoothing)}
 
 

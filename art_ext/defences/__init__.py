@@ -1,8 +1,16 @@
 """The purifiers under ART's names and base classes; nothing here computes, it only translates."""
 
-from art_ext.defences.foreign import ArtPurifier
+from art_ext.defences.foreign import ArtPurifier, as_purifier
 from art_ext.defences.preprocessor import PurifierPreprocessor, RDPPreprocessor
 from art_ext.defences.trainer import PurifierTrainer, RDPTrainer
 from art_ext.defences.view import as_module
 
-__all__ = ["ArtPurifier", "PurifierPreprocessor", "PurifierTrainer", "RDPPreprocessor", "RDPTrainer", "as_module"]
+__all__ = [
+    "ArtPurifier",
+    "PurifierPreprocessor",
+    "PurifierTrainer",
+    "RDPPreprocessor",
+    "RDPTrainer",
+    "as_module",
+    "as_purifier",
+]

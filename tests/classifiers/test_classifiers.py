@@ -100,3 +100,73 @@ def test_adversarial_training_attacks_in_eval_mode_inside_the_ball() -> None:
     assert ClassifierObjective(model).perturb(x, y) is x
     with pytest.raises(ValueError, match="expected labels"):
         ClassifierObjective(model).terms("classifier", x, x, None)
+
+
+class Halving(nn.Module):
+    """A purifier with weights, a running statistic and noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+        self.norm = nn.BatchNorm2d(1)
+        self.noise = 0.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.norm(x)  # would move its statistics in train mode
+        return self.scale * x + self.noise * torch.randn_like(x)
+
+
+def test_the_classifier_learns_on_purified_images() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    nn.init.zeros_(model[1].weight)
+    model[1].weight.data[1] = 1.0
+    x, y = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
+    # Logits (0, 4 * 0.5 * 0.5): log(1 + e) = 1.313262; without the purifier (0, 2): 2.126928
+    for purifier, expected in ((Halving(), 1.313262), (None, 2.126928)):
+        objective = ClassifierObjective(model, purifier=purifier)
+        assert objective.terms("classifier", x, x, y)["cross_entropy"].item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.1])
+def test_the_purifier_comes_back_as_it_was_and_is_no_player(eps: float) -> None:
+    model, purifier = SmallCNN(1, 3, 4, hidden=16), Halving().train()
+    before = {k: v.clone() for k, v in purifier.state_dict().items()}
+    weights = [p.clone() for p in model.parameters()]
+    objective = ClassifierObjective(model, eps=eps, steps=2, purifier=purifier)
+    assert [[id(p) for p in ps] for ps in objective.players().values()] == [[id(p) for p in model.parameters()]]
+    assert not any(k.startswith("purifier") for k in objective.trained_state())
+    for _ in fit(objective, Batches(torch.rand(6, 1, 12, 12), torch.arange(6) % 3, batch_size=3), epochs=1):
+        assert purifier.scale.grad is None
+        assert purifier.scale.requires_grad
+        assert all(m.training for m in purifier.modules())
+    assert all(torch.equal(v, before[k]) for k, v in purifier.state_dict().items())
+    assert not all(torch.equal(p, w) for p, w in zip(model.parameters(), weights, strict=True))
+
+
+def test_adversarial_training_attacks_the_whole_pipeline() -> None:
+    """Behind a purifier that turns the image round, the pixels of the other half are those to change."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    model[1].weight.data = torch.tensor([[0.0, 0.0, 0.0, 0.0], [1.0, 0.0, -2.0, 0.0]])
+    x, y = torch.full((1, 1, 1, 4), 0.5), torch.tensor([0])
+
+    class Turning(nn.Module):
+        def forward(self, v: torch.Tensor) -> torch.Tensor:
+            assert not self.training
+            return v.flip(3)
+
+    purifier = Turning()
+    for seen, expected in ((purifier, [0.0, -0.1, 0.0, 0.1]), (None, [0.1, 0.0, -0.1, 0.0])):
+        x_adv = ClassifierObjective(model, eps=0.1, steps=5, purifier=seen).perturb(x, y)
+        moved = (x_adv - x).flatten()
+        wanted = torch.tensor(expected)
+        assert torch.allclose(moved[wanted != 0], wanted[wanted != 0], atol=1e-6)
+    assert purifier.training
+
+
+def test_the_purifier_draws_anew_at_every_step() -> None:
+    model, purifier = SmallCNN(1, 3, 4, hidden=16).eval(), Halving().eval()
+    purifier.noise = 0.3
+    objective = ClassifierObjective(model, purifier=purifier)
+    x, y = torch.rand(6, 1, 12, 12), torch.arange(6) % 3
+    values = {objective.terms("classifier", x, x, y)["cross_entropy"].item() for _ in range(3)}
+    assert len(values) == 3

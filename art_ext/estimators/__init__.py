@@ -1,0 +1,5 @@
+"""ART estimators that are more than a wrapped module."""
+
+from art_ext.estimators.eot import EOTClassifier
+
+__all__ = ["EOTClassifier"]
