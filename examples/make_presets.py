@@ -3,6 +3,7 @@
     python examples/make_presets.py fashion_mnist_cnn        # the classifier that is defended
     python examples/make_presets.py fashion_mnist_surrogate  # another network, for transfer attacks
     python examples/make_presets.py fashion_mnist_vgg        # whose inner layer is RDP's F
+    python examples/make_presets.py fashion_mnist_robust     # the classifier's network, adversarially trained
     python examples/make_presets.py fashion_mnist_rdp        # needs fashion_mnist_vgg
 
 A killed run goes on from its checkpoint in `runs/`.
@@ -35,7 +36,15 @@ CLASSIFIERS: dict[str, Any] = {
     "fashion_mnist_cnn": (SmallCNN, {"channels": 1, "classes": 10, "width": 16}),
     "fashion_mnist_surrogate": (ResNet18, {"channels": 1, "classes": 10, "width": 8}),
     "fashion_mnist_vgg": (VGG, {"channels": 1, "classes": 10, "width": 16}),
+    "fashion_mnist_robust": (SmallCNN, {"channels": 1, "classes": 10, "width": 16}),
 }
+SEEDS = (
+    "fashion_mnist_cnn",
+    "fashion_mnist_surrogate",
+    "fashion_mnist_vgg",
+    "fashion_mnist_rdp",
+    "fashion_mnist_robust",
+)
 RDP_ARGUMENTS = {"channels": 1, "width": 24, "blocks": 8, "block": "residual", "fold": 2}
 
 
@@ -96,7 +105,8 @@ def make_classifier(args: argparse.Namespace) -> dict[str, Any]:
     kind, arguments = CLASSIFIERS[args.name]
     with seeded(args.seed):
         model = kind(**arguments)
-    seconds = train(ClassifierObjective(model), args, peak=2e-3)
+    eps = EPS if args.name == "fashion_mnist_robust" else 0.0
+    seconds = train(ClassifierObjective(model, eps=eps, steps=args.steps), args, peak=2e-3)
     return {"module": model.eval(), "arguments": arguments, "paper": "", "seconds": seconds}
 
 
@@ -134,7 +144,7 @@ def main() -> None:
     parser.add_argument("--clean-share", type=float, default=0.0, help="of RDP's training images")
     args = parser.parse_args()
     if args.seed is None:  # each network its own
-        args.seed = [*CLASSIFIERS, "fashion_mnist_rdp"].index(args.name)
+        args.seed = SEEDS.index(args.name)
     made = (make_rdp if args.name == "fashion_mnist_rdp" else make_classifier)(args)
     changed = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in vars(args).items()
                if _set(parser, k, v)]  # fmt: skip
