@@ -82,6 +82,71 @@ def accuracy_bars(report: Report) -> Figure:
     return figure
 
 
+def curves(report: Report) -> Figure:
+    """Accuracy against eps, steps and draws, as the report's probes found it, with 95 % intervals.
+
+    Raises:
+        ValueError: the report holds no sweeps.
+    """
+    axes_of = {axis: {m: report.curve(m, axis) for m in report.models()} for axis in ("eps", "steps", "draws")}
+    shown = {axis: {m: c for m, c in found.items() if len(c) > 1} for axis, found in axes_of.items()}
+    shown = {axis: found for axis, found in shown.items() if found}
+    if not shown:
+        raise ValueError("expected a report with sweeps (probe=Probe()), got none")
+    figure = Figure(figsize=(4.2 * len(shown), 3.4), layout="constrained")
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    colours = dict(
+        zip(report.models(), ["#555e6c", "#b3202c", "#3b7dd8", "#2a9d6f", "#6a3fa0", "#d98324"], strict=False)
+    )
+    names = {"eps": f"eps ({report.threat['norm']})", "steps": "steps of PGD", "draws": "draws of EOT"}
+    for panel, (axis, found) in zip(panels, shown.items(), strict=True):
+        for model, points in found.items():
+            at = [v for v, _ in points]
+            means, lows, highs = (np.array([100 * getattr(i, k) for _, i in points]) for k in ("mean", "low", "high"))
+            line = {"marker": "o", "ms": 3.5, "lw": 1.4, "capsize": 2, "color": colours.get(model)}
+            panel.errorbar(at, means, yerr=np.abs(np.stack([means - lows, highs - means])), label=model, **line)
+        panel.set(xlabel=names[axis], ylim=(-3, 103))
+        if axis != "eps":
+            panel.set_xscale("log", base=2)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("accuracy (%)")
+    panels[0].legend(fontsize=7, frameon=False)
+    return figure
+
+
+def transfer_heatmap(report: Report, attack: str) -> Figure:
+    """Accuracy of every model (columns) on the examples made against every other one (rows).
+
+    Raises:
+        ValueError: the report holds no such examples.
+    """
+    models, found = report.transfer_matrix(attack)
+    values = np.array([[100 * found[a, b].mean if (a, b) in found else np.nan for b in models] for a in models])
+    figure = Figure(figsize=(1.4 + 1.1 * len(models), 1.2 + 0.7 * len(models)), layout="constrained")
+    axis = figure.subplots()
+    shown = axis.imshow(values, cmap="RdYlGn", vmin=0, vmax=100)
+    for row, col in zip(*np.nonzero(~np.isnan(values)), strict=True):
+        axis.text(col, row, f"{values[row, col]:.0f}", ha="center", va="center", fontsize=8)
+    axis.set_xticks(range(len(models)), models, rotation=30, ha="right", fontsize=8)
+    axis.set_yticks(range(len(models)), models, fontsize=8)
+    axis.set(xlabel="evaluated", ylabel="attacked", title=f"{attack}: accuracy (%)")
+    figure.colorbar(shown, ax=axis, shrink=0.7)
+    return figure
+
+
+def figures(report: Report) -> dict[str, bytes]:
+    """The pictures that a report's page usually shows, as PNG by caption; those that it has the cells for."""
+    made: dict[str, bytes] = {}
+    if any(report.attacked(m) for m in report.models()):
+        made["Accuracy of every attack"] = png(accuracy_bars(report))
+    if any(len(report.curve(m, axis)) > 1 for m in report.models() for axis in ("eps", "steps", "draws")):
+        made["Accuracy against budget, steps and draws"] = png(curves(report))
+    crossed = dict.fromkeys(c.attack.removesuffix(f" from {c.source}") for c in report.cells if c.source)
+    for attack in list(crossed)[:1]:
+        made[f"Examples of {attack} on other models"] = png(transfer_heatmap(report, attack))
+    return made
+
+
 def png(figure: Figure, dpi: int = 110) -> bytes:
     """A figure as PNG."""
     buffer = io.BytesIO()

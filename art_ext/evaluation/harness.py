@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
+import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,110 +18,49 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import art_ext
-from art_ext.attacks import Gradient, eot, logit_margin
-from art_ext.evaluation import checks
-from art_ext.evaluation.backends import BACKENDS, Attack, native
-from art_ext.evaluation.report import CLEAN, Cell, Report, Verdict
+from art_ext.attacks import AVERAGES
+from art_ext.evaluation import checks, verdicts
+from art_ext.evaluation.backends import Attack
+from art_ext.evaluation.bench import Bench
+from art_ext.evaluation.jobs import Job, Probe, Settings, main_jobs, plain, probe_jobs
+from art_ext.evaluation.models import Defended
+from art_ext.evaluation.report import Cell, Report, Verdict, merge
+from art_ext.evaluation.store import Store
 from art_ext.evaluation.threat import Knowledge, Threat
 from art_ext.images import check_images
 from art_ext.nn.modes import evaluating, seeded, trainable
-from art_ext.purifiers import Purifier
 
-CHECKED = 64
-"""Images that the cheap checks look at."""
-
-
-@dataclass(frozen=True)
-class Defended:
-    """A model to evaluate: a classifier, with or without a purifier before it.
-
-    Args:
-        name: for the report.
-        classifier: images (N, C, H, W) in [0, 1] to logits (N, K).
-        purifier: None for the undefended classifier.
-        surrogate: an independently trained classifier, for transfer attacks.
-    """
-
-    name: str
-    classifier: nn.Module
-    purifier: Purifier | None = None
-    surrogate: nn.Module | None = None
-
-    @cached_property
-    def module(self) -> nn.Module:
-        """The pipeline that is evaluated."""
-        return self.classifier if self.purifier is None else nn.Sequential(self.purifier, self.classifier)
-
-    def target(self, knowledge: Knowledge, draws: int = 1) -> nn.Module:
-        """The module that an attacker of this knowledge differentiates.
-
-        Raises:
-            ValueError: the knowledge makes no sense here (bpda without a purifier, transfer without a surrogate).
-        """
-        if knowledge is Knowledge.TRANSFER and self.surrogate is not None:
-            return self.surrogate
-        if knowledge is Knowledge.BLIND or (knowledge is Knowledge.UNDEFENDED and self.purifier is None):
-            return self.classifier
-        if knowledge in (Knowledge.FULL, Knowledge.OWN):
-            return _averaged(self.module, draws)
-        if knowledge is Knowledge.BPDA and self.purifier is not None:
-            return _averaged(Approximated(self.purifier, self.classifier), draws)
-        raise ValueError(f"expected a model that {knowledge.value} attacks can be run on, got {self.name!r}")
+BAR = "{l_bar}{bar}| {elapsed} gone, {remaining} left{postfix}"
+KNOWLEDGE = (Knowledge.BLIND, Knowledge.BPDA, Knowledge.FULL)
 
 
-class Approximated(nn.Module):
-    """Purifier and classifier in value, the purifier's stand-in in gradient: the target of BPDA."""
-
-    def __init__(self, purifier: Purifier, classifier: nn.Module) -> None:
-        super().__init__()
-        self.purifier, self.classifier = purifier, classifier
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.purifier.approximate(x))
-        return logits
-
-
-class MeanLogits(nn.Module):
-    """Logits averaged over draws of a randomised model, all draws in one batch: EOT for any library.
-
-    Args:
-        module: images to logits.
-        draws: passes to average.
-    """
-
-    def __init__(self, module: nn.Module, draws: int) -> None:
-        super().__init__()
-        self.module, self.draws = module, draws
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.module(x.repeat(self.draws, 1, 1, 1))
-        return logits.view(self.draws, len(x), -1).mean(0)
-
-
-def _averaged(module: nn.Module, draws: int) -> nn.Module:
-    return module if draws == 1 else MeanLogits(module, draws)
-
-
-def evaluate(
+def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation, and every one has a default
     models: Sequence[Defended],
     attacks: Sequence[Attack],
     x: Tensor,
     y: Tensor,
     *,
     threat: Threat,
-    knowledge: Sequence[Knowledge] = (Knowledge.BLIND, Knowledge.BPDA, Knowledge.FULL),
-    redraws: int = 1,
+    knowledge: Sequence[Knowledge] = KNOWLEDGE,
+    draws: int = 20,
+    average: str = "logits",
+    redraws: int = 5,
     seed: int = 0,
     batch_size: int = 256,
+    survivors_only: bool = False,
+    cross: bool = False,
+    probe: Probe | None = Probe(),  # noqa: B008  frozen
+    folder: Path | str | None = None,
+    shard: tuple[int, int] = (0, 1),
+    data: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Report:
-    """Attacks every model with every attack under every knowledge.
+    """Attacks every model with every attack under every knowledge, and says what is left and whether to believe it.
 
-    An undefended model is attacked once; a model without a surrogate is not attacked by transfer, and native attacks
-    alone follow a method's own gradients. Attacks with
-    `draws` above 1 (EOT) run on randomised models alone, and randomised models are attacked by them alone where any is
-    given: a single draw of a randomised model says little. Modes, `requires_grad`, gradients and ambient random state
-    are left as they were.
+    An undefended model is attacked once; a model without a surrogate is not attacked by transfer; the native attacks
+    that follow any gradient alone follow a method's own. Randomised models are recognised; attackers who see the
+    defence average over draws (EOT), and its answers are drawn several times. Modes, `requires_grad`, gradients and
+    ambient random state are left as they were.
 
     Args:
         models: the first undefended one is the baseline of the checks.
@@ -129,162 +69,250 @@ def evaluate(
         y: class indices (N,).
         threat: norm and radius.
         knowledge: of the attacker.
+        draws: of EOT against randomised models, where an attack does not say its own.
+        average: what EOT averages: "logits" for every library, "gradients" of the draws' own losses for native attacks,
+            ART, and what torchattacks and AutoAttack's "rand" have for it.
         redraws: passes over the final examples of a randomised model.
         seed: of attacks and redraws.
         batch_size: images attacked at once.
+        survivors_only: attack only the images that no earlier attack of the same knowledge broke in every redraw; rows
+            then say what is left after them and all before.
+        cross: try the examples made against each model (undefended or full) on every other one.
+        probe: what the sweeps behind the checks may cost; None for no sweeps.
+        folder: keeps every batch, the report and all examples; an interrupted evaluation goes on where it was, and one
+            that has ended is read back.
+        shard: (i, n) takes every n-th batch from batch i on; `merged` makes one report of all n.
+        data: facts about the data set for the report (name, indices, source), as JSON values.
         progress: show a bar with the time left.
 
     Raises:
         TypeError: images or labels of the wrong type.
-        ValueError: no images, images out of range, labels that do not fit, or an attack that cheated.
+        ValueError: no images, images out of range, labels that do not fit, two attacks of one title, an impossible
+            setting, or a folder with another evaluation.
+        ImportError: an attack's library is not installed.
     """
-    _check(models, attacks, x, y)
-    bench = _Bench(x, y, threat, seed, batch_size)
-    parts = [m for model in models for m in (model.module, model.surrogate) if m is not None]
-    parameters = [p for part in parts for p in part.parameters()]
-    with evaluating(*parts), trainable((), parameters), seeded(seed):
-        random = {m.name: checks.randomised(m.module, x[:CHECKED], y[:CHECKED]) for m in models}
-        draws = {m.name: redraws if random[m.name] else 1 for m in models}
-        cells = [Cell(m.name, CLEAN, "none", bench.judge(m, x, draws[m.name])) for m in models]
-        any_eot = any(a.draws > 1 for a in attacks)
-        plan = [
-            (m, a, k) for a in attacks for m in models for k in _suitable(m, a, knowledge, random[m.name] and any_eot)
-        ]
-        for model, attack, known in tqdm(plan, desc="attacks", disable=not progress):
-            x_adv, seconds = bench.examples(model, attack, known)
-            correct = bench.judge(model, x_adv, draws[model.name])
-            stated = {**attack.parameters, "draws": attack.draws}
-            cells.append(Cell(model.name, attack.title, known.value, correct, attack.backend, stated, seconds))
-        report = Report(asdict(threat), tuple(cells), (), _not_tested(models, knowledge), _provenance(bench, attacks))
-        # A tuple, not the generator itself: the checks too must run in eval mode and under the seed.
-        verdicts = tuple(_verdicts(models, attacks, report, bench, random))
-    return replace(report, checks=verdicts)
+    settings = Settings(
+        tuple(knowledge), draws, average, redraws, seed, batch_size, survivors_only, cross, probe
+    )  # fmt: skip
+    _check(models, attacks, x, y, settings, shard)
+    networks = [network for model in models for network in model.parts()]
+    parameters = [p for network in networks for p in network.parameters()]
+    with evaluating(*networks), trainable((), parameters), seeded(seed):
+        provenance = _provenance(models, attacks, x, y, settings, threat, data or {})
+        store = Store(folder, {**provenance, "shard": list(shard)})
+        done = store.finished()
+        if done is not None:
+            return Report.from_json(done)
+        report = _run(models, attacks, x, y, threat, settings, shard, store, provenance, progress)
+        if shard[1] == 1:
+            report = replace(report, checks=(*report.checks, *verdicts.judge(report)))
+    return report if folder is None else _finish(report, store)
 
 
-class _Bench:
-    """Images under a threat; makes examples once for cells that attack the same target."""
+def merged(reports: Iterable[Report]) -> Report:
+    """The report of a whole evaluation from those of its shards.
 
-    def __init__(self, x: Tensor, y: Tensor, threat: Threat, seed: int, batch_size: int) -> None:
-        self.x, self.y, self.threat, self.seed, self.batch_size = x, y, threat, seed, batch_size
-        self.made: dict[Any, Tensor] = {}
+    Raises:
+        ValueError: not one report of every shard of the same evaluation.
+    """
+    return merge(list(reports), verdicts.judge)
 
-    def examples(self, model: Defended, attack: Attack, knowledge: Knowledge) -> tuple[Tensor, float]:
-        """Adversarial examples and the seconds they took; 0 where they were made before."""
-        target = model.target(knowledge, attack.draws).eval()  # wrappers are made in train mode
-        shared = target is model.classifier or target is model.surrogate  # other models may attack the same network
-        key = (id(target) if shared else (model.name, knowledge), attack.title)
-        if key in self.made:
-            return self.made[key], 0.0
-        run = attack if knowledge is not Knowledge.OWN else partial(self._own, model, attack)
-        start, n = time.perf_counter(), attack.images or len(self.x)
-        pieces = []
-        for number, (x, y) in enumerate(zip(self._cut(self.x[:n]), self._cut(self.y[:n]), strict=True)):
-            with _all_seeded(self.seed + number):
-                pieces.append(run(target, x, y, self.threat))
-        self.made[key] = torch.cat(pieces)
-        return self.made[key], time.perf_counter() - start
 
-    def _own(self, model: Defended, attack: Attack, target: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-        """PGD along each gradient of the method's `own_attacks`; of each image the candidate of largest margin."""
-        best, found = x, torch.full((len(x),), -torch.inf, device=x.device)
-        for name, gradient in _own_attacks(model, x, y).items():
-            averaged = eot(gradient, attack.draws)
-            x_adv = native.follow(averaged, attack.name, target, x, y, threat, attack.parameters)
-            threat.refuse_cheats(x, x_adv, f"{attack.title} along {name}")
+def _finish(report: Report, store: Store) -> Report:
+    store.finish(report.to_json())
+    return Report.from_json(report.to_json())
+
+
+def _run(
+    models: Sequence[Defended], attacks: Sequence[Attack], x: Tensor, y: Tensor, threat: Threat, settings: Settings,
+    shard: tuple[int, int], store: Store, provenance: Mapping[str, Any], progress: bool,
+) -> Report:  # fmt: skip
+    random: Mapping[str, bool] = provenance["randomised"]
+    bench = Bench(models, x, y, settings, shard, store, random)
+    looks: list[Verdict] = []
+    for model in models if shard[0] == 0 else ():
+        looks += checks.look(model, x, y, threat, random[model.name])
+        if settings.probe is not None and settings.probe.unit_tests:
+            some, steps = x[: settings.probe.unit_tests], settings.probe.steps
+            looks.append(checks.attack_unit_test(model, some, threat, steps, random[model.name]))
+    dead = {v.model for v in looks if checks.NO_GRADIENT in v.detail} if shard[0] == 0 else _dead(models, x, y, threat)
+    clean = [Job(m, None, None, threat, settings.seed, len(x)) for m in models]
+    jobs = main_jobs(models, attacks, threat, len(x), settings, random)
+    probes = probe_jobs(models, threat, tuple(x.shape[1:]), len(x), settings, random)
+    found: dict[int, Cell] = {}
+    expected = _expected([*clean, *jobs, *probes], x)
+    with tqdm(total=sum(expected), desc="attacks", disable=not progress, bar_format=BAR) as bar:
+        for number, (job, weight) in enumerate(zip([*clean, *jobs, *probes], expected, strict=True)):
+            if job.attack is not None:
+                bar.set_postfix_str(f"{job.model.name}: {job.attack.titled(job.draws)}", refresh=False)
+            found[number] = _refused(job, bench) if _hopeless(job, dead) else bench.run(
+                job, lambda share, weight=weight: bar.update(weight * share)  # type: ignore[misc]
+            )  # fmt: skip
+    cells = [found[i] for i in range(len(clean) + len(jobs))]
+    sweeps = tuple(found[i] for i in range(len(cells), len(found)))
+    usable = [j for i, j in enumerate(jobs, start=len(clean)) if not found[i].refused]
+    cells += [bench.on_another(j, m) for j in usable if _crosses(j, settings) for m in models if m is not j.model]
+    # A shard's report numbers every batch, so it may hold cells without images: they keep their place for the merge.
+    if store.folder is not None:
+        store.titled = {f"{j.model.name} | {j.attack.titled(j.draws)} | {j.knowledge.value}": bench.kept(j)
+                        for j in usable if j.attack is not None and j.knowledge is not None}  # fmt: skip
+    whole = {**provenance, "shard": list(shard), "peak_memory_bytes": _peak_memory(x.device)}
+    return Report(
+        asdict(threat), tuple(cells), tuple(looks), _not_tested(models, attacks, threat, settings), whole, sweeps
+    )  # fmt: skip
+
+
+def _expected(jobs: Sequence[Job], x: Tensor) -> list[float]:
+    """Roughly the seconds that each job takes: its passes, times a measured one."""
+    speeds: dict[int, float] = {}
+    found = []
+    for job in jobs:
+        blind = job.knowledge in (Knowledge.BLIND, Knowledge.TRANSFER)
+        network = job.model.classifier if blind else job.model.module
+        if id(network) not in speeds:
             with torch.no_grad():
-                margin = logit_margin(target(x_adv), y)
-            best = torch.where((margin > found).view(-1, 1, 1, 1), x_adv, best)
-            found = torch.maximum(found, margin)
-        return best
-
-    def judge(self, model: Defended, x: Tensor, redraws: int) -> tuple[tuple[bool, ...], ...]:
-        """Redraws x images: is the model's answer correct?"""
-        rows = []
-        for draw in range(redraws):
-            with torch.no_grad(), seeded(self.seed + 1_000_003 * (draw + 1)):
-                right = [
-                    model.module(a).argmax(1) == b
-                    for a, b in zip(self._cut(x), self._cut(self.y[: len(x)]), strict=True)
-                ]
-            rows.append(tuple(torch.cat(right).tolist()))
-        return tuple(rows)
-
-    def _cut(self, values: Tensor) -> tuple[Tensor, ...]:
-        return values.split(self.batch_size)
+                start = time.perf_counter()
+                network(x[:16])
+            speeds[id(network)] = (time.perf_counter() - start) / len(x[:16])
+        found.append(job.passes() * speeds[id(network)])
+    return found
 
 
-def _suitable(model: Defended, attack: Attack, knowledge: Sequence[Knowledge], with_eot: bool) -> list[Knowledge]:
-    if model.purifier is None:
-        return [Knowledge.UNDEFENDED]
-    if (attack.draws > 1) != with_eot:
-        return []
-    able = {
-        Knowledge.TRANSFER: model.surrogate is not None,
-        Knowledge.OWN: attack.backend == "native" and type(model.purifier).own_attacks is not Purifier.own_attacks,
-    }
-    return [k for k in knowledge if able.get(k, True)]
+def _dead(models: Sequence[Defended], x: Tensor, y: Tensor, threat: Threat) -> set[str]:
+    """Models that no gradient passes: the same in every shard."""
+    n = checks.LOOKED_AT
+    found = [checks.gradient_reaches(m.name, m.module, x[:n], y[:n], threat) for m in models]
+    return {v.model for v in found if checks.NO_GRADIENT in v.detail}
 
 
-def _own_attacks(model: Defended, x: Tensor, y: Tensor) -> dict[str, Gradient]:
-    return {} if model.purifier is None else model.purifier.own_attacks(model.classifier, x, y)
+def _hopeless(job: Job, dead: set[str]) -> bool:
+    """Whether the attack needs a gradient that is not there."""
+    exact = job.knowledge in (Knowledge.FULL, Knowledge.OWN, Knowledge.UNDEFENDED)
+    return job.model.name in dead and exact and job.attack is not None and not job.attack.black_box
 
 
-def _verdicts(
-    models: Sequence[Defended], attacks: Sequence[Attack], report: Report, bench: _Bench, random: dict[str, bool]
-) -> Iterator[Verdict]:
-    x, y = bench.x[:CHECKED], bench.y[:CHECKED]
-    bare = next((m.name for m in models if m.purifier is None), None)
-    most = max((a.draws for a in attacks), default=1)
-    for model in models:
-        yield checks.gives_logits(model.name, model.module, x)
-        yield checks.draws_suffice(model.name, random[model.name], most)
-        reaches = checks.gradient_reaches(model.name, model.module, x, y, bench.threat)
-        yield reaches
-        if not random[model.name] and checks.NO_GRADIENT not in reaches.detail:
-            yield checks.art_agrees(model.name, model.module, x, y)
-        if model.purifier is None:
-            if report.attacked(model.name):
-                yield checks.undefended_breaks(report, model.name)
-            continue
-        yield checks.black_box_weaker(report, model.name)
-        if bare is not None:
-            yield checks.clean_cost(report, bare, model.name)
+def _refused(job: Job, bench: Bench) -> Cell:
+    return replace(bench.empty(job), refused=checks.NO_GRADIENT)
 
 
-def _not_tested(models: Sequence[Defended], knowledge: Sequence[Knowledge]) -> tuple[str, ...]:
-    asked = (*knowledge, Knowledge.UNDEFENDED)
+def _crosses(job: Job, settings: Settings) -> bool:
+    assert job.attack is not None
+    return settings.cross and job.knowledge in (Knowledge.UNDEFENDED, Knowledge.FULL) and job.attack.bound is None
+
+
+def _not_tested(
+    models: Sequence[Defended], attacks: Sequence[Attack], threat: Threat, settings: Settings
+) -> tuple[str, ...]:
+    asked = (*settings.knowledge, Knowledge.UNDEFENDED)
     lines = [f"{k.value} attacks: not asked for" for k in Knowledge if k not in asked]
-    if Knowledge.TRANSFER in knowledge:
+    if Knowledge.TRANSFER in settings.knowledge:
         without = [m.name for m in models if m.purifier is not None and m.surrogate is None]
         lines += [f"transfer attacks on {name}: no surrogate" for name in without]
-    lines.append("attacks outside the threat's norm, and spatial or colour attacks")
-    lines.append("whether more steps, restarts or draws would lower the numbers further")
+    backends = {a.backend for a in attacks}
+    lines += [f"attacks of {b}: none asked for" for b in ("native", "art", "torchattacks", "autoattack")
+              if b not in backends]  # fmt: skip
+    if not any(a.black_box for a in attacks) and not any(a.name in ("standard", "plus") for a in attacks):
+        lines.append("attacks that need no gradient (Square, decision-based): none asked for")
+    if not any(a.bound for a in attacks):
+        lines.append("spatial, colour and JPEG attacks: none asked for")
+    if not any(a.targeted for a in attacks):
+        lines.append("targeted attacks: none asked for, beyond those inside AutoAttack")
+    lines.append(f"perturbations of another norm than {threat.norm}, or larger than {threat.eps:g} but for the sweep")
+    if settings.probe is None:
+        lines.append("whether more budget, steps, starts or draws would lower the numbers: the sweeps were left out")
+    else:
+        lines += ["the spread over seeds: fewer than three"] * (settings.probe.seeds < 3)
+        lines += ["whether the attack finds examples that are known to be there"] * (not settings.probe.unit_tests)
+    if not any(m.robust for m in models):
+        lines.append("an adversarially trained network of the same size: none given")
+    lines += [f"{a.title}: only the first {a.images} images" for a in attacks if a.images is not None]
     return tuple(lines)
 
 
-def _provenance(bench: _Bench, attacks: Sequence[Attack]) -> dict[str, Any]:
+def _provenance(
+    models: Sequence[Defended], attacks: Sequence[Attack], x: Tensor, y: Tensor, settings: Settings, threat: Threat,
+    data: Mapping[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Everything that decides the result, as JSON values; the same for an interrupted run and for every shard."""
     versions = {"art-ext": art_ext.__version__, "torch": torch.__version__, "numpy": np.__version__}
-    for backend in dict.fromkeys(a.backend for a in attacks):
-        versions |= BACKENDS[backend].versions()
-    return {
+    for attack in attacks:
+        versions |= attack.versions()
+    n = checks.LOOKED_AT
+    with torch.no_grad():
+        classes = int(models[0].module(x[:1]).shape[1])
+    stated = [{**asdict(replace(a, parameters={}, function=None) if a.function is None else a), "function": None}
+              | {"parameters": plain(a.parameters)} for a in attacks]  # fmt: skip
+    found = {
         "versions": versions,
+        "git": _commit(),
         "python": platform.python_version(),
-        "device": str(bench.x.device),
+        "device": str(x.device) if x.device.type == "cpu" else torch.cuda.get_device_name(x.device),
         "threads": torch.get_num_threads(),
-        "seed": bench.seed,
-        "batch_size": bench.batch_size,
-        "images": len(bench.x),
-        "shape": list(bench.x.shape[1:]),
-        "sha256_of_images": hashlib.sha256(bench.x.cpu().contiguous().numpy().tobytes()).hexdigest(),
-        "attacks": [asdict(a) for a in attacks],
+        "seed": settings.seed,
+        "batch_size": settings.batch_size,
+        "images": len(x),
+        "shape": list(x.shape[1:]),
+        "classes": classes,
+        "threat": asdict(threat),
+        "settings": settings.plain(),
+        "randomised": {m.name: checks.randomised(m.module, x[:n], y[:n]) for m in models},
+        "defended": [m.name for m in models if m.purifier is not None],
+        "robust": [m.name for m in models if m.robust],
+        "sha256_of_images": _sha256([x]),
+        "sha256_of_labels": _sha256([y]),
+        "sha256_of_models": {m.name: _sha256_of(m.parts()) for m in models},
+        "attacks": stated,
+        "data": dict(data),
     }
+    plain_found: dict[str, Any] = json.loads(json.dumps(found))
+    return plain_found
 
 
-def _check(models: Sequence[Defended], attacks: Sequence[Attack], x: Tensor, y: Tensor) -> None:
+def _sha256(tensors: Iterable[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _sha256_of(networks: Sequence[nn.Module]) -> str:
+    values = (value for network in networks for value in network.state_dict().values())
+    return _sha256(value for value in values if isinstance(value, Tensor) and value.numel())
+
+
+def _commit() -> str | None:
+    """The commit of the package's checkout, None for an installed package."""
+    root = Path(art_ext.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Bytes that the device, or on a CPU the process, held at most; 0 where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+
+
+def _check(
+    models: Sequence[Defended], attacks: Sequence[Attack], x: Tensor, y: Tensor, settings: Settings,
+    shard: tuple[int, int],
+) -> None:  # fmt: skip
     check_images(x)
     titles = [a.title for a in attacks]
     if len(set(titles)) != len(titles):
-        raise ValueError(f"expected attacks of different titles, got {titles}")
+        raise ValueError(f"expected attacks of different titles, got {titles}: give them a label")
     if not models or not len(x):
         raise ValueError(f"expected at least one model and one image, got {len(models)} and {len(x)}")
     names = [m.name for m in models]
@@ -294,15 +322,12 @@ def _check(models: Sequence[Defended], attacks: Sequence[Attack], x: Tensor, y: 
         raise TypeError(f"expected labels as an int64 tensor, got {getattr(y, 'dtype', type(y).__name__)}")
     if y.shape != (len(x),) or int(y.min()) < 0:
         raise ValueError(f"expected {len(x)} class indices >= 0, got shape {tuple(y.shape)} and minimum {int(y.min())}")
-
-
-@contextmanager
-def _all_seeded(seed: int) -> Iterator[None]:
-    """torch's and numpy's ambient randomness from a seed; both go on undisturbed after. ART draws from numpy's."""
-    state = np.random.get_state()  # noqa: NPY002
-    try:
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        with seeded(seed):
-            yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
+    if min(settings.draws, settings.redraws, settings.batch_size) < 1 or settings.average not in AVERAGES:
+        raise ValueError(
+            f"expected draws, redraws and batch_size >= 1 and average one of {', '.join(AVERAGES)}, got {settings}"
+        )
+    index, shards = shard
+    if not 0 <= index < shards:
+        raise ValueError(f"expected a shard (i, n) with 0 <= i < n, got {shard}")
+    if settings.survivors_only and settings.cross:
+        raise ValueError("expected survivors_only or cross, got both: examples of a sequence are not one attack's")

@@ -17,10 +17,29 @@ h1 { font-size: 1.6rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-t
 table { border-collapse: collapse; font-size: .9rem } .wide { overflow-x: auto }
 th, td { border-bottom: 1px solid #d8dde5; padding: .4rem .7rem; text-align: left; vertical-align: top }
 th { background: #f2f4f8 } tr:last-child td { border-bottom: 2px solid #1c2430 }
+.fail-box { border-color: #a4161a !important } .warn-box { border-color: #c98a12 !important }
+details summary { cursor: pointer; margin: .8rem 0 }
+.verdict ul { margin: .2rem 0 0; font-size: .9rem } .verdict p { margin: .5rem 0 0 }
 .verdict { border-left: .4rem solid #1c2430; background: #f2f4f8; padding: .8rem 1.2rem; margin: 1rem 0 }
 .pass { color: #14693a } .warn { color: #8a5a00 } .fail { color: #a4161a; font-weight: 600 } .not { color: #555e6c }
 img { max-width: 100%; height: auto } pre { background: #f2f4f8; padding: 1rem; overflow-x: auto; font-size: .8rem }
 """
+
+
+LEGEND = (
+    "What the attacker differentiates through: <b>undefended</b> the bare classifier, which is also what is attacked; "
+    "<b>transfer</b> another network; <b>blind</b> the classifier alone; <b>bpda</b> the purifier with an approximate "
+    "gradient; <b>full</b> everything, exactly; <b>own</b> what the method makes possible. The worst case counts an "
+    "image as left only if it was right under every attack and in every redraw."
+)
+REDRAWS = (
+    "The mean is what one query meets; an attacker who may submit again meets the second number; the third is a "
+    "defence that answers by majority of its own draws."
+)
+WORRYING = {
+    "fail": "Checks that failed: the numbers of this model are not to be believed before these are explained.",
+    "warn": "Warnings:",
+}
 
 
 def page(report: Report, figures: Mapping[str, bytes] | None = None) -> str:
@@ -28,26 +47,32 @@ def page(report: Report, figures: Mapping[str, bytes] | None = None) -> str:
 
     Args:
         report: what to show.
-        figures: PNG images by caption.
+        figures: PNG images by caption; `art_ext.plots.figures` makes the usual ones.
     """
     header, rows = report.table()
-    checks = [[v.check, v.model, v.verdict, v.detail] for v in report.checks]
     norm, eps = report.threat["norm"], report.threat["eps"]
+    again_header, again = report.redraw_table()
     body = [
         "<h1>Robustness report</h1>",
         f"<p>Perturbations of {escape(str(norm))} size at most {eps:g} (images in [0, 1]) of the input of the whole "
-        "pipeline. Accuracy with 95 % Wilson intervals; n is the number of images.</p>",
-        *(f'<div class="verdict">{_verdict(report, model)}</div>' for model in report.models()),
+        f"pipeline. Accuracy with 95 % Wilson intervals; n is the number of images.</p>",
+        *(_verdict(report, model) for model in _defended_first(report)),
         "<h2>Accuracy under attack</h2>",
         _table(header, rows),
-        "<p>What the attacker differentiates through: <b>undefended</b> the bare classifier, which is also what is "
-        "attacked; <b>transfer</b> another network; <b>blind</b> the classifier "
-        "alone; <b>bpda</b> the purifier with an approximate gradient; <b>full</b> everything, exactly.</p>",
+        f"<p>{LEGEND}</p>",
+        *([f"<p>{_own_threats(report)}</p>"] if _own_threats(report) else []),
+        *(
+            ["<h2>Randomised models, drawn again</h2>", _table(again_header, again), f"<p>{REDRAWS}</p>"]
+            if again
+            else []
+        ),
         "<h2>Checks</h2>",
-        _table(["check", "model", "verdict", "detail"], checks),
+        *_check_tables(report),
         "<h2>Not tested</h2>",
         "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in report.not_tested) + "</ul>",
         *(_figure(caption, png) for caption, png in (figures or {}).items()),
+        "<h2>Attacks and what they cost</h2>",
+        _table(["model", "attack", "knowledge", "parameters", "images forward / backward", "seconds"], _costs(report)),
         "<h2>Provenance</h2>",
         f"<pre>{escape(json.dumps(report.provenance, indent=1, sort_keys=True))}</pre>",
     ]
@@ -64,13 +89,53 @@ def save_page(report: Report, path: Path | str, figures: Mapping[str, bytes] | N
         temporary.write_text(page(report, figures), "utf-8")
 
 
+def _defended_first(report: Report) -> list[str]:
+    defended = report.provenance.get("defended", ())
+    return sorted(report.models(), key=lambda model: model not in defended)
+
+
 def _verdict(report: Report, model: str) -> str:
+    """What a reader who stops here must know about a model."""
     clean = report.cell(model, CLEAN, "none").accuracy
     text = f"<b>{escape(model)}</b>: {escape(str(clean))} on clean images"
     if report.attacked(model):
         text += f", <b>{escape(str(report.worst_case(model)))}</b> left when every attack is tried on every image"
-    failed = [v.check for v in report.checks if v.model == model and v.verdict == "fail"]
-    return text + "." + (f" Checks that failed: {escape(', '.join(failed))}." if failed else "")
+    text += "."
+    by = {verdict: [v for v in report.checks if v.model == model and v.verdict == verdict] for verdict in WORRYING}
+    for verdict, found in by.items():
+        if found:
+            lines = "".join(f"<li>{escape(v.check)}: {escape(v.detail)}</li>" for v in found)
+            text += f'<p class="{verdict}">{WORRYING[verdict]}</p><ul>{lines}</ul>'
+    worst = next((verdict for verdict, found in by.items() if found), "pass")
+    return f'<div class="verdict {worst}-box">{text}</div>'
+
+
+def _check_tables(report: Report) -> list[str]:
+    """Those to worry about first; what passed can be unfolded."""
+    order, header = ["fail", "warn", "not run"], ["check", "model", "verdict", "detail"]
+    worrying = sorted((v for v in report.checks if v.verdict != "pass"), key=lambda v: order.index(v.verdict))
+    tables = []
+    for verdicts in (worrying, [v for v in report.checks if v.verdict == "pass"]):
+        table = _table(header, [[v.check, v.model, v.verdict, v.detail] for v in verdicts]) if verdicts else ""
+        tables.append(table)
+    passed = sum(v.verdict == "pass" for v in report.checks)
+    folded = f"<details><summary>{passed} checks passed</summary>{tables[1]}</details>" if passed else ""
+    return [tables[0] or "<p>No check failed, warned or was left out.</p>", folded]
+
+
+def _own_threats(report: Report) -> str:
+    own = dict.fromkeys(f"{c.attack} (bounded by {c.threat})" for c in report.cells if c.threat)
+    return f"Outside the ball, and not in the worst case: {escape('; '.join(own))}." if own else ""
+
+
+def _costs(report: Report) -> list[list[str]]:
+    rows = []
+    for c in report.cells:
+        if c.attack != CLEAN and not c.source:
+            said = ", ".join(f"{k} {v}" for k, v in c.parameters.items())
+            passes = f"{c.observed.get('forward', 0):,} / {c.observed.get('backward', 0):,}"
+            rows.append([c.model, c.attack, c.knowledge, said, passes, f"{c.seconds:.1f}"])
+    return rows
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

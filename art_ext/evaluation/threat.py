@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from math import prod
 
 from torch import Tensor
 
@@ -11,6 +12,10 @@ from art_ext.attacks import NORMS, Norm
 
 SLACK = 1e-5
 """How far a returned example may exceed the ball or the box: float32 error."""
+
+
+class Cheated(ValueError):
+    """An attack returned examples outside the threat, outside [0, 1], of another shape, or not finite."""
 
 
 @dataclass(frozen=True)
@@ -39,23 +44,39 @@ class Threat:
         """The norm as an object."""
         return NORMS[self.norm]
 
-    def refuse_cheats(self, x: Tensor, x_adv: Tensor, who: str) -> None:
+    def to_grey(self, shape: tuple[int, ...]) -> float:
+        """The radius at which every image of the shape (C, H, W) can be turned into the same grey one."""
+        pixels = prod(shape)
+        return 0.5 * {"Linf": 1.0, "L2": pixels**0.5, "L1": pixels}[self.norm]
+
+    def holds(self, x: Tensor, x_adv: Tensor) -> Tensor:
+        """Which x_adv (N, C, H, W) lie in the ball around their x (N, C, H, W) or (1, C, H, W): (N,), boolean."""
+        return self.ball.size(x_adv - x) <= self.eps * (1 + 1e-4) + SLACK
+
+    def refuse_cheats(self, x: Tensor, x_adv: Tensor, who: str, *, ball: bool = True) -> None:
         """Checks what an attack returned.
 
+        Args:
+            x: clean images.
+            x_adv: what came back.
+            who: for the message.
+            ball: whether the examples must lie in the ball; not for attacks that have a threat of their own.
+
         Raises:
-            ValueError: shape differs, values are NaN, outside [0, 1] or outside the ball; names the attack and the
+            Cheated: shape differs, values are NaN, outside [0, 1] or outside the ball; names the attack and the
                 number of images.
         """
         if x_adv.shape != x.shape:
-            raise ValueError(f"expected {who} to return shape {tuple(x.shape)}, got {tuple(x_adv.shape)}")
+            raise Cheated(f"expected {who} to return shape {tuple(x.shape)}, got {tuple(x_adv.shape)}")
         bad = {
             "NaN or Inf": ~x_adv.isfinite().flatten(1).all(1),
             "values outside [0, 1]": ((x_adv < -SLACK) | (x_adv > 1 + SLACK)).flatten(1).any(1),
-            f"{self.norm} distance above {self.eps:g}": self.ball.size(x_adv - x) > self.eps * (1 + 1e-4) + SLACK,
         }
+        if ball:
+            bad[f"{self.norm} distance above {self.eps:g}"] = ~self.holds(x, x_adv)
         for what, flags in bad.items():
             if bool(flags.any()):
-                raise ValueError(f"expected {who} to stay inside the threat, got {what} on {int(flags.sum())} images")
+                raise Cheated(f"expected {who} to stay inside the threat, got {what} on {int(flags.sum())} images")
 
 
 class Knowledge(str, Enum):

@@ -47,10 +47,13 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """A temporary path in the same folder that takes the place of `path` at once when the block ends well."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Not mkstemp: its files are unreadable to others, and so would the target be.
+    # Neither mkstemp's nor safetensors' files are readable to others; the target is as any new file is.
     temporary = target.with_name(f".{target.name}.{uuid4().hex}.part")
+    temporary.touch()
+    mode = temporary.stat().st_mode
     try:
         yield temporary
+        temporary.chmod(mode)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(target)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,7 @@ from torch import Tensor, nn
 from art_ext.attacks import Gradient, ascent, cross_entropy
 from art_ext.evaluation import Attack, Defended, Knowledge, Threat, evaluate
 from art_ext.evaluation import backends as registry
-from art_ext.evaluation.backends import Backend
-from art_ext.evaluation.harness import Approximated, MeanLogits
+from art_ext.evaluation.models import StandIn
 
 from .conftest import Blur, Halves, Noise, Problem
 
@@ -29,7 +30,8 @@ ATTACKS = [
 
 
 def quiet(*models: Defended, attacks: list[Attack], problem: Problem, **options: object) -> object:
-    return evaluate(models, attacks, problem.x, problem.y, threat=THREAT, progress=False, **options)
+    options = {"probe": None, "threat": THREAT, "progress": False} | options
+    return evaluate(models, attacks, problem.x, problem.y, **options)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: a.title)
@@ -47,9 +49,7 @@ def test_every_attack_breaks_the_undefended_model_and_stays_inside(attack: Attac
 def test_other_norms_break_it_too(backend: str, norm: str, problem: Problem) -> None:
     threat = Threat(norm, {"L1": 9.6, "L2": 1.4}[norm])  # 48 pixels x 0.2, and 0.2 * sqrt(48) = 1.386
     attack = Attack(backend, "PGD", {"steps": 10, "step_size": threat.eps / 4})
-    report = evaluate(
-        [Defended("bare", problem.classifier)], [attack], problem.x, problem.y, threat=threat, progress=False
-    )
+    report = quiet(Defended("bare", problem.classifier), attacks=[attack], problem=problem, threat=threat)
     assert report.worst_case("bare").mean == 0
 
 
@@ -66,7 +66,7 @@ def test_knowledge_decides_what_is_differentiated(problem: Problem) -> None:
     y = blur(problem.x).detach().requires_grad_()  # identity backward: the classifier's gradient at the purified image
     (expected,) = torch.autograd.grad(problem.classifier(y)[:, 0].sum(), y)
     assert torch.allclose(through, expected)
-    assert isinstance(model.target(Knowledge.BPDA), Approximated)
+    assert isinstance(bpda[0], StandIn)
 
 
 def test_a_model_without_the_means_is_not_attacked_so(problem: Problem) -> None:
@@ -84,35 +84,32 @@ def test_a_model_without_the_means_is_not_attacked_so(problem: Problem) -> None:
     assert "transfer attacks on m: no surrogate" in report.not_tested
 
 
-def test_mean_logits_averages_each_image_over_its_own_draws() -> None:
-    class Counter(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.stack([x.flatten(1).sum(1), torch.arange(len(x)).float()], 1)
-
-    x = torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1, 1)
-    # 2 draws of 3 images are rows 0..5: image i sits in rows i and i + 3, whose numbers average to i + 1.5
-    assert MeanLogits(Counter(), 2)(x).tolist() == [[1, 1.5], [2, 2.5], [3, 3.5]]
-
-
 def test_randomised_models_get_eot_and_redraws_deterministic_ones_neither(problem: Problem) -> None:
     models = [
         Defended("bare", problem.classifier),
         Defended("blur", problem.classifier, Blur()),
         Defended("noise", problem.classifier, Noise()),
     ]
-    eot, plain = Attack("native", "PGD", {"steps": 3}, draws=4), Attack("native", "FGSM")
-    report = quiet(*models, attacks=[plain, eot], problem=problem, redraws=3, knowledge=[Knowledge.FULL])
-    assert [c.attack for c in report.attacked("blur")] == [plain.title]
-    assert [c.attack for c in report.attacked("noise")] == [eot.title]
-    assert len(report.attacked("noise")[0].correct) == 3
-    assert len(report.attacked("blur")[0].correct) == 1
+    attacks = [
+        Attack("native", "FGSM", on="deterministic"),
+        Attack("native", "PGD", {"steps": 3}, draws=4, on="randomised"),
+        Attack("native", "MI-FGSM", {"steps": 2}),
+    ]
+    report = quiet(
+        *models, attacks=attacks, problem=problem, redraws=3, draws=2, knowledge=[Knowledge.FULL, Knowledge.BLIND]
+    )
+    titles = {m: [(c.attack, c.knowledge) for c in report.attacked(m)] for m in report.models()}
+    fgsm, pgd, mi = "native FGSM", "native PGD-3", "native MI-FGSM-2"
+    assert titles["bare"] == [(fgsm, "undefended"), (mi, "undefended")]
+    assert titles["blur"] == [(fgsm, "full"), (fgsm, "blind"), (mi, "full"), (mi, "blind")]
+    # A blind attacker does not see the randomness, so there is nothing for him to average.
+    eot = [(f"{pgd} + EOT-4", "full"), (pgd, "blind"), (f"{mi} + EOT-2", "full"), (mi, "blind")]
+    assert titles["noise"] == eot
+    assert [c.parameters["draws"] for c in report.attacked("noise")] == [4, 1, 2, 1]
+    assert {len(c.correct) for c in report.attacked("noise")} == {3}
+    assert {len(c.correct) for c in report.attacked("blur")} == {1}
     verdicts = {(v.model, v.check): v.verdict for v in report.checks}
     assert verdicts["noise", "randomness"] == "pass"
-
-
-def test_a_noise_defence_attacked_with_one_draw_fails_its_check(problem: Problem) -> None:
-    report = quiet(Defended("noise", problem.classifier, Noise()), attacks=[ATTACKS[1]], problem=problem)
-    assert {v.check: v.verdict for v in report.checks}["randomness"] == "fail"
 
 
 def test_blind_examples_are_those_of_the_undefended_classifier_and_made_once(
@@ -124,7 +121,7 @@ def test_blind_examples_are_those_of_the_undefended_classifier_and_made_once(
         calls.append(module)
         return x
 
-    monkeypatch.setitem(registry.BACKENDS, "native", Backend(("FGSM",), run, dict))
+    monkeypatch.setitem(registry.BACKENDS, "native", replace(registry.BACKENDS["native"], run=run))
     models = [Defended("bare", problem.classifier), Defended("m", problem.classifier, Blur())]
     quiet(*models, attacks=[Attack("native", "FGSM")], problem=problem, knowledge=[Knowledge.BLIND])
     assert calls == [problem.classifier]
@@ -142,7 +139,8 @@ def test_blind_examples_are_those_of_the_undefended_classifier_and_made_once(
 def test_an_attack_that_cheats_is_refused(
     cheat: object, what: str, problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(registry.BACKENDS, "native", Backend(("FGSM",), lambda n, m, x, *_: cheat(x), dict))
+    cheating = replace(registry.BACKENDS["native"], run=lambda n, m, x, *_: cheat(x))
+    monkeypatch.setitem(registry.BACKENDS, "native", cheating)
     with pytest.raises(ValueError, match=what):
         Attack("native", "FGSM")(problem.classifier, problem.x * 0.5, problem.y, Threat("Linf", 0.25))
 
@@ -188,7 +186,23 @@ def test_same_seed_same_report(problem: Problem) -> None:
 )
 def test_bad_input(x: Tensor, y: Tensor, error: type[Exception], what: str) -> None:
     with pytest.raises(error, match=what):
-        evaluate([Defended("bare", Halves())], [ATTACKS[0]], x, y, threat=THREAT, progress=False)
+        evaluate([Defended("bare", Halves())], [ATTACKS[0]], x, y, threat=THREAT, progress=False, probe=None)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"draws": 0}, "draws"),
+        ({"redraws": 0}, "redraws"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"average": "losses"}, "logits, gradients"),
+        ({"shard": (2, 2)}, "0 <= i < n"),
+        ({"survivors_only": True, "cross": True}, "survivors_only or cross"),
+    ],
+)
+def test_bad_settings(options: dict[str, object], what: str, problem: Problem) -> None:
+    with pytest.raises(ValueError, match=what):
+        quiet(Defended("bare", problem.classifier), attacks=[ATTACKS[0]], problem=problem, **options)
 
 
 def test_bad_attacks_and_threats() -> None:
@@ -198,6 +212,18 @@ def test_bad_attacks_and_threats() -> None:
         Attack("native", "DeepFool")
     with pytest.raises(ValueError, match="draws=0"):
         Attack("native", "PGD", draws=0)
+    with pytest.raises(ValueError, match="images=-1"):
+        Attack("native", "PGD", images=-1)
+    with pytest.raises(ValueError, match="'sometimes'"):
+        Attack("native", "PGD", on="sometimes")
+    with pytest.raises(ValueError, match="'most likely'"):
+        Attack("native", "PGD", targeted="most likely")
+    with pytest.raises(ValueError, match="'yours'"):
+        Attack("yours", "mine")
+    with pytest.raises(ValueError, match="'yours'"):
+        Attack("native", "PGD", function=lambda m, x, y, t: x)
+    with pytest.raises(ValueError, match="without a purifier"):
+        Defended("m", Halves(), Blur(), robust=True)
     with pytest.raises(ValueError, match="Linf"):
         Threat("L3", 0.1)
     with pytest.raises(ValueError, match="-1"):

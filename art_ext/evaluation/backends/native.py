@@ -8,11 +8,23 @@ from typing import Any
 from torch import Tensor, nn
 
 import art_ext
-from art_ext.attacks import Gradient, Loss, ascent, cross_entropy, margin, pgd
+from art_ext import attacks
+from art_ext.attacks import Averaged, Gradient, Loss, ascent, cross_entropy, dlr, eot, margin, pgd
+from art_ext.evaluation.backends.defaults import defaults
 from art_ext.evaluation.threat import Threat
 
-NAMES = ("FGSM", "PGD", "MI-FGSM")
-LOSSES: dict[str, Callable[[nn.Module, Tensor], Loss]] = {"cross_entropy": cross_entropy, "margin": margin}
+NAMES = ("FGSM", "PGD", "MI-FGSM", "APGD", "SI-NI-TI-DIM", "SSP", "StAdv", "ReColorAdv", "JPEG")
+OWN_THREAT = {"StAdv": ("bound", 0.05), "ReColorAdv": ("bound", 0.06), "JPEG": ("eps", 0.125)}
+FOLLOWERS = ("FGSM", "PGD", "MI-FGSM")
+"""Attacks that can go along any gradient."""
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "StAdv": attacks.stadv,
+    "ReColorAdv": attacks.recoloradv,
+    "JPEG": attacks.jpeg_attack,
+    "SI-NI-TI-DIM": attacks.si_ni_ti_dim,
+    "APGD": attacks.apgd,
+}
+LOSSES: dict[str, Callable[..., Loss]] = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
 
 
 def versions() -> dict[str, str]:
@@ -20,13 +32,65 @@ def versions() -> dict[str, str]:
     return {"art-ext": art_ext.__version__}
 
 
-def run(name: str, module: nn.Module, x: Tensor, y: Tensor, threat: Threat, parameters: Mapping[str, Any]) -> Tensor:
-    """PGD and its relatives. Parameters: those of `art_ext.attacks.pgd`, and `loss`, "cross_entropy" or "margin".
+def run(
+    name: str, module: nn.Module, x: Tensor, y: Tensor, threat: Threat, parameters: Mapping[str, Any],
+    goal: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """The attack `name`; parameters are those of its function in `art_ext.attacks`.
 
-    PGD keeps each image's iterate of largest margin unless `best=False`.
+    PGD, FGSM and MI-FGSM take `loss`, "cross_entropy", "margin" or "dlr", and keep each image's iterate of largest
+    margin if `best` (PGD does unless told otherwise). SSP takes `features`, a module on images: the logits unless
+    given.
+
+    Raises:
+        ValueError: an attack that has no targeted form, or an unknown loss.
     """
-    loss = LOSSES[parameters.get("loss", "cross_entropy")](module, y)
-    return follow(ascent(loss), name, module, x, y, threat, parameters)
+    if goal is not None and name in ("SI-NI-TI-DIM", "SSP"):
+        raise ValueError(f"expected an untargeted attack, got {name} with a goal")
+    wanted, aimed = (y, {}) if goal is None else (goal, {"targeted": True})
+    options = dict(parameters)
+    if name in OWN_THREAT:
+        return FUNCTIONS[name](module, x, wanted, **options, **aimed)
+    if name == "SI-NI-TI-DIM":
+        return attacks.si_ni_ti_dim(module, x, y, norm=threat.ball, eps=threat.eps, **options)
+    # The libraries' way is the gradient at the mean logits; with "gradients" each draw has a loss of its own.
+    single, draws = module, 1
+    if isinstance(module, Averaged) and module.average == "gradients":
+        single, draws = module.module, module.draws
+    if name == "SSP":
+        features = options.pop("features", single)
+        gradient = eot(ascent(attacks.feature(features, x)), draws)
+        return follow(gradient, "PGD", module, x, y, threat, {"best": False, **options})
+    loss = _loss(options.pop("loss", "cross_entropy"))(single, wanted, **aimed)
+    rate = margin(module, wanted, **aimed)
+    if name == "APGD":
+        return attacks.apgd(loss, x, norm=threat.ball, eps=threat.eps, draws=draws, score=rate, **options)
+    return follow(eot(ascent(loss), draws), name, module, x, y, threat, options, rate=rate)
+
+
+def stated(name: str, threat: Threat, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Every parameter."""
+    if name in FUNCTIONS:
+        loss = {"loss": "cross_entropy"} if name == "APGD" else {}
+        return {**_settable(FUNCTIONS[name]), **loss, **parameters}
+    usual = {**_settable(pgd), "loss": "feature" if name == "SSP" else "cross_entropy", "restarts": 1}
+    found = {**usual, "best": name == "PGD", **_usual(name, threat), **parameters}
+    if found["step_size"] is None:
+        found["step_size"] = 2.5 * threat.eps / max(1, found["steps"])
+    return found
+
+
+def _settable(function: Callable[..., Tensor]) -> dict[str, Any]:
+    """Defaults of a function's parameters, but for those that the backend sets itself."""
+    return {k: v for k, v in defaults(function).items() if k not in ("score", "draws", "targeted", "at_once")}
+
+
+def _usual(name: str, threat: Threat) -> dict[str, Any]:
+    own: dict[str, dict[str, Any]] = {
+        "FGSM": {"steps": 1, "step_size": threat.eps, "random_start": False},
+        "MI-FGSM": {"momentum": 1.0},
+    }
+    return {"steps": 40, **own.get(name, {})}
 
 
 def follow(
@@ -37,10 +101,24 @@ def follow(
     y: Tensor,
     threat: Threat,
     parameters: Mapping[str, Any],
+    rate: Loss | None = None,
 ) -> Tensor:
-    """The attack `name` along any gradient; `module` only rates the iterates (`best`)."""
-    options: dict[str, Any] = {"FGSM": {"steps": 1, "step_size": threat.eps, "random_start": False}}.get(name, {})
-    options = {"steps": 40, **({"momentum": 1.0} if name == "MI-FGSM" else {}), **options, **parameters}
+    """The attack `name` along any gradient; `rate` (the margin of `module`) rates its iterates."""
+    options = {**_usual(name, threat), **parameters}
     options.pop("loss", None)
-    score = margin(module, y) if options.pop("best", name == "PGD") else None
-    return pgd(gradient, x, norm=threat.ball, eps=threat.eps, score=score, **options)
+    score = (rate or margin(module, y)) if options.pop("best", name == "PGD") else None
+    restarts = options.pop("restarts", 1)
+    best = attacks.Best(score, x) if restarts > 1 else None
+    for _ in range(restarts):
+        x_adv = pgd(gradient, x, norm=threat.ball, eps=threat.eps, score=score, **options)
+        if best is None:
+            return x_adv
+        best.offer(x_adv)
+    assert best is not None
+    return best.x
+
+
+def _loss(name: str) -> Callable[..., Loss]:
+    if name not in LOSSES:
+        raise ValueError(f"expected loss to be one of {', '.join(LOSSES)}; got {name!r}")
+    return LOSSES[name]

@@ -1,4 +1,4 @@
-"""Attacks of torchattacks."""
+"""Attacks of torchattacks, with the settings of the papers where it has others."""
 
 from __future__ import annotations
 
@@ -9,18 +9,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from art_ext.attacks import Averaged
+from art_ext.evaluation.backends.defaults import defaults
 from art_ext.evaluation.threat import Threat
 from art_ext.nn.modes import evaluating
 
-NAMES = ("FGSM", "PGD", "MI-FGSM", "APGD")
 CLASSES = {
     ("FGSM", "Linf"): "FGSM",
     ("PGD", "Linf"): "PGD",
     ("PGD", "L2"): "PGDL2",
     ("MI-FGSM", "Linf"): "MIFGSM",
+    ("DI-FGSM", "Linf"): "DIFGSM",
+    ("TI-FGSM", "Linf"): "TIFGSM",
+    ("SI-NI-FGSM", "Linf"): "SINIFGSM",
+    ("VMI-FGSM", "Linf"): "VMIFGSM",
     ("APGD", "Linf"): "APGD",
     ("APGD", "L2"): "APGD",
+    ("Square", "Linf"): "Square",
+    ("Square", "L2"): "Square",
 }
+NAMES = tuple(dict.fromkeys(name for name, _ in CLASSES))
+BLACK_BOX = frozenset({"Square"})
+WITH_EOT = {"PGD": "EOTPGD", "APGD": "APGD"}
+"""Attacks that average the gradients of draws themselves."""
+TRANSFER = {
+    "DI-FGSM": {"decay": 1.0, "diversity_prob": 0.7},
+    "TI-FGSM": {"decay": 1.0, "diversity_prob": 0.7, "len_kernel": 15, "nsig": 3},
+    "SI-NI-FGSM": {"decay": 1.0, "m": 5},
+}
+"""The settings of the attacks' papers, in ten steps of eps / 10; torchattacks' defaults have no momentum."""
 
 
 def versions() -> dict[str, str]:
@@ -33,23 +50,55 @@ def versions() -> dict[str, str]:
     return {"torchattacks": version("torchattacks")}
 
 
-def run(name: str, module: nn.Module, x: Tensor, y: Tensor, threat: Threat, parameters: Mapping[str, Any]) -> Tensor:
+def run(
+    name: str, module: nn.Module, x: Tensor, y: Tensor, threat: Threat, parameters: Mapping[str, Any],
+    goal: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """torchattacks' attack; parameters are its own, plus `step_size` for `alpha`.
 
     Raises:
         ImportError: torchattacks is not installed.
-        ValueError: it has no such attack for the norm.
+        ValueError: it has no such attack for the norm, the channels, a goal, or averaged gradients.
     """
     library = _library()
+    kind = _kind(name, threat)
+    if name == "TI-FGSM" and x.shape[1] != 3:
+        raise ValueError(
+            f"expected 3 channels for torchattacks' TI-FGSM, got {x.shape[1]}: native SI-NI-TI-DIM has any"
+        )
+    options = _options(name, threat, parameters)
+    if isinstance(module, Averaged) and module.average == "gradients":
+        if name not in WITH_EOT or threat.norm != "Linf":
+            raise ValueError(f"expected one of {', '.join(WITH_EOT)} at Linf to average gradients, got {name}")
+        kind, options["eot_iter"], module = WITH_EOT[name], module.draws, module.module
+    with evaluating(module):  # torchattacks puts back the outermost module's mode, for all modules inside alike
+        attack = getattr(library, kind)(_WithState(module).eval(), eps=threat.eps, **options)
+        if goal is None:
+            return attack(x, y)
+        attack.set_mode_targeted_by_label(quiet=True)
+        return attack(x, goal)
+
+
+def stated(name: str, threat: Threat, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Every parameter under torchattacks' names, `step_size` for `alpha`."""
+    found = {**defaults(getattr(_library(), _kind(name, threat))), **_options(name, threat, parameters)}
+    found = {("step_size" if k == "alpha" else k): v for k, v in found.items() if k not in ("norm", "verbose")}
+    return {**found, "eps": threat.eps}
+
+
+def _kind(name: str, threat: Threat) -> str:
     if (name, threat.norm) not in CLASSES:
         raise ValueError(f"expected a norm that torchattacks has {name} for, got {threat.norm}")
+    return CLASSES[name, threat.norm]
+
+
+def _options(name: str, threat: Threat, parameters: Mapping[str, Any]) -> dict[str, Any]:
     options = {("alpha" if k == "step_size" else k): v for k, v in parameters.items()}
-    if name == "APGD":
+    if name in TRANSFER:
+        options = {"alpha": threat.eps / 10, "steps": 10, **TRANSFER[name], **options}
+    if name in ("APGD", "Square"):
         options["norm"] = threat.norm
-    with evaluating(module):  # torchattacks puts back the outermost module's mode, for all modules inside alike
-        attack = getattr(library, CLASSES[name, threat.norm])(_WithState(module).eval(), eps=threat.eps, **options)
-        x_adv: Tensor = attack(x, y)
-    return x_adv
+    return options
 
 
 class _WithState(nn.Module):

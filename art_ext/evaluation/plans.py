@@ -1,0 +1,100 @@
+"""Three ready-made evaluations: seconds, minutes to hours, and what a claim needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from art_ext.evaluation.backends import Attack
+from art_ext.evaluation.jobs import Probe
+from art_ext.evaluation.threat import Knowledge, Threat
+
+PLANS = ("smoke", "standard", "full")
+KNOWN = (Knowledge.TRANSFER, Knowledge.BLIND, Knowledge.BPDA, Knowledge.FULL, Knowledge.OWN)
+LEE_KIM = 0.007 / (8 / 255)
+"""Step of PGD-200 in units of eps [Lee & Kim 2023, arXiv:2303.09051]."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Attacks and their settings: `evaluate(models, plan.attacks, x, y, threat=threat, **plan.options)`."""
+
+    attacks: tuple[Attack, ...]
+    options: dict[str, Any]
+
+
+def plan(name: str, threat: Threat, *, classes: int, channels: int = 3) -> Plan:
+    """The attacks and settings of a ready-made evaluation.
+
+    "smoke" shows in seconds that everything runs and claims nothing. "standard" has several losses and libraries and
+    AutoAttack, `standard` for deterministic models and `rand` for randomised ones. "full" adds long PGD, restarts,
+    gradient-free and targeted attacks, attacks outside the ball, and three seeds.
+
+    Args:
+        name: one of `PLANS`.
+        threat: what the attacks stay within; some exist for Linf only.
+        classes: AutoAttack's losses want four, its targeted attacks ten to be what its paper says.
+        channels: of the images; ReColorAdv and TI-FGSM want three.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name not in PLANS:
+        raise ValueError(f"expected a plan out of {', '.join(PLANS)}; got {name!r}")
+    linf = threat.norm == "Linf"
+    torchattacks = find_spec("torchattacks") is not None and threat.norm in ("Linf", "L2")
+    if name == "smoke":
+        attacks = [Attack("native", "PGD", {"steps": 10}), *_library_pgd(threat, 10, torchattacks)]
+        if classes >= 4:
+            attacks.append(Attack("autoattack", "custom", {"attacks": ["apgd-ce"]}, images=16, on="deterministic"))
+        return Plan(tuple(attacks), {"knowledge": KNOWN, "draws": 4, "redraws": 2, "probe": Probe(16, 5)})
+    attacks = [Attack("native", "PGD", {"steps": 40}), *_library_pgd(threat, 40, torchattacks)]
+    attacks += _apgd(threat, classes, restarts=1 if name == "standard" else 5)
+    attacks += _auto(classes)
+    if torchattacks:
+        attacks.append(Attack("torchattacks", "Square", {"n_queries": 1000 if name == "standard" else 5000}))
+    if name == "standard":
+        return Plan(tuple(attacks), {"knowledge": KNOWN, "draws": 20, "redraws": 10, "probe": Probe()})
+    attacks += _more(threat, linf, channels)
+    return Plan(
+        tuple(attacks),
+        {"knowledge": KNOWN, "draws": 20, "redraws": 20, "probe": Probe(128, 40, seeds=3, unit_tests=32)},
+    )
+
+
+def _library_pgd(threat: Threat, steps: int, torchattacks: bool) -> list[Attack]:
+    step = {"steps": steps, "step_size": 2.5 * threat.eps / steps}
+    return [Attack("art", "PGD", step), *([Attack("torchattacks", "PGD", step)] if torchattacks else [])]
+
+
+def _apgd(threat: Threat, classes: int, restarts: int) -> list[Attack]:
+    if threat.norm == "L1":
+        return []
+    losses = ["cross_entropy", "margin", *(["dlr"] if classes >= 3 else [])]
+    more = {"restarts": restarts} if restarts > 1 else {}
+    return [Attack("native", "APGD", {"steps": 100, "loss": loss, **more}) for loss in losses]
+
+
+def _auto(classes: int) -> list[Attack]:
+    if classes < 4:
+        return []
+    return [Attack("autoattack", "standard", on="deterministic"), Attack("autoattack", "rand", on="randomised")]
+
+
+def _more(threat: Threat, linf: bool, channels: int) -> list[Attack]:
+    long = {"steps": 200, "step_size": LEE_KIM * threat.eps, "random_start": False}
+    attacks = [
+        Attack("native", "PGD", long),
+        Attack("native", "PGD", {"steps": 40}, targeted="random"),
+        Attack("native", "MI-FGSM", {"steps": 10}),
+        Attack("native", "StAdv", {"steps": 100}),
+        Attack("native", "JPEG", {"steps": 100}),
+    ]
+    if linf:
+        attacks.append(Attack("native", "SI-NI-TI-DIM", {"steps": 10}))
+    if channels == 3:
+        attacks.append(Attack("native", "ReColorAdv", {"steps": 100}))
+    if threat.norm != "L1":
+        attacks.append(Attack("art", "HopSkipJump", {"steps": 20, "max_eval": 1000}, images=64))
+    return attacks

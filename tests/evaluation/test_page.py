@@ -1,0 +1,181 @@
+"""The page in a real browser, and every number on it recomputed from the JSON alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from art_ext import plots
+from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate
+from art_ext.evaluation import report as report_module
+from art_ext.evaluation.page import save_page
+from art_ext.evaluation.verdicts import judge
+
+from .conftest import Blur, Halves, Noise, Problem
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+INTERVAL = re.compile(r"(\d+\.\d) % \[(\d+\.\d), (\d+\.\d)\] n=(\d+)")
+
+
+@pytest.fixture
+def report() -> Report:
+    import torch
+
+    torch.manual_seed(1)
+    x = 0.4 + 0.2 * torch.rand(12, 1, 6, 8)
+    y = torch.arange(12) % 2
+    x[y == 0, ..., :4] += 0.05
+    x[y == 1, ..., 4:] += 0.05
+    problem = Problem(x, y, Halves())
+    c, blur = problem.classifier, Blur()
+    models = [Defended("bare", c), Defended("blur", c, blur, Halves(5.0)), Defended("noise <b>", c, Noise())]
+    attacks = [
+        Attack("native", "PGD", {"steps": 3}),
+        Attack("native", "FGSM", images=7),
+        Attack("native", "StAdv", {"steps": 2}),
+        Attack("yours", "cheat", function=lambda m, x, y, t: x + 1),
+    ]
+    known = [Knowledge.TRANSFER, Knowledge.BLIND, Knowledge.BPDA, Knowledge.FULL]
+    return evaluate(models, attacks, problem.x, problem.y, threat=Threat("Linf", 0.04), knowledge=known, draws=2,
+                    redraws=3, cross=True, probe=Probe(9, 3), progress=False)  # fmt: skip
+
+
+class Cells(HTMLParser):
+    """The texts of table cells and of the verdict boxes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.open = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.open = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self.open = self.open and tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        if self.open:
+            self.rows[-1][-1] += data
+
+
+def interval(flags: list[float]) -> str:
+    """Wilson's interval as the page prints it, written down again from its definition."""
+    n, p, z = len(flags), sum(flags) / len(flags), 1.959963984540054
+    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = (max(0.0, min(1.0, (centre + s * half) / (1 + z * z / n))) for s in (-1, 1))
+    low, high = (0.0 if p == 0 else low), (1.0 if p == 1 else high)
+    return f"{100 * p:.1f} % [{100 * low:.1f}, {100 * high:.1f}] n={n}"
+
+
+def means(cell: dict[str, Any]) -> list[float]:
+    rows = cell["correct"]
+    return [sum(row[i] == "1" for row in rows) / len(rows) for i in range(len(rows[0]))]
+
+
+def recomputed(data: dict[str, Any], model: str, attack: str, knowledge: str) -> str:
+    """An entry of the table from the JSON, without the package."""
+    bare = next(c["model"] for c in data["cells"] if c["knowledge"] == "undefended")
+    model = bare if knowledge == "undefended" else model
+    mine = [c for c in data["cells"] if c["model"] == model and c["knowledge"] == knowledge]
+    if not mine:
+        return ""
+    if attack == "clean":
+        return interval(means(next(c for c in data["cells"] if c["model"] == model and c["attack"] == "clean")))
+    if attack == "worst case":
+        counted = [c for c in mine if not c.get("threat") and not c.get("refused")]
+        n = min(len(c["correct"][0]) for c in counted)
+        return interval([float(all(row[i] == "1" for c in counted for row in c["correct"])) for i in range(n)])
+    found = [c for c in mine if c["attack"] == attack]
+    return "" if not found else "refused" if found[0].get("refused") else interval(means(found[0]))
+
+
+def check_every_number(report: Report, html: str) -> None:
+    data = json.loads(report.to_json())
+    parser = Cells()
+    parser.feed(html)
+    at = next(i for i, row in enumerate(parser.rows) if row[:2] == ["model", "attack"])
+    header, shown = parser.rows[at], []
+    for row in parser.rows[at + 1 :]:
+        if len(row) != len(header) or row[0] == "model" or "n=" not in "".join(row[2:]) + "n=":
+            break
+        shown.append(row)
+        assert row[2:] == [recomputed(data, row[0], row[1], k) for k in header[2:]], row[:2]
+    assert len(shown) == len(report.table()[1])
+    verdicts = [[v.check, v.model, v.verdict, v.detail] for v in judge(report)]
+    assert verdicts
+    assert all(v in parser.rows for v in verdicts)
+    worst = [interval([float(all(r[i] == "1" for c in cells for r in c["correct"])) for i in range(n)])
+             for cells, n in worsts(data)]  # fmt: skip
+    assert all(w in html for w in worst)
+
+
+def worsts(data: dict[str, Any]) -> list[tuple[list[dict[str, Any]], int]]:
+    found = []
+    for model in dict.fromkeys(c["model"] for c in data["cells"]):
+        cells = [c for c in data["cells"] if c["model"] == model and c["attack"] != "clean"]
+        cells = [c for c in cells if not c.get("threat") and not c.get("refused")]
+        found.append((cells, min(len(c["correct"][0]) for c in cells)))
+    return found
+
+
+def test_every_number_on_the_page_is_recomputed_from_the_json(report: Report, tmp_path: Path) -> None:
+    save_page(report, tmp_path / "page.html", plots.figures(report))
+    html = (tmp_path / "page.html").read_text("utf-8")
+    check_every_number(report, html)
+    assert html.count("data:image/png;base64,") == 3
+    assert "noise &lt;b&gt;" in html
+    redraws = report.cell("noise <b>", "native PGD-3 + EOT-2", "full").correct
+    columns = list(zip(*redraws, strict=True))
+    for flags in ([float(all(c)) for c in columns], [float(sum(c) >= 2) for c in columns]):
+        assert interval(flags) in html
+
+
+def test_a_wrong_number_on_the_page_is_noticed(report: Report, tmp_path: Path) -> None:
+    save_page(report, tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text("utf-8")
+    entry = f"<td>{report.table()[1][1][3]}</td>"
+    assert entry in html
+    with pytest.raises(AssertionError):
+        check_every_number(report, html.replace(entry, "<td>1.0 % [0.0, 2.0] n=12</td>", 1))
+
+
+def test_the_json_is_what_its_schema_says(report: Report) -> None:
+    schema = json.loads((Path(report_module.__file__).parent / "report.schema.json").read_text("utf-8"))
+    data = json.loads(report.to_json())
+    jsonschema.validate(data, schema)
+    described = schema["$defs"]["cell"]["properties"]
+    assert set(described) == set(report_module.Cell.__dataclass_fields__)
+    assert set(schema["properties"]) == {"schema", *Report.__dataclass_fields__}
+    for broken in ({"cells": [{"model": "m"}]}, {"schema": 1}, {"more": 1}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(data | broken, schema)
+
+
+def test_the_page_opens_in_a_browser(report: Report, tmp_path: Path) -> None:
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"needs one of {', '.join(BROWSERS)}")
+    save_page(report, tmp_path / "page.html", plots.figures(report))
+    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]  # fmt: skip
+    script = "<script>document.title = [...document.images].filter(i => i.naturalWidth > 100).length</script>"
+    probed = tmp_path / "probed.html"
+    probed.write_text((tmp_path / "page.html").read_text("utf-8").replace("</body>", f"{script}</body>"), "utf-8")
+    done = subprocess.run([browser, *quiet, "--virtual-time-budget=2000", "--dump-dom", probed.as_uri()],
+                          capture_output=True, text=True, timeout=60, check=True)  # fmt: skip
+    assert "<title>3</title>" in done.stdout  # three pictures, decoded
+    check_every_number(report, done.stdout)

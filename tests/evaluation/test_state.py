@@ -1,0 +1,291 @@
+"""Evaluations that are killed, resumed, split over machines, read back: always the same report."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate, merged
+from art_ext.evaluation.backends import native
+from art_ext.evaluation.store import EXAMPLES, REPORT
+
+from .conftest import Blur, Halves, Noise, Problem
+
+ROOT = Path(__file__).parents[2]
+THREAT = Threat("Linf", 0.2)
+ATTACKS = [
+    Attack("native", "PGD", {"steps": 4}),
+    Attack("art", "PGD", {"steps": 3, "step_size": 0.1}, images=7),
+    Attack("native", "PGD", {"steps": 3}, targeted="random"),
+    Attack("native", "StAdv", {"steps": 2}, images=4),
+]
+OPTIONS = {
+    "threat": THREAT, "batch_size": 3, "redraws": 2, "draws": 2, "probe": Probe(5, 2), "progress": False,
+    "knowledge": [Knowledge.BLIND, Knowledge.FULL],
+}  # fmt: skip
+
+
+def models(problem: Problem) -> list[Defended]:
+    c = problem.classifier
+    return [Defended("bare", c), Defended("blur", c, Blur()), Defended("noise", c, Noise())]
+
+
+def run(problem: Problem, **options: object) -> Report:
+    return evaluate(models(problem), ATTACKS, problem.x, problem.y, **(OPTIONS | options))
+
+
+def test_a_folder_holds_report_and_examples_and_is_read_back(problem: Problem, tmp_path: Path) -> None:
+    report = run(problem, folder=tmp_path)
+    assert report.findings() == run(problem).findings()
+    assert Report.load(tmp_path / REPORT) == report
+    examples = load_file(tmp_path / EXAMPLES)
+    title = "blur | native PGD-4 | full"
+    assert examples[title].shape == problem.x.shape
+    THREAT.refuse_cheats(problem.x, examples[title], "the file")
+    right = models(problem)[1].module(examples[title]).argmax(1) == problem.y
+    assert tuple(right.tolist()) == report.cell("blur", "native PGD-4", "full").correct[0]
+    attacked = [c for c in report.cells if c.attack != "clean"]
+    assert len(examples) == len(attacked)
+    assert not list(tmp_path.glob("pieces/*"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["evaluation.json", REPORT, EXAMPLES]
+    before = (tmp_path / REPORT).stat().st_mtime_ns
+    assert run(problem, folder=tmp_path) == report
+    assert (tmp_path / REPORT).stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 5, 17])
+def test_an_interrupted_evaluation_goes_on_and_makes_no_batch_twice(
+    problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    whole = run(problem)
+    calls: list[str] = []
+    honest = Attack.__call__
+
+    def counted(self: Attack, module: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+        if len(calls) == stop_after:
+            raise KeyboardInterrupt
+        calls.append(self.title)
+        return honest(self, module, x, y, threat)
+
+    monkeypatch.setattr(Attack, "__call__", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run(problem, folder=tmp_path)
+    first = list(calls)
+    assert len(list(tmp_path.glob("pieces/*"))) == stop_after
+    calls, stop_after = [], -1
+    assert run(problem, folder=tmp_path).findings() == whole.findings()
+    unbroken = len(first) + len(calls)
+    calls = []
+    run(problem, folder=tmp_path / "other")
+    assert unbroken == len(calls)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [({"seed": 1}, "seed"), ({"threat": Threat("Linf", 0.1)}, "threat"), ({"redraws": 3}, "settings")],
+)
+def test_a_folder_of_another_evaluation_is_refused(
+    problem: Problem, tmp_path: Path, change: dict[str, object], what: str
+) -> None:
+    run(problem, folder=tmp_path)
+    kept = (tmp_path / REPORT).read_bytes()
+    with pytest.raises(ValueError, match=f"got one of other .*{what}"):
+        run(problem, folder=tmp_path, **change)
+    other = Problem(problem.x * 0.9, problem.y, problem.classifier)
+    with pytest.raises(ValueError, match="sha256_of_images"):
+        run(other, folder=tmp_path)
+    with torch.no_grad():
+        weights = Problem(problem.x, problem.y, Halves(19.0))
+    with pytest.raises(ValueError, match="sha256_of_models"):
+        run(weights, folder=tmp_path)
+    assert (tmp_path / REPORT).read_bytes() == kept
+    (tmp_path / "evaluation.json").unlink()
+    with pytest.raises(ValueError, match="other files"):
+        run(problem, folder=tmp_path)
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3, 5])
+def test_shards_merge_to_the_same_report(problem: Problem, shards: int) -> None:
+    parts = [run(problem, shard=(i, shards), cross=True) for i in range(shards)]
+    assert merged(reversed(parts)).findings() == run(problem, cross=True).findings()
+
+
+def test_shards_come_back_from_their_files(problem: Problem, tmp_path: Path) -> None:
+    for i in range(2):
+        run(problem, shard=(i, 2), folder=tmp_path / str(i))
+    parts = [Report.load(tmp_path / str(i) / REPORT) for i in range(2)]
+    assert merged(parts).findings() == run(problem).findings()
+
+
+def test_shards_that_do_not_belong_together_are_refused(problem: Problem) -> None:
+    first, second = (run(problem, shard=(i, 2)) for i in range(2))
+    for wrong in ([first], [first, first], [], [first, second, second]):
+        with pytest.raises(ValueError, match="every shard"):
+            merged(wrong)
+    with pytest.raises(ValueError, match="different seed"):
+        merged([first, run(problem, shard=(1, 2), seed=5)])
+
+
+def test_a_refusal_in_one_shard_refuses_the_whole(problem: Problem) -> None:
+    def sometimes(module: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+        return x + 0.3 if torch.equal(x[0], problem.x[3]) else x
+
+    attack = Attack("yours", "sometimes", function=sometimes)
+    model = [Defended("bare", problem.classifier)]
+    parts = [evaluate(model, [attack], problem.x, problem.y, **OPTIONS, shard=(i, 2)) for i in range(2)]
+    whole = merged(parts)
+    assert whole.findings() == evaluate(model, [attack], problem.x, problem.y, **OPTIONS).findings()
+    assert whole.cells[1].refused
+    assert {v.check: v.verdict for v in whole.checks}["inside the threat"] == "fail"
+
+
+SCRIPT = """
+import sys, time, torch
+from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Threat, evaluate
+from art_ext.classifiers import SmallCNN
+from art_ext.purifiers import RDP
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+x, y = torch.rand(24, 1, 8, 8), torch.arange(24) % 4
+net, rdp = SmallCNN(1, 4, 4).eval(), RDP(1, 4, 2, "residual", noise_std=0.05).eval()
+attacks = [Attack("native", "PGD", {"steps": 6}), Attack("art", "PGD", {"steps": 4, "step_size": 0.1}),
+           Attack("autoattack", "custom", {"attacks": ["apgd-ce"]}, images=4, on="deterministic")]
+print("ready", flush=True)
+evaluate([Defended("bare", net), Defended("rdp", net, rdp)], attacks, x, y, threat=Threat("Linf", 0.1), draws=2,
+         redraws=3, batch_size=4, probe=Probe(4, 3), folder=sys.argv[1], progress=False)
+"""
+
+
+def test_kill_9_at_a_random_moment_loses_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script)]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, cwd=ROOT, capture_output=True)
+    whole = Report.load(tmp_path / "whole" / REPORT)
+    assert whole.cell("rdp", "art PGD-4 + EOT-2", "full").images == 24
+    moments: list[float] = []
+    while not (tmp_path / "killed" / REPORT).exists():
+        with subprocess.Popen([*command, str(tmp_path / "killed")], cwd=ROOT, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            moments.append(random.SystemRandom().uniform(0.1, 2.0) if len(moments) < 2 else 90)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(moments[-1])
+            process.send_signal(signal.SIGKILL)
+        assert len(moments) < 5, moments
+    killed = Report.load(tmp_path / "killed" / REPORT)
+    assert killed.findings() == whole.findings(), moments
+
+
+def test_survivors_only_attacks_what_is_left(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def half(module: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+        """Breaks the images of class 0."""
+        seen.append(len(x))
+        stepped = x.clone()
+        stepped[y == 0, ..., :4] -= 0.15
+        stepped[y == 0, ..., 4:] += 0.15
+        return stepped.clamp(0, 1)
+
+    mine = Attack("yours", "half", function=half)
+    attacks = [mine, Attack("yours", "again", function=half), Attack("native", "PGD", {"steps": 5})]
+    model = Defended("bare", problem.classifier)
+    everything = {**OPTIONS, "batch_size": 12, "probe": None}
+    report = evaluate([model], attacks, problem.x, problem.y, **everything, survivors_only=True)
+    assert seen == [12, 6]
+    first, second, last = report.cells[1:]
+    assert first.accuracy.mean == second.accuracy.mean == 0.5
+    assert (len(first.skipped), len(second.skipped), len(last.skipped)) == (0, 6, 6)
+    assert second.skipped == tuple(i for i in range(12) if i % 2 == 0)
+    full = evaluate([model], attacks, problem.x, problem.y, **everything)
+    assert report.worst_case("bare") == full.worst_case("bare")
+
+
+def test_every_model_meets_the_examples_of_every_other(problem: Problem) -> None:
+    report = run(problem, cross=True)
+    names, found = report.transfer_matrix("native PGD-4")
+    assert names == ["bare", "blur", "noise"]
+    assert ("bare", "blur") in found
+    assert found["bare", "bare"].mean == report.cell("bare", "native PGD-4", "undefended").accuracy.mean
+    crossed = report.cell("blur", "native PGD-4 from bare", "transfer")
+    blind = report.cell("blur", "native PGD-4", "blind")  # the same examples, made on the same network
+    assert crossed.correct == blind.correct
+    assert crossed.source == "bare"
+    with pytest.raises(ValueError, match="native PGD-4"):
+        report.transfer_matrix("nothing")
+
+
+def test_targeted_attacks_say_how_often_they_got_their_class(problem: Problem) -> None:
+    pgd = {"steps": 10, "step_size": 0.05}
+    attacks = [Attack(b, "PGD", pgd, targeted="least likely") for b in ("native", "art", "torchattacks")]
+    attacks.append(Attack("native", "APGD", {"steps": 10}, targeted="random"))
+
+    class Even(Halves):
+        """Every class can win: the brightest quarter."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scale * torch.stack([x[..., 2 * i : 2 * i + 2].mean((1, 2, 3)) for i in range(4)], 1)
+
+    with torch.no_grad():
+        network = Even()
+        y = network(problem.x).argmax(1)
+    options = OPTIONS | {"threat": Threat("Linf", 0.5), "probe": None}
+    report = evaluate([Defended("bare", network)], attacks, problem.x, y, **options)
+    assert [c.attack.split(" targeted")[1] for c in report.cells[1:]] == [" (least likely)"] * 3 + [" (random)"]
+    for c in report.cells[1:]:
+        assert c.success is not None
+        assert c.success.mean == 1, c.attack
+        assert c.accuracy.mean == 0
+    with pytest.raises(ValueError, match="untargeted"):
+        evaluate([Defended("bare", network)], [Attack("autoattack", "standard", targeted="random")], problem.x, y,
+                 **options)  # fmt: skip
+
+
+def test_passes_are_counted(problem: Problem) -> None:
+    attack = [Attack("native", "PGD", {"steps": 4, "best": False})]
+    report = evaluate(models(problem), attack, problem.x, problem.y, **(OPTIONS | {"probe": None}))
+    full = report.cell("blur", "native PGD-4", "full").observed
+    assert {k: v for k, v in full.items() if k not in ("watched", "silent")} == {
+        "forward": 48, "backward": 48, "purifier_forward": 48, "purifier_backward": 48,
+    }  # fmt: skip
+    assert report.cell("noise", "native PGD-4 + EOT-2", "full").observed["forward"] == 96
+    assert report.cell("blur", "native PGD-4", "blind").observed["purifier_forward"] == 0
+    assert full["watched"] == 3  # of the first batch
+
+
+def test_frozen_probes_are_judged_under_the_frozen_draw(problem: Problem) -> None:
+    report = run(problem)
+    frozen = next(c for c in report.probes if c.probe == "frozen")
+    assert len(frozen.correct) == 1
+    assert frozen.model == "noise"
+    assert {c.model for c in report.probes if "draws, more" in c.probe} == {"noise"}
+
+
+def test_data_facts_and_settings_stand_in_the_report(problem: Problem) -> None:
+    report = run(problem, data={"name": "halves", "indices": [3, 4]})
+    about = json.loads(report.to_json())["provenance"]
+    assert about["data"] == {"name": "halves", "indices": [3, 4]}
+    assert about["settings"]["knowledge"] == ["blind", "full"]
+    assert about["attacks"][3]["name"] == "StAdv"
+    assert len(about["sha256_of_models"]["bare"]) == 64
+    assert native.NAMES
+
+
+def test_attacks_outside_the_ball_are_shown_and_not_counted(problem: Problem) -> None:
+    report = run(problem)
+    cell = report.cell("bare", "native StAdv-2 0.05", "undefended")
+    assert cell.threat == "StAdv bound 0.05"
+    assert cell not in report.attacked("bare")
+    assert any("StAdv" in row[1] for row in report.table()[1])
