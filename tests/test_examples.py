@@ -13,6 +13,8 @@ import torch
 
 from art_ext.evaluation import Report
 
+from .evaluation.test_page import check_every_number
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -44,13 +46,31 @@ def test_quickstart(tmp_path: Path) -> None:
     assert header == ["model", "attack", "undefended", "blind", "bpda", "full"]
     expected = ["clean", "art PGD-2", "torchattacks PGD-2", "autoattack custom", "worst case"]
     assert [row[1] for row in rows if row[0] == "RDP"] == expected
-    assert [row[1] for row in rows if row[0] == "dynamic RDP"] == ["clean", "native PGD-1 + EOT-2"]
-    assert all("n=" in entry and "[" in entry for row in rows for entry in row[2:])
+    assert [row[1] for row in rows if row[0] == "adversarially trained"] == expected
+    assert [row[1] for row in rows if row[0] == "dynamic RDP"] == [
+        "clean", "native PGD-1", "native PGD-1 + EOT-2", "worst case",
+    ]  # fmt: skip
+    assert all(any(row[2:]) for row in rows)
+    assert all("n=" in entry and "[" in entry for row in rows for entry in row[2:] if entry)
     for row in rows:  # what the terminal shows is what the report holds
         assert all(entry.split(" %")[0] in out for entry in row[2:])
     html = (tmp_path / "report.html").read_text("utf-8")
-    assert html.count("data:image/png;base64,") == 2
-    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("images.png", "accuracy.png"))
+    check_every_number(report, html)
+    assert html.count("data:image/png;base64,") == 3
+    pictures = ("images.png", "accuracy.png", "curves.png")
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+
+
+def test_a_whole_evaluation_in_under_40_lines(tmp_path: Path) -> None:
+    script = "03_evaluate_a_defence.py"
+    assert len((ROOT / "examples" / script).read_text("utf-8").splitlines()) < 40
+    out = run(script, "--images", 8, "--steps", 2, "--out", tmp_path)
+    report = Report.load(tmp_path / "report.json")
+    assert {c.backend for c in report.attacked("RDP")} == {"native", "art", "torchattacks", "autoattack"}
+    assert {c.knowledge for c in report.attacked("RDP")} == {"transfer", "blind", "bpda", "full", "own"}
+    assert f"worst case: {report.worst_case('RDP')}" in out
+    check_every_number(report, (tmp_path / "report.html").read_text("utf-8"))
+    assert (tmp_path / "x_adv.safetensors").is_file()
 
 
 def test_train_rdp(tmp_path: Path) -> None:
@@ -76,7 +96,7 @@ def test_ablation_says_that_algorithm_1_ignores_the_reconstruction_branch(tmp_pa
 
 
 def test_paper_table_of_rdp(tmp_path: Path) -> None:
-    run("paper_tables/rdp_fashion_mnist.py", "--images", 8, "--quick", "--out", tmp_path)
+    run("paper_tables/rdp_fashion_mnist.py", "--images", 8, "--quick", "--out", tmp_path, "--runs", tmp_path / "runs")
     blind, white = (
         Report.from_json((tmp_path / f"rdp_fashion_mnist_{p}.json").read_text()) for p in ("blind", "white")
     )

@@ -1,0 +1,72 @@
+"""Tables in the terminal, and a report as files."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from art_ext.evaluation import Report
+
+STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "not run": "dim"}
+WIDE = 160
+"""Columns where the output is no terminal."""
+
+
+def console() -> Console:
+    """Standard output."""
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE
+    return Console(width=width, highlight=False)
+
+
+def progress(unit: str) -> Progress:
+    """A bar on standard error with what is done of how much, and the time left; silent where that is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    error = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    return Progress(*columns, TimeRemainingColumn(), console=error, disable=not error.is_terminal)
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table of plain texts; verdicts in their colours."""
+    made = Table(title=title, title_justify="left", title_style="bold")
+    for name in header:
+        made.add_column(name, overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    return made
+
+
+def show(report: Report) -> None:
+    """Prints accuracies, redraws and checks."""
+    out = console()
+    norm, eps = report.threat["norm"], report.threat["eps"]
+    out.print(table(f"Accuracy with 95 % intervals, {norm} eps {eps:g}", *report.table()))
+    header, rows = report.redraw_table()
+    if rows:
+        out.print(table("Randomised models, drawn again", header, rows))
+    if report.checks:
+        found = [[v.check, v.model, v.verdict, v.detail] for v in report.checks]
+        out.print(table("Checks", ["check", "model", "verdict", "detail"], found))
+
+
+def write(report: Report, folder: Path) -> None:
+    """Writes report.json, report.md and report.html, with pictures, each at once or not at all."""
+    from art_ext.evaluation.page import save_page
+    from art_ext.plots import figures
+    from art_ext.training import replacing
+
+    report.save(folder / "report.json")
+    with replacing(folder / "report.md") as temporary:
+        temporary.write_text(report.markdown(), "utf-8")
+    save_page(report, folder / "report.html", figures(report))

@@ -1,0 +1,258 @@
+"""art-ext evaluate: a user's classifier, with and without a purifier, under attack."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from art_ext.cli import options
+from art_ext.cli.errors import CHECK_FAILED, Debug, explained, suggestion
+
+if TYPE_CHECKING:
+    import torch
+
+    from art_ext.data import Images
+    from art_ext.evaluation import Attack, Defended, Report, Threat
+    from art_ext.evaluation.plans import Plan
+
+UNDEFENDED, ROBUST = "undefended", "robust baseline"
+FIELDS = ("images", "draws", "on", "targeted", "label")
+"""Keys of --attack that are the evaluation's, not the library's."""
+BEYOND = {"art": ("steps", "step_size", "max_iter", "eps_step"), "autoattack": ("attacks", "order")}
+"""Parameters that have no plain default, or two names."""
+
+
+def evaluate(  # noqa: PLR0913, PLR0917  each is an option
+    classifier: options.Classifier,
+    data: options.Data,
+    out: Annotated[Path, typer.Option(help="Folder of this evaluation; run again, it goes on where it was.")],
+    purifier: Annotated[
+        str | None, typer.Option(help="Preset, folder of art-ext train, or file.py:name (images to images).")
+    ] = None,
+    method: options.Method = None,
+    surrogate: Annotated[
+        str | None, typer.Option(help="Separately trained classifier for transfer attacks, as --classifier.")
+    ] = None,
+    robust: Annotated[
+        str | None, typer.Option(help="Adversarially trained baseline of the same size, as --classifier.")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="Plan: smoke (seconds, claims nothing), standard, or full (what a claim needs).")
+    ] = "smoke",
+    norm: Annotated[str, typer.Option(help="Of the perturbation: Linf, L2 or L1.")] = "Linf",
+    eps: Annotated[str, typer.Option(help="Radius for images in [0, 1]; a fraction or a decimal.")] = "8/255",
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many images (of a folder: in turn from each class).")
+    ] = None,
+    knowledge: Annotated[
+        list[str] | None,
+        typer.Option(help="transfer, blind, bpda, full or own; repeat it. Default: the plan's, all of them."),
+    ] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="library:name or library:name:key=value,key=value (native:PGD:steps=40, art:Square:images=64); repeat "
+            "it. Replaces the plan's attacks. art-ext list attacks names them."
+        ),
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(min=1, help="Of EOT against randomised defences. Default: the plan's.")
+    ] = None,
+    redraws: Annotated[
+        int | None, typer.Option(min=1, help="Answers of a randomised defence to each example. Default: the plan's.")
+    ] = None,
+    seed: options.Seed = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images attacked at once.")] = 256,
+    shard: Annotated[
+        str | None, typer.Option(help="i/n, i from 0: every n-th batch alone, for n machines; art-ext report merges.")
+    ] = None,
+    keys: options.Keys = "x,y",
+    size: options.Size = None,
+    channels: options.Channels = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    device: options.Device = "auto",
+    no_purifier_baseline: Annotated[
+        bool, typer.Option("--no-purifier-baseline", help="Leave out the undefended classifier, and what it is for.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 where a check failed.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Attack a classifier with and without a purifier, check the attacks, and write a report.
+
+    The folder gets report.json, report.md, report.html and the adversarial examples. A killed run goes on with the same
+    command. Exit codes: 0 done, 2 wrong call, 3 a check failed (--strict alone).
+    """
+    with explained(debug, resumes=True):
+        from art_ext.cli.images import load_images
+        from art_ext.evaluation import Threat
+
+        threat, part = _threat(Threat, norm, eps), _shard(shard)
+        where = options.device_of(device)
+        found = load_images(data, split="test", keys=keys, size=options.height_width(size), channels=channels)
+        found, facts = _chosen(found, data, images)
+        normal = {"mean": options.numbers(mean, "--mean"), "std": options.numbers(std, "--std"), "device": where}
+        specs = {"classifier": classifier, "surrogate": surrogate, "robust": robust}
+        models, classes = _models(specs, purifier, method, found, normal, no_purifier_baseline)
+        plan = _plan(preset, threat, classes, found.x.shape[1], attack)
+        settings = plan.options | _settings(knowledge, surrogate, draws, redraws)
+        settings |= {"seed": seed, "batch_size": batch_size, "shard": part, "data": facts}
+        report = _run(models, plan.attacks, found, where, {**settings, "threat": threat, "folder": out})
+        _finish(report, out, part)
+    if strict and any(v.verdict == "fail" for v in report.checks):
+        typer.echo("error: a check failed: the numbers are not to be believed before it is explained", err=True)
+        raise typer.Exit(CHECK_FAILED)
+
+
+def _run(
+    models: Sequence[Defended], attacks: Sequence[Attack], found: Images, where: torch.device, settings: dict[str, Any]
+) -> Report:
+    from art_ext import evaluation
+
+    folder: Path = settings["folder"]
+    if (folder / "report.json").exists() and not (folder / "evaluation.json").exists():
+        raise ValueError(f"expected a new folder or one of this evaluation, got {folder}, which holds another report")
+    x, y = found.x.to(where), found.y.to(where)
+    return evaluation.evaluate(models, attacks, x, y, progress=sys.stderr.isatty(), **settings)
+
+
+def _finish(report: Report, out: Path, part: tuple[int, int]) -> None:
+    from art_ext.cli.display import show, write
+
+    if part[1] > 1:
+        typer.echo(f"shard {part[0]}/{part[1]} written to {out / 'report.json'}")
+        typer.echo(f"with the other shards in folders of their own, merge all {part[1]}: art-ext report "
+                   "FOLDER_OF_EACH/report.json ... --out FOLDER")  # fmt: skip
+        return
+    write(report, out)
+    show(report)
+    typer.echo(f"written to {out}: report.json, report.md, report.html, x_adv.safetensors")
+
+
+def _threat(kind: type[Threat], norm: str, eps: str) -> Threat:
+    threat = kind(norm, options.number(eps, "--eps"))
+    if norm == "Linf" and threat.eps > 1:
+        raise ValueError(f"expected --eps for images in [0, 1], such as 8/255, got {eps}")
+    return threat
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 0, 1
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not int(found[1]) < int(found[2]):
+        raise ValueError(f"expected --shard as i/n with i from 0 to n - 1, got {text!r}")
+    return int(found[1]), int(found[2])
+
+
+def _chosen(found: Images, data: Path, images: int | None) -> tuple[Images, dict[str, Any]]:
+    """The first images, and what the report says about them."""
+    from art_ext.data import Images
+
+    if images is not None and images > len(found.x):
+        raise ValueError(f"expected --images of at most {len(found.x)}, what {data} holds, got {images}")
+    chosen = Images(found.x[:images], found.y[:images], found.classes)
+    there, left = len(found.y.unique()), len(chosen.y.unique())
+    if left == 1 < there:
+        typer.echo(f"warning: the first {len(chosen.x)} images are of one class out of {there}: shuffle them", err=True)
+    order = "in turn from each class" if data.is_dir() else "in their order"
+    return chosen, {"name": data.name, "images": f"{len(chosen.x)} of {len(found.x)}, {order}"}
+
+
+def _models(
+    specs: dict[str, str | None], purifier: str | None, method: str | None, found: Images, normal: dict[str, Any],
+    bare: bool,
+) -> tuple[list[Defended], int]:  # fmt: skip
+    """What is evaluated, undefended first, and the number of classes; everything has been tried on the images."""
+    from art_ext.cli.models import check_classifier, check_purifier, load_classifier, load_purifier
+    from art_ext.evaluation import Defended
+
+    if purifier is None and (bare or specs["surrogate"] is not None):
+        raise ValueError("expected --purifier with --surrogate and --no-purifier-baseline, got none")
+    where: torch.device = normal["device"]
+    x, y = found.x[:3].to(where), found.y
+    networks = {role: load_classifier(spec, **normal) for role, spec in specs.items() if spec is not None}
+    classes = {role: check_classifier(network, x, y, f"--{role}") for role, network in networks.items()}
+    if len(set(classes.values())) > 1:
+        raise ValueError(f"expected models of the same classes, got {classes}")
+    models = [] if bare else [Defended(UNDEFENDED, networks["classifier"])]
+    if purifier is not None:
+        cleaner = load_purifier(purifier, device=where, method=method)
+        check_purifier(cleaner, x)
+        models.append(Defended(_name(purifier), networks["classifier"], cleaner, networks.get("surrogate")))
+    if "robust" in networks:
+        models.append(Defended(ROBUST, networks["robust"], robust=True))
+    return models, classes["classifier"]
+
+
+def _name(spec: str) -> str:
+    """For the report: the preset, the folder's name, or the function's."""
+    path = Path(spec)
+    name = path.resolve().name if path.is_dir() else spec.rpartition(":")[2]
+    return f"purifier {name}" if name in (UNDEFENDED, ROBUST) else name
+
+
+def _plan(preset: str, threat: Threat, classes: int, channels: int, attack: Sequence[str] | None) -> Plan:
+    from dataclasses import replace
+
+    from art_ext.evaluation import PLANS, plan
+
+    if preset not in PLANS:
+        close = suggestion(preset, PLANS)
+        raise ValueError(f"expected --preset {', '.join(PLANS)}; got {preset!r}{close}")
+    made = plan(preset, threat, classes=classes, channels=channels)
+    return replace(made, attacks=tuple(attack_of(text, threat) for text in attack)) if attack else made
+
+
+def attack_of(text: str, threat: Threat) -> Attack:
+    """The attack that library:name[:key=value,...] says; its parameters are known ones.
+
+    Raises:
+        ValueError: another form, library, name or parameter.
+        ImportError: the library is not installed.
+    """
+    from art_ext.evaluation import BACKENDS, Attack
+
+    backend, _, rest = text.partition(":")
+    name, _, said = rest.partition(":")
+    if backend not in BACKENDS or name not in BACKENDS[backend].names:
+        every = [f"{b}:{n}" for b, known in BACKENDS.items() for n in known.names]
+        close = suggestion(f"{backend}:{name}", every)
+        raise ValueError(f"expected --attack out of {', '.join(every)}; got {backend}:{name}{close}")
+    # A value may be a list with commas of its own: only a comma before another key ends it.
+    values = options.pairs(re.split(r",(?=\s*[A-Za-z_]\w*\s*=)", said) if said else [])
+    fields = {k: values.pop(k) for k in FIELDS if k in values}
+    known = {*Attack(backend, name).stated(threat), *BEYOND.get(backend, ())} - {"eps", "norm", "score"}
+    if name in BACKENDS[backend].own_threat:
+        known |= {BACKENDS[backend].own_threat[name][0]}
+    for key in values:
+        if key not in known:
+            names = ", ".join(sorted({*known, *FIELDS}))
+            raise ValueError(f"expected a parameter of {backend}:{name} out of {names}; got {key!r}"
+                             f"{suggestion(key, known)}")  # fmt: skip
+    return Attack(backend, name, values, **fields)
+
+
+def _settings(
+    knowledge: Sequence[str] | None, surrogate: str | None, draws: int | None, redraws: int | None
+) -> dict[str, Any]:
+    """What replaces the plan's settings."""
+    from art_ext.evaluation import Knowledge
+
+    found: dict[str, Any] = {
+        k: v for k, v in {"draws": draws, "redraws": redraws}.items() if v is not None
+    }  # fmt: skip
+    if knowledge:
+        able = [k.value for k in Knowledge if k is not Knowledge.UNDEFENDED]
+        for k in knowledge:
+            if k not in able:
+                raise ValueError(f"expected --knowledge out of {', '.join(able)}; got {k!r}{suggestion(k, able)}")
+        if Knowledge.TRANSFER.value in knowledge and surrogate is None:
+            raise ValueError("expected --surrogate for transfer attacks, got none")
+        found["knowledge"] = tuple(Knowledge(k) for k in dict.fromkeys(knowledge))
+    return found

@@ -1,0 +1,104 @@
+"""The images of an npz, of a folder, or of the data set that ships with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+if TYPE_CHECKING:
+    from art_ext.data import Images
+
+SHIPPED = "fashion_mnist"
+GREY = ("1", "L", "LA", "La")
+"""Pillow's modes of images without colour."""
+
+
+def load_images(
+    path: Path,
+    *,
+    split: Literal["train", "test"],
+    keys: str = "x,y",
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    labels_needed: bool = True,
+) -> Images:
+    """Images with labels; those of a folder one of each class in turn, so that the first n are a fair sample.
+
+    Args:
+        path: npz, folder, or "fashion_mnist".
+        split: of the data set that ships with the package.
+        keys: names of the arrays of an npz.
+        size: (height, width) to stretch the images of a folder to.
+        channels: of the images of a folder.
+        labels_needed: refuse images without labels.
+
+    Raises:
+        TypeError, ValueError: as the loaders of `art_ext.data`.
+        OSError: a file that cannot be read.
+    """
+    from art_ext import data
+
+    if path.is_dir():
+        return _folder(path, size, channels)
+    if size is not None or channels is not None:
+        raise ValueError(f"expected --size and --channels with a folder of images, got them with {path}")
+    if str(path) == SHIPPED and not path.exists():
+        return data.fashion_mnist(split)
+    if not path.exists():
+        raise ValueError(f"expected an npz file, a folder or {SHIPPED} as --data, got {path}, which is not there")
+    images, labels = _keys(path, keys, labels_needed)
+    found = data.from_npz(path, images=images, labels=labels)
+    if not len(found.x):
+        raise ValueError(f"expected at least one image, got none in {path}")
+    return found
+
+
+def _keys(path: Path, keys: str, labels_needed: bool) -> tuple[str, str | None]:
+    """Names of the arrays; None for labels that are neither there nor needed."""
+    import zipfile
+
+    images, _, labels = (part.strip() for part in keys.partition(","))
+    if not images or not labels:
+        raise ValueError(f"expected --keys as IMAGES,LABELS, got {keys!r}")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"expected an npz file or a folder, got {path}, which is neither")
+    with zipfile.ZipFile(path) as archive:
+        there = labels_needed or f"{labels}.npy" in archive.namelist()
+    return images, labels if there else None
+
+
+def _folder(path: Path, size: tuple[int, int] | None, channels: int | None) -> Images:
+    from art_ext.data import Images, image_folder
+
+    if channels not in (None, 1, 3):
+        raise ValueError(f"expected --channels 1 or 3, got {channels}")
+    found = image_folder(path, size=size, channels=cast(Literal[1, 3], channels or _channels(path)))
+    order = in_turn(found.y.tolist())
+    return Images(found.x[order], found.y[order], found.classes)
+
+
+def _channels(path: Path) -> int:
+    """1 if every image below the path is grey, 3 otherwise; reads headers alone."""
+    from PIL import Image
+
+    from art_ext.data.folder import SUFFIXES
+
+    for file in path.rglob("*"):
+        if file.suffix.lower() in SUFFIXES and file.is_file():
+            try:
+                with Image.open(file) as opened:
+                    if opened.mode not in GREY:
+                        return 3
+            except Exception:  # a damaged file is reported by the reader that decodes it
+                continue
+    return 1
+
+
+def in_turn(labels: list[int]) -> list[int]:
+    """Positions that take one image of each class in turn, each class in its own order."""
+    seen: dict[int, int] = {}
+    ranks = []
+    for position, label in enumerate(labels):
+        ranks.append((seen.get(label, 0), label, position))
+        seen[label] = seen.get(label, 0) + 1
+    return [position for _, _, position in sorted(ranks)]

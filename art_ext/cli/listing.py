@@ -1,0 +1,90 @@
+"""art-ext list: what there is."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+
+from art_ext.cli.errors import Debug, explained
+
+
+class What(str, Enum):
+    """What can be listed."""
+
+    PRESETS = "presets"
+    PURIFIERS = "purifiers"
+    ATTACKS = "attacks"
+    PLANS = "plans"
+
+
+def listing(
+    what: Annotated[What | None, typer.Argument(help="Only these. Default: everything.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    debug: Debug = False,
+) -> None:
+    """List presets, purifiers, attacks by library, and ready-made evaluation plans."""
+    with explained(debug):
+        makers = {What.PRESETS: _presets, What.PURIFIERS: _purifiers, What.ATTACKS: _attacks, What.PLANS: _plans}
+        found = {w.value: make() for w, make in makers.items() if what in (None, w)}
+        if as_json:
+            typer.echo(json.dumps(found, indent=1))
+            return
+        from art_ext.cli.display import console, table
+
+        out = console()
+        for title, rows in found.items():
+            header = list(rows[0])
+            out.print(table(title, header, [[_text(row[h]) for h in header] for row in rows]))
+
+
+def _presets() -> list[dict[str, Any]]:
+    from art_ext import presets
+
+    described = [presets.describe(name) for name in presets.names()]
+    return [
+        {"name": p.name, "class": p.class_name, "data": p.data, "measured": dict(p.measured), "paper": p.paper}
+        for p in described
+    ]
+
+
+def _purifiers() -> list[dict[str, Any]]:
+    from art_ext.purifiers import PURIFIERS
+
+    return [{"name": p.name, "class": p.__name__, "paper": p.paper} for p in PURIFIERS.values()]
+
+
+def _attacks() -> list[dict[str, Any]]:
+    from art_ext.evaluation import BACKENDS
+
+    found = []
+    for name, backend in BACKENDS.items():
+        try:
+            state = ", ".join(f"{library} {version}" for library, version in backend.versions().items())
+        except ImportError as error:
+            state = str(error)
+        found.append({"library": name, "attacks": list(backend.names), "state": state})
+    return found
+
+
+def _plans() -> list[dict[str, Any]]:
+    from art_ext.evaluation import PLANS, Threat, plan
+
+    found = []
+    for name in PLANS:
+        made = plan(name, Threat(), classes=10)
+        o = made.options
+        knowledge = [k.value for k in o["knowledge"]]
+        titles = [a.title for a in made.attacks]
+        found.append(
+            {"name": name, "attacks": titles, "knowledge": knowledge, "draws": o["draws"], "redraws": o["redraws"]}
+        )
+    return found
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,282 @@
+"""Users' classifiers and purifiers, by preset name, code, or file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from art_ext import presets
+from art_ext.cli.compiled import load_exported, load_scripted
+from art_ext.cli.errors import suggestion
+from art_ext.images import Normalize
+from art_ext.purifiers import PURIFIERS, Purifier
+
+SCRIPTED, EXPORTED, PICKLED = (".pt", ".ts", ".torchscript"), (".pt2",), (".pth", ".ckpt", ".pkl", ".bin")
+RECORD = "training.json"
+"""What `art-ext train` writes beside a purifier; names its method."""
+
+
+def load_classifier(
+    spec: str, *, device: torch.device, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> nn.Module:
+    """A user's classifier in eval mode, its parameters not requiring gradients.
+
+    Args:
+        spec: a preset, `package.module:name`, `file.py:name`, a TorchScript or a torch.export file.
+        device: where to put it.
+        mean: with `std`, standardises the images before every model but presets, which do it themselves.
+        std: see `mean`.
+
+    Raises:
+        ValueError: no such thing, or one that does not load.
+        TypeError: something that is no torch module.
+    """
+    if (mean is None) != (std is None):
+        raise ValueError("expected --mean and --std together, got one of them")
+    preset = spec in presets.names()
+    if preset:
+        network = presets.load(spec).to(device)
+        if isinstance(network, Purifier):
+            raise ValueError(f"expected a classifier, got the preset {spec!r}, which is a purifier")
+        return network
+    network = _network(spec, device)
+    if mean is not None and std is not None:
+        network = nn.Sequential(_normalize(mean, std).to(device), network)
+    for p in network.parameters():  # TorchScript has no requires_grad_
+        p.requires_grad_(False)
+    return network.eval()
+
+
+def _normalize(mean: Sequence[float], std: Sequence[float]) -> Normalize:
+    if not all(0 <= m <= 1 for m in mean):
+        raise ValueError(f"expected --mean for images in [0, 1], got {list(mean)}")
+    return Normalize(mean, std)
+
+
+def _network(spec: str, device: torch.device) -> nn.Module:
+    suffix = Path(spec).suffix.lower()
+    if ":" in spec and suffix not in (*SCRIPTED, *EXPORTED):
+        return _built(code(spec), spec).to(device)
+    if suffix in (*SCRIPTED, *EXPORTED) and not Path(spec).is_file():
+        raise ValueError(f"expected a model file, got {spec}, which is not there")
+    if suffix in SCRIPTED:
+        return load_scripted(spec, device)
+    if suffix in EXPORTED:
+        return load_exported(spec, device)
+    if suffix in (*PICKLED, ".safetensors"):
+        raise ValueError(
+            f"expected code or a TorchScript or torch.export file, got {spec}: weights alone are no model; write a "
+            "function that builds one and loads them, and say file.py:function"
+        )
+    close = suggestion(spec, presets.names())
+    raise ValueError(
+        f"expected a preset ({', '.join(presets.names())}), module:name, file.py:name, .pt or .pt2, got {spec!r}{close}"
+    )
+
+
+def _built(found: Any, spec: str) -> nn.Module:
+    """A module, or what a factory without arguments gives."""
+    if not isinstance(found, nn.Module) and callable(found):
+        found = _called(found, spec)
+    if not isinstance(found, nn.Module):
+        raise TypeError(f"expected {spec} to be or to give a torch.nn.Module, got {type(found).__name__}")
+    return found
+
+
+def _called(factory: Callable[[], Any], spec: str) -> Any:
+    try:
+        return factory()
+    except Exception as error:  # whatever a user's code raises
+        raise ValueError(f"expected {spec}() to build a model, got {type(error).__name__}: {error}") from error
+
+
+def code(spec: str) -> Any:
+    """The object that `package.module:name` or `path/to/file.py:name` names; runs that code.
+
+    Raises:
+        ValueError: no such file, module or name, or an error while it is imported.
+    """
+    where, _, name = spec.rpartition(":")
+    try:
+        module = _file(Path(where)) if where.endswith(".py") else _module(where)
+    except Exception as error:  # whatever a user's code raises
+        raise ValueError(f"expected {where} to be importable, got {type(error).__name__}: {error}") from error
+    if not hasattr(module, name):
+        names = [n for n in vars(module) if not n.startswith("_")]
+        raise ValueError(f"expected a name in {where}, got {name!r}{suggestion(name, names)}")
+    return getattr(module, name)
+
+
+def _module(name: str) -> ModuleType:
+    if str(Path.cwd()) not in sys.path:  # as `python -m` does, and a console script does not
+        sys.path.insert(0, str(Path.cwd()))
+    return importlib.import_module(name)
+
+
+def _file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise FileNotFoundError("no such file")
+    if str(path.resolve().parent) not in sys.path:  # as `python file.py` does
+        sys.path.insert(0, str(path.resolve().parent))
+    spec = importlib.util.spec_from_file_location(f"art_ext_user_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickle look there
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_purifier(spec: str, *, device: torch.device, method: str | None = None) -> Purifier:
+    """A purifier in eval mode, its parameters not requiring gradients.
+
+    Args:
+        spec: a preset, a folder of `save_pretrained`, or `file.py:name`: a module or function from images to images, or
+            a factory without arguments that gives one.
+        device: where to put it.
+        method: of a folder; found out unless given.
+
+    Raises:
+        ValueError: no such thing, or one that does not load.
+        TypeError: something that is no purifier.
+    """
+    if Path(spec).is_dir():
+        purifier = _pretrained(Path(spec), method)
+    elif spec in presets.names():
+        network = presets.load(spec)
+        if not isinstance(network, Purifier):
+            raise ValueError(f"expected a purifier, got the preset {spec!r}, which is a classifier")
+        purifier = network
+    elif ":" in spec:
+        purifier = _wrapped(spec)
+    else:
+        names = _purifier_presets()
+        raise ValueError(
+            f"expected a purifier's preset ({', '.join(names)}), folder or file.py:name, got {spec!r}"
+            f"{suggestion(spec, names)}"
+        )
+    return purifier.requires_grad_(False).eval().to(device)
+
+
+def _purifier_presets() -> list[str]:
+    known = {p.__name__ for p in PURIFIERS.values()}
+    return [n for n in presets.names() if presets.describe(n).class_name in known]
+
+
+def _wrapped(spec: str) -> Purifier:
+    from art_ext.defences import as_purifier
+
+    found = code(spec)
+    if isinstance(found, type) or (not isinstance(found, nn.Module) and callable(found) and not _takes_images(found)):
+        found = _called(found, spec)
+    return found if isinstance(found, Purifier) else as_purifier(found)
+
+
+def _takes_images(function: Callable[..., Any]) -> bool:
+    """Whether a function must be given something: then it is the purifier itself, and no factory."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # of a builtin
+        return True
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)
+
+
+def _pretrained(folder: Path, method: str | None) -> Purifier:
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ValueError(f"expected the folder of a purifier (config.json, model.safetensors), got {folder}")
+    failures = []
+    for name in _methods(folder, method):
+        try:
+            return PURIFIERS[name].from_pretrained(folder)
+        except (ValueError, TypeError, RuntimeError, KeyError) as error:  # of another method, or damaged
+            failures.append(f"{name}: {error}")
+    raise ValueError(f"expected the folder of a purifier, got {folder}, which does not load ({'; '.join(failures)})")
+
+
+def _methods(folder: Path, method: str | None) -> list[str]:
+    """The method that was said or recorded, or else all that take the folder's configuration."""
+    record = folder / RECORD
+    if method is None and record.is_file():
+        method = json.loads(record.read_text("utf-8")).get("method")
+    if method is not None:
+        return [known_method(method)]
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    fitting = [n for n, p in PURIFIERS.items() if set(config) <= set(inspect.signature(p.__init__).parameters)]
+    return fitting or list(PURIFIERS)
+
+
+def known_method(name: str) -> str:
+    """The name itself.
+
+    Raises:
+        ValueError: there is no such method.
+    """
+    if name not in PURIFIERS:
+        close = suggestion(name, PURIFIERS)
+        raise ValueError(f"expected a method out of {', '.join(PURIFIERS)}; got {name!r}{close}")
+    return name
+
+
+def check_classifier(network: nn.Module, x: Tensor, y: Tensor | None, who: str) -> int:
+    """The number of classes of a network that gives logits for these images, whose labels are among them.
+
+    Args:
+        network: in eval mode.
+        x: images (N, C, H, W); the first three are tried, alone and together.
+        y: labels (N,), or None.
+        who: for the message.
+
+    Raises:
+        ValueError: it does not take the images, gives no logits, or has too few classes.
+    """
+    means = [m.mean.numel() for m in network.modules() if isinstance(m, Normalize)]
+    if any(n not in (1, x.shape[1]) for n in means):
+        raise ValueError(f"expected {who} to normalise {x.shape[1]} channel(s), got {means[0]} means")
+    for n in (1, 3):
+        logits = _tried(network, x[:n], who)
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x[:n]):
+            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(f"expected {who} to give logits ({len(x[:n])}, K), got {found}")
+        if not bool(logits.isfinite().all()):
+            raise ValueError(f"expected {who} to give finite logits, got NaN or Inf")
+    if y is not None and int(y.max()) >= logits.shape[1]:
+        raise ValueError(
+            f"expected labels below {logits.shape[1]}, the classes of {who}, got {int(y.max())} in the data"
+        )
+    return int(logits.shape[1])
+
+
+def check_purifier(purifier: Purifier, x: Tensor) -> None:
+    """Refuses a purifier that does not take these images (N, C, H, W).
+
+    Raises:
+        ValueError: wrong channels or sizes, or it gives something else than images.
+    """
+    if purifier.channels not in (None, x.shape[1]):
+        raise ValueError(f"expected images with {purifier.channels} channel(s), what the purifier takes, "
+                         f"got {x.shape[1]} in the data")  # fmt: skip
+    purified = _tried(purifier, x[:2], "the purifier")
+    if purified.shape != x[:2].shape:
+        raise ValueError(f"expected the purifier to keep shape {tuple(x[:2].shape)}, got {tuple(purified.shape)}")
+
+
+def _tried(network: nn.Module, x: Tensor, who: str) -> Any:
+    try:
+        with torch.no_grad():
+            return network(x)
+    except Exception as error:  # whatever a user's code raises
+        raise ValueError(
+            f"expected {who} to take images of shape {tuple(x.shape)}, got {type(error).__name__}: {error}"
+        ) from error

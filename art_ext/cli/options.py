@@ -1,0 +1,120 @@
+"""Options that several commands share, and how their texts become values."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import torch
+
+SPEC = "preset name, package.module:name, file.py:name, TorchScript .pt/.ts or torch.export .pt2"
+
+Classifier = Annotated[
+    str, typer.Option(help=f"{SPEC}. A name is a factory without arguments or a module; images in [0, 1] to logits.")
+]
+Data = Annotated[
+    Path,
+    typer.Option(
+        help="npz with arrays x and y, a folder with one subfolder a class, or fashion_mnist, the subset shipped here."
+    ),
+]
+Keys = Annotated[str, typer.Option(help="Names of the arrays of images and labels in an npz.")]
+Size = Annotated[
+    str | None, typer.Option(help="Height and width in pixels to stretch images of a folder to: 224 or 224x160.")
+]
+Channels = Annotated[
+    int | None,
+    typer.Option(help="Read the images of a folder as 1 (grey) or 3 (RGB). Default: grey if all of them are."),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(help="Subtracted before models that want standardised input: one number a channel, in [0, 1]."),
+]
+Std = Annotated[str | None, typer.Option(help="Divides after --mean: one number a channel, for images in [0, 1].")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
+Method = Annotated[
+    str | None, typer.Option(help="Method of a purifier's folder (art-ext list purifiers). Default: found out.")
+]
+
+
+def number(text: str, what: str) -> float:
+    """A decimal or a fraction such as 8/255.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        return float(Fraction(text.replace(" ", "")))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"expected {what} as a number or a fraction such as 8/255, got {text!r}") from None
+
+
+def numbers(text: str | None, what: str) -> list[float] | None:
+    """Numbers between commas, None for no text."""
+    return None if text is None else [number(part, what) for part in text.split(",")]
+
+
+def value(text: str) -> Any:
+    """A JSON value, a fraction such as 8/255 as its number, or else the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        pass
+    return float(Fraction(text)) if re.fullmatch(r"\d+/[1-9]\d*", text) else text
+
+
+def pairs(texts: Iterable[str]) -> dict[str, Any]:
+    """What key=value texts say, values as `value` reads them.
+
+    Raises:
+        ValueError: no "=", or a key twice.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, said = text.partition("=")
+        if not equals or not key.strip():
+            raise ValueError(f"expected key=value, got {text!r}")
+        if key.strip() in found:
+            raise ValueError(f"expected each key once, got {key.strip()!r} twice")
+        found[key.strip()] = value(said)
+    return found
+
+
+def height_width(text: str | None) -> tuple[int, int] | None:
+    """The (height, width) that 224 or 224x160 says.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", text)
+    if not found:
+        raise ValueError(f"expected --size as 224 or 224x160, got {text!r}")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def device_of(text: str) -> torch.device:
+    """The device that --device names.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    import torch
+
+    if text == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(text)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"expected --device auto, cpu or a device that is there, got {text!r}: {error}") from error
+    return device

@@ -1,0 +1,227 @@
+"""art-ext train: a purifier for a user's classifier, from a user's images."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from art_ext.cli import options
+from art_ext.cli.errors import Debug, explained, suggestion
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from art_ext.data import Images
+    from art_ext.purifiers import Purifier
+    from art_ext.training import Objective
+
+STATE = "training.pt"
+SAVED_EVERY = 200
+"""Most steps that a kill can cost."""
+
+
+def train(  # noqa: PLR0913, PLR0917  each is an option
+    method: Annotated[str, typer.Argument(help="Name of the method: art-ext list purifiers.")],
+    data: options.Data,
+    classifier: options.Classifier,
+    out: Annotated[Path, typer.Option(help="Folder for the purifier and its checkpoint; run again, it goes on.")],
+    features_layer: Annotated[
+        str | None,
+        typer.Option(
+            help="Layer of the classifier whose output the features are, such as features.15. Default: logits."
+        ),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images; more of them continue a training.")] = 20,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a step.")] = 64,
+    eps: Annotated[
+        str | None, typer.Option(help="Linf radius of the training attack for images in [0, 1]. Default: 16/255.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the training attack. Default: 10.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Adam's. Default: 1e-4.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Channels of the trunk. Default: 64.")] = None,
+    blocks: Annotated[int | None, typer.Option(min=1, help="Blocks of the purifier. Default: 23.")] = None,
+    block: Annotated[str | None, typer.Option(help="rrdb or residual (light). Default: rrdb.")] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=1, help="Side in pixels of squares taken as channels; 2 is faster. Default: 1.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value: another constructor argument, the value as JSON; repeat it."),
+    ] = None,
+    keys: options.Keys = "x,y",
+    size: options.Size = None,
+    channels: options.Channels = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    debug: Debug = False,
+) -> None:
+    """Train a purifier for your classifier on your images; labels are used only by methods that need them.
+
+    The folder gets config.json and model.safetensors, for --purifier of the other commands. The state is kept in
+    training.pt: a killed training goes on with the same command.
+    """
+    with explained(debug, resumes=True):
+        from art_ext.cli.images import load_images
+        from art_ext.cli.models import check_classifier, check_purifier, known_method, load_classifier
+
+        known_method(method)
+        where, hw = options.device_of(device), options.height_width(size)
+        found = load_images(data, split="train", keys=keys, size=hw, channels=channels, labels_needed=False)
+        normal = {"mean": options.numbers(mean, "--mean"), "std": options.numbers(std, "--std")}
+        network = load_classifier(classifier, device=where, **normal)
+        check_classifier(network, found.x[:3].to(where), found.labels, "--classifier")
+        features = _features(network, features_layer, found.x[:2].to(where))
+        shape = {"width": width, "blocks": blocks, "block": block, "fold": fold}
+        arguments = _said(shape) | options.pairs(settings or [])
+        radius = None if eps is None else options.number(eps, "--eps")
+        tuning = _said({"eps": radius, "steps": steps, "learning_rate": learning_rate})
+        purifier = _purifier(method, arguments, found.x.shape[1], seed).to(where)
+        check_purifier(purifier, found.x[:2].to(where))
+        stages = _stages(purifier, features, tuning)
+        record = {"method": method, "arguments": arguments, "tuning": tuning, "features_layer": features_layer,
+                  "batch_size": batch_size, "seed": seed, "images": len(found.x),
+                  "sha256_of_images": _sha256([found.x]),
+                  "sha256_of_classifier": _sha256(list(network.state_dict().values()))}  # fmt: skip
+        _claim(out, record)
+        _fit(stages, found, out, epochs=epochs, batch_size=batch_size, seed=seed)
+        purifier.save_pretrained(out)
+    typer.echo(f"written to {out}: config.json, model.safetensors")
+    typer.echo(f"next: art-ext evaluate --classifier {classifier} --purifier {out} --data TEST --out FOLDER")
+
+
+def _said(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if v is not None}
+
+
+def _features(network: nn.Module, layer: str | None, x: Tensor) -> nn.Module:
+    """The layer's output, or the logits, through which a gradient has been sent.
+
+    Raises:
+        ValueError: there is no such layer, it is not reached, or no gradient passes.
+    """
+    import torch
+
+    from art_ext.nn import FeatureExtractor
+
+    if layer is not None:
+        names = [name for name, _ in network.named_modules() if name]
+        if layer not in names:
+            raise ValueError(f"expected --features-layer out of {', '.join(names) or 'none'}; got {layer!r}"
+                             f"{suggestion(layer, names)}")  # fmt: skip
+        network = FeatureExtractor(network, layer)
+    try:
+        with torch.enable_grad():
+            inside = x.detach().requires_grad_()
+            torch.autograd.grad(network(inside).sum(), inside)
+    except RuntimeError as error:
+        hint = " (compiled models hide their layers)" if layer is not None else ""
+        raise ValueError(
+            f"expected a gradient from the classifier's features to the image, got: {error}{hint}"
+        ) from error
+    return network
+
+
+def _purifier(method: str, arguments: dict[str, Any], channels: int, seed: int) -> Purifier:
+    """A new purifier of a method.
+
+    Raises:
+        ValueError: arguments that its constructor does not have, or refuses.
+    """
+    from art_ext.nn import seeded
+    from art_ext.purifiers import PURIFIERS
+
+    kind = PURIFIERS[method]
+    known = [k for k in inspect.signature(kind).parameters if k not in ("args", "kwargs")]
+    for key in arguments:
+        if key not in known:
+            raise ValueError(f"expected an argument of {method} out of {', '.join(known)}; got {key!r}"
+                             f"{suggestion(key, known)}")  # fmt: skip
+    if "channels" in known:
+        arguments.setdefault("channels", channels)
+    with seeded(seed):
+        return kind(**arguments)
+
+
+def _stages(purifier: Purifier, features: nn.Module, tuning: dict[str, Any]) -> list[Objective]:
+    """The objectives that train the purifier.
+
+    Raises:
+        ValueError: it cannot be trained, or has no such settings.
+    """
+    from art_ext.purifiers import RDP
+
+    if isinstance(purifier, RDP):
+        return [purifier.objective(features, **tuning)]
+    if tuning:
+        raise ValueError(f"expected none of --eps, --steps and --learning-rate for {purifier.name}, got {list(tuning)}")
+    stages = purifier.stages(features)
+    if not stages:
+        raise ValueError(f"expected a method that can be trained, got {purifier.name!r}, which needs none")
+    return stages
+
+
+def _sha256(tensors: Sequence[Any]) -> str:
+    """Of the values of tensors, to tell one training from another."""
+    import torch
+
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        if isinstance(tensor, torch.Tensor):
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _claim(out: Path, record: dict[str, Any]) -> None:
+    """Makes the folder this training's.
+
+    Raises:
+        ValueError: it holds something else, or another training.
+    """
+    from art_ext.cli.models import RECORD
+    from art_ext.training import replacing
+
+    known = out / RECORD
+    if not known.exists():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"expected --out to be new, empty, or of this training, got {out}")
+        with replacing(known) as temporary:
+            temporary.write_text(json.dumps(record, indent=1), "utf-8")
+        return
+    there = json.loads(known.read_text("utf-8"))
+    now = json.loads(json.dumps(record))
+    differing = sorted(k for k in {*there, *now} if there.get(k) != now.get(k))
+    if differing:
+        raise ValueError(
+            f"expected a new folder or the same training, got one of other {', '.join(differing)} in {out}"
+        )
+
+
+def _fit(stages: Sequence[Objective], found: Images, out: Path, *, epochs: int, batch_size: int, seed: int) -> None:
+    """Trains the stages in order, each from its checkpoint if there is one."""
+    from art_ext.cli.display import progress
+    from art_ext.training import Batches, Checkpoint, fit
+
+    batches = Batches(found.x, found.labels, batch_size=batch_size, seed=seed)
+    every = min(SAVED_EVERY, len(batches))
+    with progress("steps") as bar:
+        for number, stage in enumerate(stages, start=1):
+            state = out / (STATE if len(stages) == 1 else f"{STATE}.{number}")
+            if state.exists():
+                typer.echo(f"going on from {state}")
+            task = bar.add_task(f"stage {number}/{len(stages)}", total=epochs * len(batches))
+            sums: dict[str, float] = {}
+            for step in fit(stage, batches, epochs=epochs, seed=seed, checkpoint=Checkpoint(state, every)):
+                bar.update(task, completed=step.number)
+                sums = {k: sums.get(k, 0.0) + v for k, v in step.terms.items()}
+                if step.number % len(batches) == 0:
+                    means = ", ".join(f"{k} {v / len(batches):.4g}" for k, v in sums.items())
+                    bar.console.print(f"epoch {step.epoch + 1}/{epochs}: {means}", markup=False, soft_wrap=True)
+                    sums = {}

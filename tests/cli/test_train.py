@@ -1,0 +1,138 @@
+"""Training from files: the purifier that comes out is the one that Python would have trained, kills lose nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from art_ext.cli.models import code
+from art_ext.nn import FeatureExtractor, seeded
+from art_ext.purifiers import RDP
+from art_ext.training import Batches, Objective, fit
+from art_ext.training import loop as training_loop
+
+TINY = ("--width", 2, "--blocks", 2, "--block", "residual", "--fold", 2, "--steps", 1, "--eps", "8/255")
+USUAL = ("--epochs", 2, "--batch-size", 5, "--device", "cpu", "--seed", 2, *TINY)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return RDP.from_pretrained(folder).state_dict()
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def command(files: Any) -> tuple[Any, ...]:
+    layer = ("--features-layer", "features.1")
+    return ("train", "rdp", "--data", files.npz, "--classifier", files.spec("layered"), *layer, *USUAL)
+
+
+@pytest.fixture(scope="module")
+def trained(call: Any, command: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out: Path = tmp_path_factory.mktemp("trained") / "rdp"
+    shown = call(*command, "--out", out)
+    assert "epoch 2/2: restorers/feature" in shown.stderr
+    return out
+
+
+def test_it_is_what_python_trains(files: Any, trained: Path) -> None:
+    features = FeatureExtractor(code(files.spec("layered"))(), "features.1")
+    with seeded(2):  # with 0 every unit of so small a network is dead
+        purifier = RDP(channels=1, width=2, blocks=2, block="residual", fold=2)
+    objective = purifier.objective(features, eps=8 / 255, steps=1)
+    for _ in fit(objective, Batches(files.x.float() / 255, files.y, batch_size=5, seed=2), epochs=2, seed=2):
+        pass
+    assert equal(weights(trained), purifier.state_dict())
+    assert {p.name for p in trained.iterdir()} >= {"config.json", "model.safetensors", "training.pt", "training.json"}
+    assert json.loads((trained / "training.json").read_text())["method"] == "rdp"
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 4])
+def test_a_killed_training_goes_on(
+    call: Any, command: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    steps: list[int] = []
+    honest = training_loop._Run.step
+
+    def counted(self: Any, *batch: Any) -> dict[str, float]:
+        if len(steps) == stop_after:
+            raise KeyboardInterrupt
+        steps.append(self.steps)
+        return honest(self, *batch)
+
+    monkeypatch.setattr(training_loop._Run, "step", counted)
+    assert "the same command goes on" in call(*command, "--out", tmp_path / "rdp", code=130).stderr
+    monkeypatch.setattr(training_loop._Run, "step", honest)
+    assert ("going on" in call(*command, "--out", tmp_path / "rdp").stdout) == (stop_after >= 3)  # saved each epoch
+    assert equal(weights(tmp_path / "rdp"), weights(trained))
+
+
+def test_a_folder_of_images_gives_its_channels(call: Any, files: Any, tmp_path: Path) -> None:
+    arguments = ("--classifier", files.spec("layered"), "--epochs", 1, *TINY, "--set", "encoder_blocks=2")
+    call("train", "rdp", "--data", files.folder, *arguments, "--out", tmp_path / "rdp")
+    config = json.loads((tmp_path / "rdp" / "config.json").read_text())
+    assert (config["channels"], config["encoder_blocks"], config["width"], config["fold"]) == (1, 2, 2, 2)
+
+
+def test_labels_are_not_needed(call: Any, files: Any, tmp_path: Path) -> None:
+    np.savez(tmp_path / "bare.npz", x=files.x.numpy())
+    arguments = ("--classifier", files.spec("make"), "--epochs", 1, *TINY, "--out", tmp_path / "rdp")
+    call("train", "rdp", "--data", tmp_path / "bare.npz", *arguments)
+
+
+def test_another_training_in_the_folder_is_refused(refused: Any, command: Any, trained: Path, tmp_path: Path) -> None:
+    before = weights(trained)
+    assert "other tuning" in refused(*command, "--eps", 0.1, "--out", trained)
+    assert "other seed" in refused(*command, "--seed", 1, "--out", trained)
+    assert equal(before, weights(trained))
+    (tmp_path / "mine.txt").write_text("mine")
+    assert "new, empty" in refused(*command, "--out", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("--features-layer", "features.7"), "did you mean 'features.1'?"),
+        (("--set", "widht=3"), "did you mean 'width'?"),
+        (("--set", "width"), "key=value"),
+        (("--block", "rbd"), "one of rrdb, residual"),
+        (("--fold", "5"), "the purifier to take images"),
+        (("--set", "channels=3"), "3 channel(s), what the purifier takes, got 1"),
+        (("--eps", "2"), "eps in (0, 1]"),
+        (("--eps", "much"), "a fraction such as 8/255"),
+        (("--data", "missing.npz"), "not there"),
+        (("--keys", "a,b"), "got keys: x, y"),
+        (("--keys", "x"), "IMAGES,LABELS"),
+        (("--channels", "3"), "with a folder"),
+        (("--device", "cuda:99"), "a device that is there"),
+        (("--mean", "0.5"), "--mean and --std together"),
+    ],
+)
+def test_refused_before_anything_is_written(
+    refused: Any, command: Any, tmp_path: Path, changes: tuple[str, str], message: str
+) -> None:
+    assert message in refused(*command, "--out", tmp_path / "rdp", *changes)
+    assert not (tmp_path / "rdp").exists()
+
+
+def test_an_unknown_method(refused: Any, command: Any, tmp_path: Path) -> None:
+    assert "did you mean 'rdp'?" in refused("train", "rpd", *command[2:], "--out", tmp_path / "rdp")
+
+
+def test_a_loss_that_is_no_number_ends_with_one_line(
+    call: Any, command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nan(self: Any, player: str, x: torch.Tensor, *rest: Any) -> dict[str, torch.Tensor]:
+        return {"loss": x.sum() * float("nan")}
+
+    for kind in Objective.__subclasses__():
+        monkeypatch.setattr(kind, "terms", nan)
+    result = call(*command, "--out", tmp_path / "rdp", code=1)
+    assert result.stderr.startswith("error: expected finite losses")
