@@ -89,7 +89,8 @@ def means(cell: dict[str, Any]) -> list[float]:
 def recomputed(data: dict[str, Any], model: str, attack: str, knowledge: str) -> str:
     """An entry of the table from the JSON, without the package."""
     bare = next(c["model"] for c in data["cells"] if c["knowledge"] == "undefended")
-    model = bare if knowledge == "undefended" else model
+    own = any(c["model"] == model and c["knowledge"] == "undefended" for c in data["cells"])
+    model = bare if knowledge == "undefended" and not own else model
     mine = [c for c in data["cells"] if c["model"] == model and c["knowledge"] == knowledge]
     if not mine:
         return ""
