@@ -37,6 +37,23 @@ def test_reports_have_versions_seeds_and_enough_images(name: str) -> None:
     assert all(v.verdict != "fail" for v in report.checks), [v for v in report.checks if v.verdict == "fail"]
 
 
+def test_our_auto_pgd_agrees_with_pyautoattacks() -> None:
+    found = json.loads((RESULTS / "apgd_agreement.json").read_text("utf-8"))
+    rows = {row["attack"]: row["correct"] for row in found["rows"]}
+    for loss in ("ce", "dlr"):
+        theirs, ours = rows[f"pyautoattack apgd-{loss}, 5 restarts"], rows[f"apgd {loss}, 5 restart(s)"]
+        assert len(theirs) == len(ours) == 1000
+        assert abs(sum(ours) - sum(theirs)) <= 5  # half a point
+
+
+def test_our_attacks_find_what_is_planted_and_broken_ones_do_not() -> None:
+    found = json.loads((RESULTS / "binarisation.json").read_text("utf-8"))
+    shares = {row["attack"]: sum(row["solved"]) / sum(row["usable"]) for row in found["rows"]}
+    assert min(shares[a] for a in ("PGD-40", "APGD-100", "APGD-100 DLR")) >= 0.95
+    assert max(v for a, v in shares.items() if a.startswith("broken")) < 0.95
+    assert all(sum(row["solved_at_random"]) < 0.1 * sum(row["usable"]) for row in found["rows"])
+
+
 def test_the_ablation_says_that_algorithm_1_ignores_the_reconstruction_branch() -> None:
     found = json.loads((RESULTS / "rdp_ablation.json").read_text("utf-8"))
     correct = {(r["variant"], r["seed"]): r["correct"] for r in found["rows"]}

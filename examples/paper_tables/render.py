@@ -68,6 +68,44 @@ def ablation_section(folder: Path) -> str:
     return "\n".join([title, "", text, "", load("rdp_ablation").table(found), "", f"`{json.dumps(about)}`", ""])
 
 
+def agreement_section(folder: Path) -> str:
+    found = json.loads((folder / "apgd_agreement.json").read_text("utf-8"))
+    lines = [
+        "## Auto-PGD against pyautoattack's",
+        "",
+        f"On the undefended {found['preset']}, {found['options']['norm']} eps {found['options']['eps']:g}, 100 steps; "
+        "differences to pyautoattack's attack with the same loss.",
+        "",
+        "| attack | robust accuracy | minus pyautoattack (points) | images that differ |",
+        "|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        gap = row["minus_pyautoattack"]
+        points = f"{100 * gap['mean']:+.1f} [{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}]"
+        accuracy = wilson(sum(row["correct"]) / len(row["correct"]), len(row["correct"]))
+        lines.append(f"| {row['attack']} | {accuracy} | {points} | {row['disagree']} |")
+    return "\n".join([*lines, "", f"`{json.dumps({'options': found['options'], 'versions': found['versions']})}`", ""])
+
+
+def binarisation_section(folder: Path) -> str:
+    found = json.loads((folder / "binarisation.json").read_text("utf-8"))
+    lines = [
+        "## Attacks that must find what is there",
+        "",
+        "The binarisation test of Zimmermann et al. 2022 on the features of "
+        f"{found['preset']}, Linf eps {found['options']['eps']:g}: "
+        "a planted adversarial example exists for every image; an attack passes from 95 %.",
+        "",
+        "| attack | found | random search |",
+        "|---|---|---|",
+    ]
+    for row in found["rows"]:
+        usable = [i for i, flag in enumerate(row["usable"]) if flag]
+        shares = [sum(row[k][i] for i in usable) / len(usable) for k in ("solved", "solved_at_random")]
+        lines.append(f"| {row['attack']} | {wilson(shares[0], len(usable))} | {wilson(shares[1], len(usable))} |")
+    return "\n".join([*lines, "", f"`{json.dumps({'options': found['options'], 'versions': found['versions']})}`", ""])
+
+
 def preset_section() -> str:
     lines = ["## Presets", "", "| preset | command | measured |", "|---|---|---|"]
     for name in presets.names():
@@ -80,7 +118,8 @@ def preset_section() -> str:
 
 def render(folder: Path) -> str:
     sections = [report_section(name, folder) for name in SECTIONS]
-    return "\n".join([HEAD, *sections, ablation_section(folder), preset_section()])
+    others = [ablation_section(folder), agreement_section(folder), binarisation_section(folder), preset_section()]
+    return "\n".join([HEAD, *sections, *others])
 
 
 def main() -> None:
