@@ -28,11 +28,14 @@ def run(script: str, *arguments: str | Path) -> str:
 def test_readme_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
     assert names["logits"].shape == (16, 10)
+    rounded, through_art = names["models"]
+    assert set((8 * rounded.purifier(names["test"].x)).unique().tolist()) <= set(range(9))
+    assert torch.allclose(through_art.module(names["test"].x), torch.tensor(names["logits"]), atol=1e-4)
     x, x_adv = names["test"].x, names["x_adv"]
     assert 0.05 < float((x_adv - x).abs().max()) <= 0.1 + 1e-6
     assert "worst case" in capsys.readouterr().out
