@@ -69,7 +69,8 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
         y: class indices (N,).
         threat: norm and radius.
         knowledge: of the attacker.
-        draws: of EOT against randomised models, where an attack does not say its own.
+        draws: of EOT against randomised models, where an attack does not say its own. All draws of a batch are in
+            memory at once when logits are averaged; a smaller `batch_size` needs less.
         average: what EOT averages: "logits" for every library, "gradients" of the draws' own losses for native attacks,
             ART, and what torchattacks and AutoAttack's "rand" have for it.
         redraws: passes over the final examples of a randomised model.

@@ -72,6 +72,7 @@ class Job:
         seed: of the attack.
         images: the first so many.
         average: what EOT averages.
+        at_once: the most images of one pass.
         frozen: attacker and defence share one draw.
         relaxed: the gradient passes the purifier's final clamp.
         probe: what the job is for, empty for the attacks that were asked for.
@@ -85,6 +86,7 @@ class Job:
     images: int
     draws: int = 1
     average: str = "logits"
+    at_once: int | None = None
     frozen: bool = False
     relaxed: bool = False
     probe: str = ""
@@ -93,7 +95,10 @@ class Job:
         """The module that is attacked, in eval mode."""
         assert self.knowledge is not None
         frozen = self.seed if self.frozen else None
+        # Draws whose gradients are averaged can be run piece by piece; the graph of mean logits holds them all anyway.
+        at_once = self.at_once if self.average == "gradients" else None
         options: dict[str, Any] = {"average": self.average, "frozen": frozen, "relaxed": self.relaxed}
+        options["at_once"] = at_once
         return self.model.target(self.knowledge, self.draws, **options).eval()  # wrappers are made in train mode
 
     def stated(self) -> dict[str, Any]:
@@ -147,9 +152,8 @@ def main_jobs(
             for knowledge in _suitable(model, attack, settings.knowledge):
                 draws = (attack.draws or settings.draws) if random and _draws_matter(knowledge) else 1
                 images = min(attack.images or n, n)
-                jobs.append(
-                    Job(model, attack, knowledge, threat, settings.seed, images, draws, settings.average)
-                )  # fmt: skip
+                eot: dict[str, Any] = {"draws": draws, "average": settings.average, "at_once": settings.batch_size}
+                jobs.append(Job(model, attack, knowledge, threat, settings.seed, images, **eot))
     return jobs
 
 
@@ -180,10 +184,10 @@ def probe_jobs(
         knowledge = Knowledge.UNDEFENDED if model.purifier is None else Knowledge.FULL
         draws = settings.draws if randomised[model.name] else 1
         assert settings.probe is not None
-        base = Job(
-            model, Attack("native", "PGD", {"steps": settings.probe.steps}), knowledge, threat, settings.seed,
-            min(settings.probe.images, n), draws, settings.average, probe="base, eps, steps, draws, seed",
-        )  # fmt: skip
+        pgd, images = Attack("native", "PGD", {"steps": settings.probe.steps}), min(settings.probe.images, n)
+        eot: dict[str, Any] = {"draws": draws, "average": settings.average, "at_once": settings.batch_size}
+        tags = "base, eps, steps, draws, seed"
+        base = Job(model, pgd, knowledge, threat, settings.seed, images, probe=tags, **eot)
         jobs += _sweep(base, settings.probe, shape, randomised[model.name])
     return jobs
 

@@ -79,6 +79,7 @@ class Defended:
         draws: int = 1,
         *,
         average: str = "logits",
+        at_once: int | None = None,
         frozen: int | None = None,
         relaxed: bool = False,
     ) -> nn.Module:
@@ -88,6 +89,7 @@ class Defended:
             knowledge: what he knows.
             draws: of the randomness, averaged (EOT).
             average: "logits" or "gradients", for libraries that can choose.
+            at_once: the most images of one pass over the draws, see `Averaged`.
             frozen: seed of the one draw that attacker and defence share.
             relaxed: let the gradient pass the purifier's final clamp.
 
@@ -97,7 +99,7 @@ class Defended:
         module = self._seen(knowledge, relaxed)
         if frozen is not None:
             return Frozen(module, frozen)
-        return module if draws == 1 else Averaged(module, draws, average)
+        return module if draws == 1 else Averaged(module, draws, average, at_once)
 
     def _seen(self, knowledge: Knowledge, relaxed: bool) -> nn.Module:
         if knowledge is Knowledge.TRANSFER and self.surrogate is not None:

@@ -131,6 +131,28 @@ def test_gradients_are_averaged_where_the_library_can(backend: str, problem: Pro
     assert float((problem.classifier(x_adv).argmax(1) == problem.y).float().mean()) == 0
 
 
+def test_averaged_gradients_hold_no_more_than_a_batch(problem: Problem) -> None:
+    from art_ext.evaluation import Knowledge, evaluate
+
+    sizes: list[int] = []
+
+    class Counting(Noise):
+        def purify(self, x: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(x))
+            return super().purify(x)
+
+    model = Defended("noise", problem.classifier, Counting())
+    attacks = [Attack("native", "PGD", {"steps": 1, "best": False}), Attack("native", "APGD", {"steps": 1})]
+    x_y = (problem.x, problem.y)
+    options = {"threat": LINF, "knowledge": [Knowledge.FULL], "draws": 6, "batch_size": 4, "redraws": 1, "probe": None}
+    evaluate([model], attacks, *x_y, average="gradients", progress=False, **options)
+    assert max(s for s in sizes if s != 12) <= 24  # rating a candidate holds no graph, and takes all draws
+    sizes.clear()
+    evaluate([model], attacks[:1], *x_y, average="gradients", progress=False, **options)
+    gradients = sizes[-(3 * 6 + 3) :]
+    assert max(gradients) == 4
+
+
 def test_averaged_gradients_that_a_library_lacks_are_refused(problem: Problem) -> None:
     from art_ext.evaluation import Knowledge
 

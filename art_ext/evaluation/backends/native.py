@@ -54,18 +54,19 @@ def run(
     if name == "SI-NI-TI-DIM":
         return attacks.si_ni_ti_dim(module, x, y, norm=threat.ball, eps=threat.eps, **options)
     # The libraries' way is the gradient at the mean logits; with "gradients" each draw has a loss of its own.
-    single, draws = module, 1
+    single, draws, at_once = module, 1, None
     if isinstance(module, Averaged) and module.average == "gradients":
-        single, draws = module.module, module.draws
+        single, draws, at_once = module.module, module.draws, module.at_once
     if name == "SSP":
         features = options.pop("features", single)
-        gradient = eot(ascent(attacks.feature(features, x)), draws)
+        gradient = eot(ascent(attacks.feature(features, x)), draws, at_once=at_once)
         return follow(gradient, "PGD", module, x, y, threat, {"best": False, **options})
     loss = _loss(options.pop("loss", "cross_entropy"))(single, wanted, **aimed)
     rate = margin(module, wanted, **aimed)
     if name == "APGD":
-        return attacks.apgd(loss, x, norm=threat.ball, eps=threat.eps, draws=draws, score=rate, **options)
-    return follow(eot(ascent(loss), draws), name, module, x, y, threat, options, rate=rate)
+        many: dict[str, Any] = {"draws": draws, "at_once": at_once, "score": rate}
+        return attacks.apgd(loss, x, norm=threat.ball, eps=threat.eps, **many, **options)
+    return follow(eot(ascent(loss), draws, at_once=at_once), name, module, x, y, threat, options, rate=rate)
 
 
 def stated(name: str, threat: Threat, parameters: Mapping[str, Any]) -> dict[str, Any]:
