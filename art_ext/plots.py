@@ -108,6 +108,8 @@ def curves(report: Report) -> Figure:
         panel.set(xlabel=names[axis], ylim=(-3, 103))
         if axis != "eps":
             panel.set_xscale("log", base=2)
+            at = sorted({v for points in found.values() for v, _ in points})
+            panel.set_xticks(at, [f"{v:g}" for v in at])
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("accuracy (%)")
     panels[0].legend(fontsize=7, frameon=False)

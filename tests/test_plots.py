@@ -10,6 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 
+from art_ext import plots
 from art_ext.evaluation.report import Cell, Report
 from art_ext.plots import COLOURS, accuracy_bars, image_grid, png
 
@@ -137,3 +138,45 @@ def test_png() -> None:
         assert (int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")) == size
     assert png(accuracy_bars(report(*CELLS))).startswith(b"\x89PNG")
     assert png(image_grid({"a": torch.rand(1, 3, 4, 5)}, errors=[])).startswith(b"\x89PNG")
+
+
+def probe(model: str, tags: str, right: int, **parameters: float) -> Cell:
+    stated = {"eps": 0.1, "steps": 20, "draws": 1} | parameters
+    flags = (tuple(i < right for i in range(4)),)
+    return Cell(model, "PGD", "full", flags, parameters=stated, probe=tags)
+
+
+def test_curves_go_through_the_accuracies() -> None:
+    clean = Cell("m", "clean", "none", ((True, True, True, False),))
+    sweep = (
+        probe("m", "base, eps, steps, draws", 2),
+        probe("m", "eps", 1, eps=0.2),
+        probe("m", "steps", 3, steps=5),
+        probe("m", "fgsm", 4, eps=0.05),
+    )
+    found = Report({"norm": "Linf", "eps": 0.1}, (clean,), (), (), {}, sweep)
+    eps, steps = plots.curves(found).axes  # a single number of draws is no curve
+    assert eps.containers[0].lines[0].get_xydata().tolist() == [[0, 75], [0.1, 50], [0.2, 25]]
+    assert steps.containers[0].lines[0].get_xydata().tolist() == [[5, 75], [20, 50]]
+    assert eps.get_legend().get_texts()[0].get_text() == "m"
+    with pytest.raises(ValueError, match="sweeps"):
+        plots.curves(Report({"norm": "Linf", "eps": 0.1}, (clean,), (), (), {}, sweep[:1][1:]))
+
+
+def test_the_heatmap_has_the_attacked_model_in_its_row() -> None:
+    def cell(model: str, attack: str, knowledge: str, right: int, source: str = "") -> Cell:
+        return Cell(model, attack, knowledge, (tuple(i < right for i in range(4)),), source=source)
+
+    cells = (
+        cell("a", "clean", "none", 4),
+        cell("b", "clean", "none", 4),
+        cell("a", "PGD", "undefended", 0),
+        cell("b", "PGD", "full", 1),
+        cell("b", "PGD from a", "transfer", 3, "a"),
+        cell("a", "PGD from b", "transfer", 2, "b"),
+    )
+    found = Report({"norm": "Linf", "eps": 0.1}, cells, (), (), {})
+    axis = plots.transfer_heatmap(found, "PGD").axes[0]
+    assert np.asarray(axis.get_images()[0].get_array()).tolist() == [[0, 75], [50, 25]]
+    assert sorted(t.get_text() for t in axis.texts) == ["0", "25", "50", "75"]
+    assert list(plots.figures(found)) == ["Accuracy of every attack", "Examples of PGD on other models"]
