@@ -110,3 +110,66 @@ def test_page_and_markdown_escape_and_stand_alone(report: Report, tmp_path: Path
         assert all(entry in report.markdown() for entry in entries[1:])
     save_page(report, tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text("utf-8").startswith("<!doctype html>")
+
+
+def test_mean_worst_and_majority_by_hand() -> None:
+    # Images over four redraws: right in 4, 3, 2 and 0 of them.
+    cell = Cell("m", "PGD", "full", ((T, T, T, F), (T, T, F, F), (T, T, T, F), (T, F, F, F)))
+    assert cell.accuracy.mean == pytest.approx((1 + 0.75 + 0.5 + 0) / 4)
+    assert cell.worst.mean == 0.25
+    assert cell.majority.mean == 0.5  # two of four is no majority
+    assert cell.success is None
+    aimed = Cell("m", "PGD", "full", ((F, F),), hits=((T, F),))
+    assert aimed.success is not None
+    assert aimed.success.mean == 0.5
+
+
+def test_robustbench_entry(report: Report) -> None:
+    plain = Report(report.threat | {"eps": 8 / 255}, report.cells, (), (), {"randomised": {"bare": False, "m": True}})
+    auto = Cell("bare", "autoattack standard", "undefended", ((T, F, F, F),), "autoattack")
+    both = Report(plain.threat, (*plain.cells, auto), (), (), plain.provenance)
+    entry = both.robustbench("bare")
+    assert entry == {"clean_acc": 75.0, "autoattack_acc": 25.0, "eps": "8/255", "n": 4, "unreliable": False}
+    assert both.robustbench("m")["unreliable"]
+    assert report.robustbench("bare")["eps"] == "0.1"
+    assert report.robustbench("bare")["autoattack_acc"] is None
+
+
+def test_what_does_not_count_does_not_count() -> None:
+    cells = (
+        Cell("m", "clean", "none", ((T, T),)),
+        Cell("m", "PGD", "full", ((T, F),)),
+        Cell("m", "StAdv", "full", ((F, F),), threat="StAdv bound 0.05"),
+        Cell("m", "cheat", "full", (), refused="left the ball"),
+    )
+    report = Report({"norm": "Linf", "eps": 0.1}, cells, (), (), {})
+    assert report.worst_case("m").mean == 0.5
+    rows = {row[1]: row[2] for row in report.table()[1]}
+    assert rows["StAdv"].startswith("0.0 %")
+    assert rows["cheat"] == "refused"
+    assert "worst case" not in rows  # of a single attack that counts
+    assert Report.from_json(report.to_json()) == report
+
+
+def test_reports_of_schema_1_are_read(report: Report) -> None:
+    old = {
+        "schema": 1,
+        "threat": {"norm": "Linf", "eps": 0.1},
+        "cells": [{"model": "m", "attack": "clean", "knowledge": "none", "correct": [[True, False]], "backend": "",
+                   "parameters": {}, "seconds": 0.0}],
+        "checks": [{"check": "c", "model": "m", "verdict": "pass", "detail": ""}],
+        "not_tested": ["x"],
+        "provenance": {"seed": 0},
+    }  # fmt: skip
+    read = Report.from_json(json.dumps(old))
+    assert read.cells[0].correct == ((T, F),)
+    assert Report.from_json(read.to_json()) == read
+    for text in ("[]", "{}", '{"schema": 3}'):
+        with pytest.raises(ValueError, match="schema 1 or 2"):
+            Report.from_json(text)
+
+
+def test_curves_have_three_axes(report: Report) -> None:
+    with pytest.raises(ValueError, match="restarts"):
+        report.curve("m", "restarts")
+    assert report.curve("m", "eps") == []
