@@ -24,7 +24,7 @@ from art_ext.purifiers import RDP
 ORDER = ["apgd-ce", "square", "apgd-t", "fab-t"]
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--images", type=int, default=256, help="test images; AutoAttack takes an eighth of them")
+parser.add_argument("--images", type=int, default=200, help="test images; AutoAttack takes an eighth of them")
 parser.add_argument("--steps", type=int, default=20, help="of PGD")
 parser.add_argument("--fast", action="store_true", help="only the first of AutoAttack's four attacks")
 parser.add_argument("--draws", type=int, default=4, help="of EOT against the randomised defence")
@@ -38,7 +38,7 @@ def attacks(images: int, steps: int, draws: int, fast: bool) -> list[Attack]:
         Attack("art", "PGD", pgd | {"num_random_init": 1}, on="deterministic"),
         Attack("torchattacks", "PGD", pgd, on="deterministic"),
         Attack("autoattack", version, parameters, images=max(1, images // 8), on="deterministic"),
-        Attack("native", "PGD", {"steps": steps // 2, "step_size": 0.01}, draws=draws, on="randomised"),
+        Attack("native", "PGD", {"steps": steps // 2, "step_size": 0.01}, max(1, images // 2), draws, on="randomised"),
     ]
 
 
