@@ -239,8 +239,7 @@ def _provenance(
     for attack in attacks:
         versions |= attack.versions()
     n = checks.LOOKED_AT
-    with torch.no_grad():
-        classes = int(models[0].module(x[:1]).shape[1])
+    classes = _classes(models, x, y)
     stated = [{**asdict(replace(a, parameters={}, function=None) if a.function is None else a), "function": None}
               | {"parameters": plain(a.parameters)} for a in attacks]  # fmt: skip
     found = {
@@ -267,6 +266,17 @@ def _provenance(
     }
     plain_found: dict[str, Any] = json.loads(json.dumps(found))
     return plain_found
+
+
+def _classes(models: Sequence[Defended], x: Tensor, y: Tensor) -> int:
+    with torch.no_grad():
+        found = {m.name: tuple(m.module(x[:1]).shape) for m in models}
+    classes = next(iter(found.values()))[-1]
+    if set(found.values()) != {(1, classes)}:
+        raise ValueError(f"expected models that give logits (N, K) of one K, got for one image {found}")
+    if int(y.max()) >= classes:
+        raise ValueError(f"expected labels below the {classes} classes of the models, got {int(y.max())}")
+    return int(classes)
 
 
 def _sha256(tensors: Iterable[Tensor]) -> str:
@@ -311,6 +321,8 @@ def _check(
     shard: tuple[int, int],
 ) -> None:  # fmt: skip
     check_images(x)
+    if x.dtype != torch.float32:  # ART and the others work in float32
+        raise TypeError(f"expected float32 images, got {x.dtype}")
     titles = [a.title for a in attacks]
     if len(set(titles)) != len(titles):
         raise ValueError(f"expected attacks of different titles, got {titles}: give them a label")

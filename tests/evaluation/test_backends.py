@@ -176,6 +176,13 @@ def test_autoattack_keeps_the_candidate_of_worst_mean_margin(version: str, probl
     assert float(right) < 0.5 * float(clean)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_autoattack_takes_as_many_targets_as_there_are(problem: Problem) -> None:
+    attack = Attack("autoattack", "custom", {"attacks": ["apgd-t", "fab-t"]})
+    x_adv = attack(problem.classifier, problem.x[:2], problem.y[:2], Threat("Linf", 0.002))  # too little to end early
+    assert x_adv.shape == problem.x[:2].shape
+
+
 @pytest.mark.parametrize("name", PLANS)
 @pytest.mark.parametrize("threat", [LINF, Threat("L2", 1.0), Threat("L1", 5.0)], ids=lambda t: t.norm)
 @pytest.mark.parametrize("classes", [2, 3, 10])

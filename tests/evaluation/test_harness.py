@@ -182,6 +182,8 @@ def test_same_seed_same_report(problem: Problem) -> None:
         (torch.rand(2, 1, 6, 8), torch.zeros(3).long(), ValueError, "2 class indices"),
         (torch.rand(2, 1, 6, 8), torch.tensor([0, -1]), ValueError, "minimum -1"),
         (torch.rand(2, 1, 6, 8), torch.zeros(2), TypeError, "int64"),
+        (torch.rand(2, 1, 6, 8).double(), torch.zeros(2).long(), TypeError, "float32"),
+        (torch.rand(2, 1, 6, 8), torch.tensor([0, 4]), ValueError, "4 classes of the models, got 4"),
     ],
 )
 def test_bad_input(x: Tensor, y: Tensor, error: type[Exception], what: str) -> None:
@@ -203,6 +205,12 @@ def test_bad_input(x: Tensor, y: Tensor, error: type[Exception], what: str) -> N
 def test_bad_settings(options: dict[str, object], what: str, problem: Problem) -> None:
     with pytest.raises(ValueError, match=what):
         quiet(Defended("bare", problem.classifier), attacks=[ATTACKS[0]], problem=problem, **options)
+
+
+def test_models_of_different_classes_are_refused(problem: Problem) -> None:
+    two = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+    with pytest.raises(ValueError, match="logits"):
+        quiet(Defended("four", problem.classifier), Defended("two", two), attacks=[ATTACKS[0]], problem=problem)
 
 
 def test_bad_attacks_and_threats() -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from art_ext.attacks import Averaged, Best, margin
@@ -49,6 +50,10 @@ def run(
     options = {"seed": 0, "batch_size": 256, **parameters}
     batch_size, order = options.pop("batch_size"), options.pop("order", None)
     attack = _attack(name, module, x, threat, options)
+    with torch.no_grad():
+        others = module(x[:1]).shape[1] - 1
+    for targeted in (attack.apgd_targeted, attack.fab):  # nine, but there may be fewer
+        targeted.n_target_classes = min(targeted.n_target_classes, others)
     if order is not None:
         if sorted(order) != sorted(attack.attacks_to_run):
             raise ValueError(f"expected an order of {attack.attacks_to_run}, got {order}")
