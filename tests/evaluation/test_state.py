@@ -9,12 +9,14 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from art_ext.attacks import Gradient
 from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate, merged
 from art_ext.evaluation.backends import native
 from art_ext.evaluation.store import EXAMPLES, REPORT
@@ -289,3 +291,59 @@ def test_attacks_outside_the_ball_are_shown_and_not_counted(problem: Problem) ->
     assert cell.threat == "StAdv bound 0.05"
     assert cell not in report.attacked("bare")
     assert any("StAdv" in row[1] for row in report.table()[1])
+
+
+class Coin(Blur):
+    """Swaps the halves of each image, and with them its class, when its coin says so."""
+
+    stochastic = True
+    seen: ClassVar[list[int]] = []
+
+    def purify(self, x: Tensor) -> Tensor:
+        swap = (torch.rand(len(x)) < 0.5).view(-1, 1, 1, 1)
+        return torch.where(swap, x.roll(4, -1), x)
+
+    def own_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
+        def gradient(x_adv: Tensor) -> Tensor:
+            self.seen.append(len(x_adv))
+            return torch.zeros_like(x_adv)
+
+        return {"nothing": gradient}
+
+
+NOTHING = Attack("yours", "nothing", function=lambda m, x, y, t: x + 0 * m(x).sum().detach())
+
+
+def test_every_redraw_and_every_batch_draws_anew(problem: Problem) -> None:
+    model = [Defended("coin", problem.classifier, Coin())]
+    options = OPTIONS | {"probe": None, "redraws": 6, "batch_size": 6, "knowledge": [Knowledge.FULL]}
+    rows = evaluate(model, [NOTHING], problem.x, problem.y, **options).cells[1].correct
+    assert len(set(rows)) == 6
+    assert any(row[:6] != row[6:] for row in rows)
+
+
+def test_a_frozen_model_answers_under_its_one_draw(problem: Problem) -> None:
+    options = OPTIONS | {"threat": Threat("Linf", 0.0), "probe": Probe(12, 1), "batch_size": 12}
+    report = evaluate([Defended("coin", problem.classifier, Coin())], [], problem.x, problem.y, **options)
+    (frozen,) = (c for c in report.probes if c.probe == "frozen")
+    assert len(set(frozen.correct[0])) == 1
+    drawn = next(c for c in report.probes if "base" in c.probe)
+    assert len(set(drawn.correct[0])) == 2
+
+
+def test_a_methods_own_gradients_are_averaged_too(problem: Problem) -> None:
+    options = OPTIONS | {"probe": None, "draws": 5, "batch_size": 12, "knowledge": [Knowledge.OWN]}
+    Coin.seen.clear()
+    evaluate([Defended("coin", problem.classifier, Coin())], ATTACKS[:1], problem.x, problem.y, **options)
+    assert set(Coin.seen) == {60}
+
+
+def test_what_some_redraw_left_is_attacked_again(problem: Problem) -> None:
+    seen: list[int] = []
+    again = Attack("yours", "again", function=lambda m, x, y, t: (seen.append(len(x)), x + 0 * m(x).sum().detach())[1])
+    options = OPTIONS | {"probe": None, "redraws": 2, "batch_size": 12, "knowledge": [Knowledge.FULL]}
+    model = [Defended("coin", problem.classifier, Coin())]
+    report = evaluate(model, [NOTHING, again], problem.x, problem.y, survivors_only=True, **options)
+    columns = list(zip(*report.cells[1].correct, strict=True))
+    assert seen == [sum(any(c) for c in columns)]
+    assert sum(all(c) for c in columns) < seen[0] < 12
