@@ -20,6 +20,8 @@ from art_ext.attacks import Gradient
 from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate, merged
 from art_ext.evaluation.backends import native
 from art_ext.evaluation.store import EXAMPLES, REPORT
+from art_ext.nn import seeded
+from art_ext.purifiers import Purifier
 
 from .conftest import Blur, Halves, Noise, Problem
 
@@ -56,6 +58,8 @@ def test_a_folder_holds_report_and_examples_and_is_read_back(problem: Problem, t
     THREAT.refuse_cheats(problem.x, examples[title], "the file")
     right = models(problem)[1].module(examples[title]).argmax(1) == problem.y
     assert tuple(right.tolist()) == report.cell("blur", "native PGD-4", "full").correct[0]
+    blind, bare = (report.cell(m, "native PGD-4", k) for m, k in (("blur", "blind"), ("bare", "undefended")))
+    assert blind.seconds == 0 < bare.seconds  # the same examples, paid for once
     attacked = [c for c in report.cells if c.attack != "clean"]
     assert len(examples) == len(attacked)
     assert not list(tmp_path.glob("pieces/*"))
@@ -347,3 +351,25 @@ def test_what_some_redraw_left_is_attacked_again(problem: Problem) -> None:
     columns = list(zip(*report.cells[1].correct, strict=True))
     assert seen == [sum(any(c) for c in columns)]
     assert sum(all(c) for c in columns) < seen[0] < 12
+
+
+@pytest.mark.parametrize("purifier", [Blur(), Noise()], ids=["deterministic", "randomised"])
+def test_autoattacks_accuracy_is_that_of_its_returned_examples(
+    purifier: Purifier, problem: Problem, tmp_path: Path
+) -> None:
+    attack = [Attack("autoattack", "custom", {"attacks": ["apgd-ce", "square"]}, images=5)]
+    options = OPTIONS | {"threat": Threat("Linf", 0.03), "probe": None, "redraws": 4, "knowledge": [Knowledge.FULL]}
+    model = Defended("m", problem.classifier, purifier)
+    report = evaluate([model], attack, problem.x, problem.y, folder=tmp_path, **options)
+    (found,) = report.attacked("m")
+    (x_adv,) = load_file(tmp_path / EXAMPLES).values()
+    again = []
+    for draw in range(len(found.correct)):
+        rows = []
+        for number, start in enumerate(range(0, 5, 3)):
+            with torch.no_grad(), seeded(1_000_003 * (draw + 1) + number):
+                piece = slice(start, min(start + 3, 5))
+                rows.append(model.module(x_adv[piece]).argmax(1) == problem.y[piece])
+        again.append(tuple(torch.cat(rows).tolist()))
+    assert tuple(again) == found.correct
+    assert str(found.accuracy) in report.markdown()
