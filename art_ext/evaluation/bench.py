@@ -70,7 +70,7 @@ class Bench:
             right[:, ~done] = False  # skipped: broken before
             correct.append(right)
             if "goal" in facts:
-                hits.append(answers == torch.tensor(facts["goal"], device=answers.device))
+                hits.append(answers == torch.tensor(facts["goal"], dtype=torch.int64, device=answers.device))
             skipped += [len(indices) + i for i in torch.nonzero(~done).flatten().tolist()]
             indices += list(range(rows.start, rows.stop))
             for k in facts.keys() - {"goal"}:
@@ -142,7 +142,7 @@ class Bench:
         x_adv[todo] = found[0]
         if "goal" in facts:
             goal = y.clone()
-            goal[todo] = torch.tensor(facts["goal"], device=y.device)
+            goal[todo] = torch.tensor(facts["goal"], dtype=torch.int64, device=y.device)
             facts["goal"] = goal.tolist()
         return x_adv, facts, todo
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from art_ext import presets
+from art_ext.attacks import Gradient
 from art_ext.data import fashion_mnist
 from art_ext.evaluation import Attack, Defended, Threat, plan
 from art_ext.evaluation.backends import BACKENDS
@@ -217,3 +218,96 @@ def test_a_smoke_plan_runs_whole(problem: Problem) -> None:
     report = evaluate(models, made.attacks, problem.x, problem.y, threat=LINF, progress=False, **made.options)
     assert {c.backend for c in report.attacked("blur")} == {"native", "art", "torchattacks", "autoattack"}
     assert report.worst_case("blur").mean == 0
+
+
+class Counting(Noise):
+    """Remembers how many images each of its calls held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def purify(self, x: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(x))
+        return super().purify(x)
+
+
+def test_libraries_that_average_gradients_see_single_draws(problem: Problem) -> None:
+    from art_ext.evaluation import Knowledge
+
+    purifier = Counting()
+    model = Defended("m", problem.classifier, purifier)
+    target = model.target(Knowledge.FULL, 4, average="gradients").eval()
+    Attack("torchattacks", "PGD", {"steps": 5})(target, problem.x, problem.y, LINF)
+    assert purifier.sizes == [12] * 20  # five steps of four draws
+    purifier.sizes.clear()
+    target = model.target(Knowledge.FULL, 4).eval()
+    Attack("torchattacks", "PGD", {"steps": 5})(target, problem.x, problem.y, LINF)
+    assert purifier.sizes == [48] * 5
+    purifier.sizes.clear()
+    Attack("autoattack", "rand")(target, problem.x[:3], problem.y[:3], Threat("Linf", 0.001))
+    assert purifier.sizes.count(3) > 4 * 100  # APGD's own four draws a step
+
+
+@pytest.mark.parametrize("name", ["PGD", "APGD"])
+def test_native_attacks_average_gradients_or_logits(
+    name: str, problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from art_ext.evaluation import Knowledge
+    from art_ext.evaluation.backends import native
+
+    seen: list[int] = []
+    eot, apgd = native.eot, native.attacks.apgd
+
+    def watched_eot(gradient: Gradient, draws: int, **options: object) -> Gradient:
+        seen.append(draws)
+        return eot(gradient, draws, **options)
+
+    def watched_apgd(*arguments: object, draws: int, **options: object) -> torch.Tensor:
+        seen.append(draws)
+        return apgd(*arguments, draws=draws, **options)
+
+    monkeypatch.setattr(native, "eot", watched_eot)
+    monkeypatch.setattr(native.attacks, "apgd", watched_apgd)
+    model = Defended("m", problem.classifier, Noise())
+    for average in ("gradients", "logits"):
+        target = model.target(Knowledge.FULL, 4, average=average).eval()
+        Attack("native", name, {"steps": 2})(target, problem.x, problem.y, LINF)
+    assert seen == [4, 1]
+
+
+def test_restarts_keep_the_best_of_all_starts(problem: Problem) -> None:
+    wide = Threat("Linf", 0.2)  # the steps go nowhere, the starts break an image now and then
+
+    def left(restarts: int) -> set[int]:
+        with seeded(0):
+            attack = Attack("native", "PGD", {"steps": 1, "step_size": 0.001, "restarts": restarts})
+            x_adv = attack(problem.classifier, problem.x, problem.y, wide)
+        return set((problem.classifier(x_adv).argmax(1) == problem.y).nonzero().flatten().tolist())
+
+    assert left(30) < left(1)
+
+
+def test_the_sweeps_of_a_probe() -> None:
+    from art_ext.evaluation import Knowledge, Probe
+    from art_ext.evaluation.jobs import Settings, probe_jobs
+    from art_ext.evaluation.models import StandIn
+
+    settings = Settings((Knowledge.FULL,), 8, "logits", 1, 3, 4, False, False, Probe(5, 20, seeds=3))
+    models = [Defended("bare", Halves()), Defended("noise", Halves(), Noise())]
+    jobs = probe_jobs(models, Threat("Linf", 0.1), (1, 6, 8), 100, settings, {"bare": False, "noise": True})
+    bare = [j for j in jobs if j.model.name == "bare"]
+    assert all(j.images == 5 and j.knowledge is Knowledge.UNDEFENDED and j.draws == 1 for j in bare)
+    assert sorted(j.threat.eps for j in bare if "eps" in j.probe.split(", ")) == [0.025, 0.05, 0.1, 0.2, 0.5]
+    assert [j.threat.eps for j in bare if "chance" in j.probe.split(", ")] == [0.5]
+    assert sorted(j.attack.parameters["steps"] for j in bare if "steps" in j.probe.split(", ")) == [5, 20, 40]
+    assert [j.seed for j in bare if "seed" in j.probe.split(", ")] == [3, 4, 5]
+    assert [j.seed for j in bare if "start" in j.probe.split(", ")] == [4]
+    noise = [j for j in jobs if j.model.name == "noise"]
+    assert sorted(j.draws for j in noise if "draws" in j.probe.split(", ")) == [2, 8, 16]
+    (frozen,) = (j for j in noise if j.probe == "frozen")
+    assert (frozen.frozen, frozen.draws) == (True, 1)
+    (clamp,) = (j for j in noise if j.probe == "clamp")
+    fronts = [m for m in clamp.target().modules() if isinstance(m, StandIn)]
+    assert [m.view for m in fronts] == ["relaxed"]
+    assert not any(j.relaxed or j.frozen for j in noise if j not in (frozen, clamp))

@@ -373,3 +373,10 @@ def test_autoattacks_accuracy_is_that_of_its_returned_examples(
         again.append(tuple(torch.cat(rows).tolist()))
     assert tuple(again) == found.correct
     assert str(found.accuracy) in report.markdown()
+
+
+def test_a_sequence_split_over_shards_remembers_what_it_skipped(problem: Problem) -> None:
+    parts = [run(problem, shard=(i, 3), survivors_only=True) for i in range(3)]
+    whole = run(problem, survivors_only=True)
+    assert any(c.skipped for c in whole.cells)
+    assert merged(parts).findings() == whole.findings()
