@@ -5,6 +5,7 @@
     python examples/make_presets.py fashion_mnist_vgg        # whose inner layer is RDP's F
     python examples/make_presets.py fashion_mnist_robust     # the classifier's network, adversarially trained
     python examples/make_presets.py fashion_mnist_rdp        # needs fashion_mnist_vgg
+    python examples/make_presets.py fashion_mnist_dir        # needs fashion_mnist_robust
 
 A killed run goes on from its checkpoint in `runs/`.
 """
@@ -22,11 +23,12 @@ from torch import nn
 from tqdm import tqdm
 
 from art_ext import presets
-from art_ext.attacks import Linf, ascent, cross_entropy, pgd
+from art_ext.attacks import Averaged, Linf, ascent, cross_entropy, pgd
 from art_ext.classifiers import VGG, ClassifierObjective, ResNet18, SmallCNN
 from art_ext.data import fashion_mnist, shift_and_flip
 from art_ext.nn import FeatureExtractor, seeded
-from art_ext.purifiers import RDP
+from art_ext.purifiers import DIR, RDP
+from art_ext.purifiers.dir import DIRPretraining, DIRRestoration
 from art_ext.purifiers.rdp import RDPObjective, Weights
 from art_ext.training import Batches, Checkpoint, Objective, fit
 
@@ -44,7 +46,9 @@ SEEDS = (
     "fashion_mnist_vgg",
     "fashion_mnist_rdp",
     "fashion_mnist_robust",
+    "fashion_mnist_dir",
 )
+DIR_ARGUMENTS = {"channels": 1, "patch": 4, "width": 64, "heads": 4, "depth": 4, "decoder_depth": 1}
 RDP_ARGUMENTS = {"channels": 1, "width": 24, "blocks": 8, "block": "residual", "fold": 2}
 
 
@@ -86,6 +90,8 @@ def attacked(model: nn.Module, x: torch.Tensor, y: torch.Tensor, steps: int) -> 
 def measure(module: nn.Module, n: int, folder: Path | str = presets.FOLDER) -> dict[str, Any]:
     """Clean accuracy and accuracy under PGD-40 at Linf 0.1 on the first n test images that ship with the package."""
     test = fashion_mnist("test", n)
+    if isinstance(module, DIR):
+        return measure_dir(module, test.x, test.y)
     if not isinstance(module, RDP):
         found = {"n": n, "clean": accuracy(module, test.x, test.y)}
         return found | {"pgd40": accuracy(module, attacked(module, test.x, test.y, 40), test.y)}
@@ -98,6 +104,18 @@ def measure(module: nn.Module, n: int, folder: Path | str = presets.FOLDER) -> d
         x_adv = attacked(model, test.x, test.y, 40)
         found[f"undefended_pgd40_{name}"] = accuracy(classifier, x_adv, test.y)
         found[f"pgd40_{name}"] = accuracy(defended, x_adv, test.y)
+    return found
+
+
+def measure_dir(module: DIR, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
+    """The target alone and behind DIR; the paper's PGD-20 (a draw a step), and PGD-20 over 10 draws a step."""
+    target = presets.load("fashion_mnist_robust")
+    defended = nn.Sequential(module, target)
+    with seeded(1):
+        found = {"n": len(x), "target_clean": accuracy(target, x, y), "clean": accuracy(defended, x, y)}
+        found["target_pgd20"] = accuracy(target, attacked(target, x, y, 20), y)
+        found["pgd20"] = accuracy(defended, attacked(defended, x, y, 20), y)
+        found["pgd20_eot10"] = accuracy(defended, attacked(Averaged(defended, 10), x, y, 20), y)
     return found
 
 
@@ -125,9 +143,23 @@ def make_rdp(args: argparse.Namespace) -> dict[str, Any]:
     return {"module": purifier, "arguments": RDP_ARGUMENTS, "paper": RDP.paper, "seconds": seconds}
 
 
+def make_dir(args: argparse.Namespace) -> dict[str, Any]:
+    """Pre-training and restoration, each for all epochs."""
+    target = presets.load("fashion_mnist_robust")
+    with seeded(args.seed):
+        purifier = DIR(**DIR_ARGUMENTS)  # type: ignore[arg-type]
+    name, seconds = args.name, 0.0
+    for stage in (DIRPretraining, DIRRestoration):
+        args.name = f"{name}.{stage.__name__}"
+        seconds += train(stage(purifier, target, eps=EPS, steps=args.steps), args, peak=args.learning_rate)
+    args.name = name
+    purifier.eval().requires_grad_(False)
+    return {"module": purifier, "arguments": DIR_ARGUMENTS, "paper": DIR.paper, "seconds": seconds}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=[*CLASSIFIERS, "fashion_mnist_rdp"])
+    parser.add_argument("name", choices=SEEDS)
     parser.add_argument("--folder", default=str(presets.FOLDER), help="where presets are read and written")
     parser.add_argument("--runs", default="runs", help="where checkpoints are kept")
     parser.add_argument("--epochs", type=int, default=15)
@@ -145,7 +177,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.seed is None:  # each network its own
         args.seed = SEEDS.index(args.name)
-    made = (make_rdp if args.name == "fashion_mnist_rdp" else make_classifier)(args)
+    made = {"fashion_mnist_rdp": make_rdp, "fashion_mnist_dir": make_dir}.get(args.name, make_classifier)(args)
     changed = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in vars(args).items()
                if _set(parser, k, v)]  # fmt: skip
     training = {k: getattr(args, k) for k in ("epochs", "batch_size", "seed", "images")}

@@ -1,0 +1,156 @@
+"""Training of DIR: masked restoration of adversaries, then restorations whose representation is robust."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from art_ext.attacks import Linf, ascent, cross_entropy, pgd, straight_through_clamp
+from art_ext.training import Objective
+
+if TYPE_CHECKING:
+    from art_ext.purifiers.dir.purifier import DIR
+
+
+class _AgainstTarget(Objective):
+    """What both stages share: a purifier, its target h, and PGD adversaries.
+
+    Args:
+        purifier: the DIR to train.
+        target: h, images in [0, 1] to logits.
+        eps: Linf radius of the training adversaries, in the units of x.
+        steps: of the training attack.
+        step_size: of the training attack; 2.5 * eps / steps unless given (the paper: 2/255 at 8/255 and 5 steps).
+
+    Raises:
+        ValueError: eps outside (0, 1] or no step.
+    """
+
+    frozen: ClassVar[tuple[str, ...]] = ("target",)
+
+    def __init__(
+        self, purifier: DIR, target: nn.Module, *, eps: float = 8 / 255, steps: int = 5, step_size: float | None = None
+    ) -> None:
+        super().__init__()
+        if not 0 < eps <= 1 or steps < 1:
+            raise ValueError(f"expected eps in (0, 1] and steps >= 1, got eps={eps} and steps={steps}")
+        self.purifier, self.target = purifier, target
+        self.eps, self.steps, self.step_size = eps, steps, step_size
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {"restorer": list(self.purifier.parameters())}
+
+    def attacked(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        gradient = ascent(cross_entropy(model, y))
+        return pgd(gradient, x, norm=Linf(), eps=self.eps, steps=self.steps, step_size=self.step_size)
+
+
+class DIRPretraining(_AgainstTarget):
+    """Eq. 2: restores the clean image from each masked part of an adversary against the target alone.
+
+    Labels are the target's own answers where the data has none.
+    """
+
+    def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
+        with torch.no_grad():
+            labels = self.target(x).argmax(1) if y is None else y
+        return self.attacked(self.target, x, labels)
+
+    def terms(self, player: str, x: Tensor, x_adv: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+        hidden = self.purifier.hidden(x_adv)
+        restored = torch.stack([self.purifier.network(x_adv, mask) for mask in hidden])
+        return {"restoration": (restored - x).square().mean((1, 2, 3, 4)).sum()}
+
+    def optimizer(self, player: str, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        """AdamW as the released code has it; the paper does not say."""
+        return torch.optim.AdamW(parameters, lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05)
+
+
+class DIRRestoration(_AgainstTarget):
+    """Eqs. 4 to 7: the restoration is classified right, and so is everything near it.
+
+    L_adv = CE(h(x~), y) with x~ the fused restoration of an adversary against the whole pipeline, and
+    L_rep = KL(h(x~) || h(x~ + delta)) for the delta that makes it large. The gradient of L_rep reaches x~ on both sides
+    and not delta, as Eq. 5 reads. Differs from the released code: delta is projected onto its ball, and restorations
+    are clamped to [0, 1] with a straight-through gradient, since they are at inference.
+
+    Args:
+        purifier: see above.
+        target: h; frozen as in Algorithm 1 unless `joint`.
+        alpha: weight of L_rep (the paper: 2).
+        radius: Linf radius of delta, in the units of x; eps unless given.
+        radius_steps: sign steps towards delta, each of 2.5 * radius / radius_steps.
+        joint: train the target too, as the released code does; it then does not come back as it was.
+        eps: see above.
+        steps: see above.
+        step_size: see above.
+    """
+
+    def __init__(
+        self,
+        purifier: DIR,
+        target: nn.Module,
+        *,
+        alpha: float = 2.0,
+        radius: float | None = None,
+        radius_steps: int = 5,
+        joint: bool = False,
+        eps: float = 8 / 255,
+        steps: int = 5,
+        step_size: float | None = None,
+    ) -> None:
+        super().__init__(purifier, target, eps=eps, steps=steps, step_size=step_size)
+        if alpha < 0 or radius_steps < 1:
+            raise ValueError(f"expected alpha >= 0 and radius_steps >= 1, got {alpha} and {radius_steps}")
+        self.alpha, self.radius, self.radius_steps = alpha, eps if radius is None else radius, radius_steps
+        self.joint = joint
+        if joint:
+            self.frozen = ()  # type: ignore[misc]
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        trained = [self.purifier, self.target] if self.joint else [self.purifier]
+        return {"restorer": [p for module in trained for p in module.parameters()]}
+
+    def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
+        return self.attacked(nn.Sequential(self.purifier, self.target), x, _required(y))
+
+    def terms(self, player: str, x: Tensor, x_adv: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+        restored = straight_through_clamp(self.purifier.fused(x_adv, self.purifier.hidden(x_adv)))
+        logits = self.target(restored)
+        terms = {"adversarial": F.cross_entropy(logits, _required(y))}
+        if self.alpha:
+            nearby = self.target(restored + self.worst(restored.detach()))
+            terms["representation"] = self.alpha * divergence(logits, nearby).mean()
+        return terms
+
+    def worst(self, restored: Tensor) -> Tensor:
+        """Delta of Eq. 4: within `radius` of the restorations (N, C, H, W), far in the target's answers."""
+        with torch.no_grad():
+            logits = self.target(restored)
+        start, ball = 1e-3 * torch.randn_like(restored), Linf()
+        gradient = ascent(lambda v: divergence(logits, self.target(restored + v)))
+        delta = ball.project(start, self.radius)
+        for _ in range(self.radius_steps):
+            step = 2.5 * self.radius / self.radius_steps * ball.direction(gradient(delta))
+            delta = ball.project(delta + step, self.radius)
+        return delta
+
+    def optimizer(self, player: str, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        """The paper's: SGD with momentum 0.9 and weight decay 2e-4 at 1e-2."""
+        return torch.optim.SGD(parameters, lr=1e-2, momentum=0.9, weight_decay=2e-4)
+
+
+def divergence(logits: Tensor, others: Tensor) -> Tensor:
+    """KL(softmax(logits) || softmax(others)) of each sample, (N,)."""
+    ours, theirs = F.log_softmax(logits, 1), F.log_softmax(others, 1)
+    return (ours.exp() * (ours - theirs)).sum(1)
+
+
+def _required(y: Tensor | None) -> Tensor:
+    if y is None:
+        raise ValueError("expected labels (N,) to train DIR's restoration, got None")
+    return y
