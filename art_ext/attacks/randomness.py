@@ -40,7 +40,7 @@ class Averaged(nn.Module):
         for done in range(0, self.draws, copies):
             k = min(copies, self.draws - done)
             logits: Tensor = self.module(x.repeat(k, 1, 1, 1))
-            summed = logits.view(k, len(x), -1).sum(0)
+            summed = logits.view(k, len(x), *logits.shape[1:]).sum(0)
             total = summed if total is None else total + summed
         assert total is not None
         return total / self.draws

@@ -87,6 +87,14 @@ def test_condition_1_by_hand() -> None:
     assert float(found) == pytest.approx(0.55)
 
 
+def test_condition_1_alone_by_hand() -> None:
+    loss = Seen(hill(0.85))
+    apgd(loss, HALF, norm=Fixed(0.0), eps=0.4, steps=5)
+    # The first move finds a new best point, so condition 2 does not hold; one rise in two moves is condition 1. The
+    # step becomes 0.4, from 0.9 without a last move: - 0.3. No rise: 0.2, again from 0.9: - 0.15. No rise: 0.1.
+    assert loss.trace() == pytest.approx([0.5, 0.9, 0.4, 0.6, 0.75, 0.825], abs=1e-6)
+
+
 def test_condition_2_by_hand() -> None:
     loss = Seen(lambda v: (v + 10 * (v.detach() == 0.5)).flatten())
     found = apgd(loss, HALF, norm=Fixed(0.0), eps=0.4, steps=5, rho=0.0)

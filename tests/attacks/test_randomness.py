@@ -71,3 +71,12 @@ def test_bad_arguments() -> None:
         Averaged(Noisy(), 2, at_once=0)
     with pytest.raises(ValueError, match="logits, gradients"):
         Averaged(Noisy(), 2, "losses")
+
+
+def test_no_images() -> None:
+    class Linear(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1)
+
+    for module in (Averaged(Linear(), 3), Averaged(Linear(), 3, at_once=1), Frozen(Linear(), 0)):
+        assert module(torch.rand(0, 1, 2, 2)).shape == (0, 4)
