@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from art_ext.evaluation.models import StandIn
 from art_ext.evaluation.threat import SLACK, Threat
 
+POWERS = {"Linf": torch.inf, "L2": 2.0, "L1": 1.0}
+
 
 class Watch:
     """Counts images passed through a target's networks, and finds adversarial iterates; hooks go when the block ends.
 
     Rows that enter the purifier leave the classifier in the same order, whatever library drives them, so each answer is
-    known to belong to an input; an input belongs to the clean image whose ball it lies in.
+    known to belong to an input; an input belongs to the clean image that is nearest to it in the norm of the threat.
 
     Args:
         target: what is attacked.
@@ -76,7 +78,7 @@ class Watch:
         return waiting[:count]
 
     def _look(self, rows: Tensor, logits: Tensor) -> None:
-        nearest = torch.cdist(rows.flatten(1), self.x.flatten(1)).argmin(1)
+        nearest = torch.cdist(rows.flatten(1), self.x.flatten(1), p=POWERS[self.threat.norm]).argmin(1)
         allowed = ((rows >= -SLACK) & (rows <= 1 + SLACK)).flatten(1).all(1)
         allowed &= self.threat.holds(self.x[nearest], rows)
         wrong = logits.argmax(1) != self.y[nearest]

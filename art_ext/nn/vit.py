@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -67,17 +69,26 @@ def positions(rows: int, columns: int, width: int) -> Tensor:
 def hidden_patches(order: Tensor, count: int, ratio: float) -> Tensor:
     """Masks that hide a share of the patches each, spread evenly over one random order: (count, N, T), True is hidden.
 
-    Two masks at ratio 0.5 are complementary: each patch is hidden in exactly one. At other ratios the hidden sets
-    overlap, or leave patches that no mask hides.
+    At ratio 1 / count the hidden sets are a partition: each patch is hidden in exactly one mask, so that two masks at
+    0.5 are complementary. At 1 - 1 / count the seen sets are one. In between they overlap as little as they can: two
+    masks at 0.3 hide no patch twice, two at 0.7 see none twice.
 
     Args:
-        order: a permutation of the patches for each image, (N, T).
+        order: a permutation of the patches for each image, (N, T); T is at least 2.
         count: masks an image.
-        ratio: share that a mask hides; round(ratio * T) patches, at least one seen and one hidden.
+        ratio: share that a mask hides; ratio * T patches, rounded down or up, at least one seen and one hidden. The
+            masks of one place k hide the same number in every image.
+
+    Raises:
+        ValueError: fewer than 2 patches, of which none could be both hidden and left to restore from.
     """
     n, t = order.shape
-    hide = min(max(1, round(ratio * t)), t - 1)
+    if t < 2:
+        raise ValueError(f"expected images of at least 2 patches, got {t}")
     masks = torch.zeros(count, n, t, dtype=torch.bool, device=order.device)
     for k in range(count):
-        masks[k].scatter_(1, order.roll(-((k * t) // count), 1)[:, :hide], True)
+        start = (k * t) // count
+        end = math.floor((k / count + ratio) * t + 1e-9)  # 1e-9: a product that should be whole is not cut down
+        hide = min(max(1, end - start), t - 1)
+        masks[k].scatter_(1, order.roll(-start, 1)[:, :hide], True)
     return masks

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
 
 def per_mask_restorations(
-    purifier: DIR, classifier: nn.Module, x: Tensor, y: Tensor, *, eps: float = 8 / 255, steps: int = 40
+    purifier: DIR,
+    classifier: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float = 8 / 255,
+    steps: int = 40,
+    step_size: float | None = None,
 ) -> Tensor:
     """The fused image when every mask has a perturbation of its own, found with that mask known (Eq. 8, per mask).
 
@@ -26,7 +33,8 @@ def per_mask_restorations(
         x: clean images (N, C, H, W) in [0, 1].
         y: labels (N,).
         eps: Linf radius of each perturbation.
-        steps: of 2.5 * eps / steps.
+        steps: of the attack on each mask (the paper: 40).
+        step_size: 2.5 * eps / steps unless given (the paper: 2/255).
 
     Returns:
         (N, C, H, W) in [0, 1], for the classifier.
@@ -38,14 +46,21 @@ def per_mask_restorations(
             logits: Tensor = classifier(straight_through_clamp(purifier.network(v, mask)))
             return logits
 
-        x_adv = pgd(ascent(cross_entropy(model, y)), x, norm=Linf(), eps=eps, steps=steps)
+        x_adv = pgd(ascent(cross_entropy(model, y)), x, norm=Linf(), eps=eps, steps=steps, step_size=step_size)
         with torch.no_grad():
             parts.append(purifier.network(x_adv, mask))
     return torch.stack(parts).mean(0).clamp(0, 1)
 
 
 def representation_attack(
-    purifier: DIR, classifier: nn.Module, x_adv: Tensor, y: Tensor, *, eps: float = 8 / 255, steps: int = 20
+    purifier: DIR,
+    classifier: nn.Module,
+    x_adv: Tensor,
+    y: Tensor,
+    *,
+    eps: float = 8 / 255,
+    steps: int = 20,
+    step_size: float | None = None,
 ) -> Tensor:
     """Perturbed restorations (Eq. 9): the classifier's robustness around g(x_adv), which nobody can reach from outside.
 
@@ -55,11 +70,13 @@ def representation_attack(
         x_adv: images (N, C, H, W) in [0, 1], attacked or not.
         y: labels (N,).
         eps: Linf radius around the restoration.
-        steps: of 2.5 * eps / steps.
+        steps: of the attack (the paper: 20).
+        step_size: 2.5 * eps / steps unless given (the paper: 2/255).
 
     Returns:
         (N, C, H, W) in [0, 1], for the classifier.
     """
     with torch.no_grad():
         restored = purifier(x_adv)
-    return pgd(ascent(cross_entropy(classifier, y)), restored, norm=Linf(), eps=eps, steps=steps)
+    gradient = ascent(cross_entropy(classifier, y))
+    return pgd(gradient, restored, norm=Linf(), eps=eps, steps=steps, step_size=step_size)

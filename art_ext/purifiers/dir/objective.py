@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from art_ext.attacks import Linf, ascent, cross_entropy, pgd, straight_through_clamp
+from art_ext.attacks import Linf, Norm, ascent, cross_entropy, pgd, straight_through_clamp
+from art_ext.nn.modes import evaluating
 from art_ext.training import Objective
 
 if TYPE_CHECKING:
@@ -22,38 +23,57 @@ class _AgainstTarget(Objective):
     Args:
         purifier: the DIR to train.
         target: h, images in [0, 1] to logits.
-        eps: Linf radius of the training adversaries, in the units of x.
-        steps: of the training attack.
+        eps: radius of the training adversaries, in the units of x.
+        steps: of the training attack, which runs with purifier and target in eval mode.
         step_size: of the training attack; 2.5 * eps / steps unless given (the paper: 2/255 at 8/255 and 5 steps).
+        norm: of the training attack; Linf unless given.
+
+    Attributes:
+        learning_rate: that `optimizer` gives the purifier; set another before training.
 
     Raises:
-        ValueError: eps outside (0, 1] or no step.
+        ValueError: eps or steps not positive, or an eps above 1 in Linf.
     """
 
     frozen: ClassVar[tuple[str, ...]] = ("target",)
+    learning_rate: float
 
     def __init__(
-        self, purifier: DIR, target: nn.Module, *, eps: float = 8 / 255, steps: int = 5, step_size: float | None = None
+        self,
+        purifier: DIR,
+        target: nn.Module,
+        *,
+        eps: float = 8 / 255,
+        steps: int = 5,
+        step_size: float | None = None,
+        norm: Norm | None = None,
     ) -> None:
         super().__init__()
-        if not 0 < eps <= 1 or steps < 1:
-            raise ValueError(f"expected eps in (0, 1] and steps >= 1, got eps={eps} and steps={steps}")
+        norm = norm or Linf()
+        largest = 1 if norm.name == "Linf" else float("inf")
+        if not 0 < eps <= largest or steps < 1:
+            raise ValueError(f"expected eps in (0, {largest}] and steps >= 1, got eps={eps} and steps={steps}")
         self.purifier, self.target = purifier, target
-        self.eps, self.steps, self.step_size = eps, steps, step_size
+        self.eps, self.steps, self.step_size, self.norm = eps, steps, step_size, norm
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"restorer": list(self.purifier.parameters())}
 
     def attacked(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] within eps of x that `model` takes for another class than y (N,)."""
         gradient = ascent(cross_entropy(model, y))
-        return pgd(gradient, x, norm=Linf(), eps=self.eps, steps=self.steps, step_size=self.step_size)
+        with evaluating(self.purifier, self.target):
+            return pgd(gradient, x, norm=self.norm, eps=self.eps, steps=self.steps, step_size=self.step_size)
 
 
 class DIRPretraining(_AgainstTarget):
     """Eq. 2: restores the clean image from each masked part of an adversary against the target alone.
 
+    The distance is the mean over pixels, summed over the K masks. The released code takes that of the fused output.
     Labels are the target's own answers where the data has none.
     """
+
+    learning_rate = 1.5e-4
 
     def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
         with torch.no_grad():
@@ -67,7 +87,7 @@ class DIRPretraining(_AgainstTarget):
 
     def optimizer(self, player: str, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         """AdamW as the released code has it; the paper does not say."""
-        return torch.optim.AdamW(parameters, lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05)
+        return torch.optim.AdamW(parameters, lr=self.learning_rate, betas=(0.9, 0.95), weight_decay=0.05)
 
 
 class DIRRestoration(_AgainstTarget):
@@ -75,20 +95,25 @@ class DIRRestoration(_AgainstTarget):
 
     L_adv = CE(h(x~), y) with x~ the fused restoration of an adversary against the whole pipeline, and
     L_rep = KL(h(x~) || h(x~ + delta)) for the delta that makes it large. The gradient of L_rep reaches x~ on both sides
-    and not delta, as Eq. 5 reads. Differs from the released code: delta is projected onto its ball, and restorations
-    are clamped to [0, 1] with a straight-through gradient, since they are at inference.
+    and not delta, as Eq. 5 reads. Differs from the released code: delta is projected onto its ball, both losses see the
+    same masks, and restorations are clamped to [0, 1] with a straight-through gradient, since they are at inference;
+    x~ + delta is not clamped.
 
     Args:
         purifier: see above.
         target: h; frozen as in Algorithm 1 unless `joint`.
         alpha: weight of L_rep (the paper: 2).
-        radius: Linf radius of delta, in the units of x; eps unless given.
+        radius: of delta in the norm, in the units of x; eps unless given.
         radius_steps: sign steps towards delta, each of 2.5 * radius / radius_steps.
-        joint: train the target too, as the released code does; it then does not come back as it was.
+        joint: train the target too, as the released code does, the purifier at 5e-5 and the target at 0.1; it then does
+            not come back as it was. The code's alpha is 1.
         eps: see above.
         steps: see above.
         step_size: see above.
+        norm: of the training attack and of delta; Linf unless given.
     """
+
+    learning_rate = 1e-2
 
     def __init__(
         self,
@@ -102,14 +127,16 @@ class DIRRestoration(_AgainstTarget):
         eps: float = 8 / 255,
         steps: int = 5,
         step_size: float | None = None,
+        norm: Norm | None = None,
     ) -> None:
-        super().__init__(purifier, target, eps=eps, steps=steps, step_size=step_size)
+        super().__init__(purifier, target, eps=eps, steps=steps, step_size=step_size, norm=norm)
         if alpha < 0 or radius_steps < 1:
             raise ValueError(f"expected alpha >= 0 and radius_steps >= 1, got {alpha} and {radius_steps}")
         self.alpha, self.radius, self.radius_steps = alpha, eps if radius is None else radius, radius_steps
         self.joint = joint
         if joint:
             self.frozen = ()  # type: ignore[misc]
+            self.learning_rate = 5e-5
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         trained = [self.purifier, self.target] if self.joint else [self.purifier]
@@ -128,20 +155,28 @@ class DIRRestoration(_AgainstTarget):
         return terms
 
     def worst(self, restored: Tensor) -> Tensor:
-        """Delta of Eq. 4: within `radius` of the restorations (N, C, H, W), far in the target's answers."""
-        with torch.no_grad():
-            logits = self.target(restored)
-        start, ball = 1e-3 * torch.randn_like(restored), Linf()
-        gradient = ascent(lambda v: divergence(logits, self.target(restored + v)))
-        delta = ball.project(start, self.radius)
-        for _ in range(self.radius_steps):
-            step = 2.5 * self.radius / self.radius_steps * ball.direction(gradient(delta))
-            delta = ball.project(delta + step, self.radius)
+        """Delta of Eq. 4: within `radius` of the restorations (N, C, H, W), far in the target's answers.
+
+        The target is in eval mode for it. The start is the released code's, since the gradient at 0 is zero.
+        """
+        with evaluating(self.target):
+            with torch.no_grad():
+                logits = self.target(restored)
+            gradient = ascent(lambda v: divergence(logits, self.target(restored + v)))
+            delta = self.norm.project(1e-3 * torch.randn_like(restored), self.radius)
+            for _ in range(self.radius_steps):
+                step = 2.5 * self.radius / self.radius_steps * self.norm.direction(gradient(delta))
+                delta = self.norm.project(delta + step, self.radius)
         return delta
 
     def optimizer(self, player: str, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-        """The paper's: SGD with momentum 0.9 and weight decay 2e-4 at 1e-2."""
-        return torch.optim.SGD(parameters, lr=1e-2, momentum=0.9, weight_decay=2e-4)
+        """The paper's: SGD with momentum 0.9 and weight decay 2e-4 at 1e-2; see `joint` for that of the code."""
+        target = {id(p) for p in self.target.parameters()} if self.joint else set()
+        groups = [
+            {"params": [p for p in parameters if id(p) not in target], "lr": self.learning_rate},
+            {"params": [p for p in parameters if id(p) in target], "lr": 0.1},
+        ]
+        return torch.optim.SGD([g for g in groups if g["params"]], lr=0.1, momentum=0.9, weight_decay=2e-4)
 
 
 def divergence(logits: Tensor, others: Tensor) -> Tensor:

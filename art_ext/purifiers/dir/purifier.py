@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from art_ext.nn.vit import hidden_patches
 from art_ext.purifiers.base import Purifier
 from art_ext.purifiers.dir.network import MASKINGS, MaskedAutoEncoder
 from art_ext.purifiers.dir.objective import DIRPretraining, DIRRestoration
+from art_ext.training import Objective
 
 
 class DIR(Purifier):
@@ -56,17 +57,18 @@ class DIR(Purifier):
         draws: int = 1,
     ) -> None:
         super().__init__()
-        if min(channels, patch, width, heads, masks, draws) < 1 or min(depth, decoder_depth) < 0:
+        if min(channels, patch, width, heads, masks) < 1 or min(depth, decoder_depth) < 0:
             raise ValueError(
-                "expected channels, patch, width, heads, masks and draws >= 1 and depths >= 0, got "
-                f"{channels=}, {patch=}, {width=}, {heads=}, {masks=}, {draws=}, {depth=}, {decoder_depth=}"
+                "expected channels, patch, width, heads and masks >= 1 and depths >= 0, got "
+                f"{channels=}, {patch=}, {width=}, {heads=}, {masks=}, {depth=}, {decoder_depth=}"
             )
         if width % 4 or width % heads:
             raise ValueError(f"expected width to be a multiple of 4 and of heads, got {width=} and {heads=}")
         if not 0 < ratio < 1 or masking not in MASKINGS:
             raise ValueError(f"expected ratio in (0, 1) and masking out of {MASKINGS}, got {ratio} and {masking!r}")
         self.channels = channels
-        self.masks, self.ratio, self.draws = masks, ratio, draws
+        self.masks, self.ratio = masks, ratio
+        self.set_draws(draws)
         self.masks_seed: int | None = None
         self.network = MaskedAutoEncoder(channels, patch, width, heads, depth, decoder_depth, masking)
 
@@ -81,6 +83,19 @@ class DIR(Purifier):
         A diagnostic, not a defence: it is not saved.
         """
         self.masks_seed = seed
+        return self
+
+    def set_draws(self, draws: int) -> DIR:
+        """Averages the restorations of so many sets of masks at inference; gives itself. It is saved.
+
+        Raises:
+            ValueError: draws is not a whole number >= 1.
+        """
+        if not isinstance(draws, int) or draws < 1:
+            raise ValueError(f"expected draws to be a whole number >= 1, got {draws!r}")
+        self.draws = draws
+        # What `save_pretrained` writes: the Hub mixin saw the constructor's arguments alone.
+        self._hub_mixin_config = {**cast(dict[str, Any], self._hub_mixin_config or {}), "draws": draws}
         return self
 
     def purify(self, x: Tensor) -> Tensor:
@@ -98,7 +113,10 @@ class DIR(Purifier):
         return hidden_patches(order, self.masks, self.ratio)
 
     def fused(self, x: Tensor, hidden: Tensor) -> Tensor:
-        """The mean of the restorations under given masks (K, N, T), Eq. 5; not clamped."""
+        """The mean of the restorations under given masks (K, N, T), Eq. 5; not clamped.
+
+        The released code takes the mean of the decoder's tokens; before a linear head of each token that is the same.
+        """
         return torch.stack([self.network(x, mask) for mask in hidden]).mean(0)
 
     def restorations(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +130,7 @@ class DIR(Purifier):
             hidden = self.hidden(x)
             return torch.stack([self.network(x, mask) for mask in hidden]).clamp(0, 1), hidden
 
-    def stages(self, classifier: nn.Module | None = None) -> list[Any]:
+    def stages(self, classifier: nn.Module | None = None) -> list[Objective]:
         """Pre-training and restoration against a frozen target.
 
         Raises:
