@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from art_ext import presets
 from art_ext.defences.training import TrainingRun
 from art_ext.defences.view import ClipValues, View, as_tensor, check_array, check_clip_values
-from art_ext.purifiers import RDP, Purifier
+from art_ext.purifiers import DIR, RDP, Purifier
 from art_ext.training import Objective, Scheduler
 
 logger = logging.getLogger(__name__)
@@ -286,6 +286,86 @@ class RDPPreprocessor(PurifierPreprocessor):
                 "pass features=FeatureExtractor(network, layer)"
             )
         return list(self.rdp.stages(self.features.to(self._device)))
+
+
+class DIRPreprocessor(PurifierPreprocessor):
+    """DIR, information discard and robust representation restoration, as a preprocessing defence.
+
+    | Paper: Zhou et al., ICML 2023.
+
+    | Please keep in mind the limitations of defences. Masks are drawn at every call: attack it through
+        `art_ext.estimators.EOTClassifier`, and freeze the masks to see what is owed to chance.
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        patch: int = 2,
+        width: int = 192,
+        heads: int = 3,
+        depth: int = 8,
+        decoder_depth: int = 2,
+        masks: int = 2,
+        ratio: float = 0.5,
+        masking: str = "tokens",
+        draws: int = 1,
+        clip_values: ClipValues = (0.0, 1.0),
+        channels_first: bool = True,
+        batch_size: int = 128,
+        apply_fit: bool = False,
+        apply_predict: bool = True,
+        device_type: str = "gpu",
+        verbose: bool = False,
+    ) -> None:
+        """Make an untrained DIR; see `from_pretrained` for a trained one. The defaults are the paper's.
+
+        :param channels: Image channels.
+        :param patch: Side of a patch in pixels.
+        :param width: Of the tokens.
+        :param heads: Of the attention.
+        :param depth: Blocks of the encoder.
+        :param decoder_depth: Blocks of the decoder.
+        :param masks: Masks an image.
+        :param ratio: Share of the patches that a mask hides.
+        :param masking: `tokens` or `pixels`.
+        :param draws: Sets of masks that are averaged at inference.
+        :param clip_values: Smallest and largest value of the estimator's images.
+        :param channels_first: Whether the estimator's images are (N, C, H, W) or (N, H, W, C).
+        :param batch_size: The most images that one call of the purifier sees.
+        :param apply_fit: Whether to purify what the estimator is fitted on.
+        :param apply_predict: Whether to purify what the estimator predicts.
+        :param device_type: `cpu`, or `gpu` where there is one.
+        :param verbose: Show a progress bar while fitting.
+        """
+        purifier = DIR(
+            channels, patch, width, heads, depth, decoder_depth, masks=masks, ratio=ratio, masking=masking, draws=draws
+        )  # fmt: skip
+        super().__init__(
+            purifier, clip_values, channels_first, batch_size, apply_fit, apply_predict, device_type, verbose
+        )
+        self._is_fitted = False
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **rim: Any) -> DIRPreprocessor:
+        """A trained DIR.
+
+        :param name: A preset of the package, a folder made by `save_pretrained`, or an `owner/name` on the Hugging
+                     Face Hub.
+        :param rim: The arguments of the constructor from `clip_values` on.
+        """
+        made = cls.__new__(cls)
+        PurifierPreprocessor.__init__(made, _pretrained(DIR, name), **rim)
+        return made
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write configuration and weights (safetensors), for `from_pretrained`.
+
+        :param folder: Made if it is not there.
+        """
+        self.purifier.save_pretrained(folder)
+
+    def _stages(self) -> list[Objective]:
+        raise ValueError("expected a target classifier to train DIR against: use DIRTrainer")
 
 
 def _pretrained(kind: Any, name: str | Path) -> Any:

@@ -18,7 +18,8 @@ from art_ext.defences.preprocessor import PurifierPreprocessor
 from art_ext.defences.training import TrainingRun
 from art_ext.defences.view import View, as_module, class_indices
 from art_ext.nn import FeatureExtractor, evaluating
-from art_ext.purifiers import RDP
+from art_ext.purifiers import DIR, RDP
+from art_ext.purifiers.dir import DIRPretraining, DIRRestoration
 from art_ext.purifiers.rdp import RDPObjective, Weights
 from art_ext.training import Objective, Scheduler
 
@@ -187,6 +188,49 @@ class RDPTrainer(PurifierTrainer):
         if features is None:
             features = self._module
         return [RDPObjective(purifier, features, weights=self._weights, **self._options)]  # type: ignore[arg-type]
+
+
+class DIRTrainer(PurifierTrainer):
+    """Trains DIR [Zhou et al. 2023, Algorithm 1] for a classifier: masked restoration, then robust restoration.
+
+    | The classifier is the target h, and should be adversarially trained; it stays as it is.
+    """
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        eps: float = 8 / 255,
+        steps: int = 5,
+        alpha: float = 2.0,
+        radius: float | None = None,
+        pretrain: bool = True,
+        seed: int = 0,
+        checkpoint: str | Path | None = None,
+        verbose: bool = False,
+    ) -> None:
+        """Prepare the training of a classifier's DIR.
+
+        :param classifier: An ART classifier with a `DIRPreprocessor` among its `preprocessing_defences`.
+        :param eps: Linf radius of the training adversaries, for images scaled to [0, 1].
+        :param steps: Of the training attack.
+        :param alpha: Weight of the representation loss.
+        :param radius: Linf radius around restorations that the representation loss covers; eps unless given.
+        :param pretrain: Train the restoration of masked images first (Eq. 2).
+        :param seed: Of the order of the images and of everything random in a step.
+        :param checkpoint: A file to keep the state of the training in; an existing one is resumed.
+        :param verbose: Show a progress bar.
+        """
+        self._options = {"eps": eps, "steps": steps}
+        self._alpha, self._radius, self._pretrain = alpha, radius, pretrain
+        super().__init__(classifier, seed, checkpoint, verbose)
+
+    def _stages(self) -> list[Objective]:
+        purifier = self.preprocessor.purifier
+        if not isinstance(purifier, DIR):
+            raise ValueError(f"expected a classifier defended by DIR, got one defended by {purifier.name!r}")
+        first: list[Objective] = [DIRPretraining(purifier, self._module, **self._options)] if self._pretrain else []  # type: ignore[arg-type]
+        second = DIRRestoration(purifier, self._module, alpha=self._alpha, radius=self._radius, **self._options)  # type: ignore[arg-type]
+        return [*first, second]
 
 
 def _preprocessor_of(classifier: PyTorchClassifier) -> PurifierPreprocessor:

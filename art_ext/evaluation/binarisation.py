@@ -100,6 +100,8 @@ def binarisation_test(
       scaled at will, until the softmax has no gradient in float32.
     - The module has four logits: two more, 1 and 2 below the lower one, never win, for losses that need them (DLR).
 
+    Features of few dimensions have no readout, or one that random search solves: take a wide layer, and read
+    `random_share` beside `share`.
     Randomised features make the planted point uncertain: give `Frozen` ones, or count the losses as the noise's.
 
     Args:
