@@ -6,13 +6,14 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from art_ext import presets
 from art_ext.defences.training import TrainingRun
@@ -163,7 +164,30 @@ class PurifierPreprocessor(PreprocessorPyTorch):
             raise ValueError(f"expected verbose to be a bool, got {self.verbose!r}")
 
 
-class RDPPreprocessor(PurifierPreprocessor):
+class MethodPreprocessor(PurifierPreprocessor):
+    """What the preprocessors of the package's own methods share: trained ones are loaded and saved.
+
+    | Attributes: `kind`, the class of the purifier.
+    """
+
+    kind: ClassVar[type[Purifier]]
+
+    @classmethod
+    def _loaded(cls, name: str | Path, rim: dict[str, Any]) -> Self:
+        """An instance around the trained purifier `name`, made without the constructor."""
+        made = cls.__new__(cls)
+        PurifierPreprocessor.__init__(made, _pretrained(cls.kind, name), **rim)
+        return made
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write configuration and weights (safetensors), for `from_pretrained`.
+
+        :param folder: Made if it is not there.
+        """
+        self.purifier.save_pretrained(folder)
+
+
+class RDPPreprocessor(MethodPreprocessor):
     """RDP, Representation Disentangled Purification, as a preprocessing defence.
 
     | Paper link: https://arxiv.org/abs/2110.07801
@@ -172,6 +196,7 @@ class RDPPreprocessor(PurifierPreprocessor):
         differentiates through the purifier is far stronger.
     """
 
+    kind = RDP
     params = [*PurifierPreprocessor.params, "noise_std", "noise_position"]
 
     def __init__(
@@ -239,22 +264,13 @@ class RDPPreprocessor(PurifierPreprocessor):
         :param features: See the constructor; needed only to train further.
         :param rim: The remaining arguments of the constructor, from `clip_values` on.
         """
-        purifier: RDP = _pretrained(RDP, name)
-        purifier.set_noise(
-            purifier.noise_std if noise_std is None else noise_std,
-            purifier.noise_position if noise_position is None else noise_position,
+        made = cls._loaded(name, rim)
+        made.rdp.set_noise(
+            made.noise_std if noise_std is None else noise_std,
+            made.noise_position if noise_position is None else noise_position,
         )
-        made = cls.__new__(cls)
-        PurifierPreprocessor.__init__(made, purifier, **rim)
         made.features = features
         return made
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write configuration and weights (safetensors), for `from_pretrained`.
-
-        :param folder: Made if it is not there.
-        """
-        self.rdp.save_pretrained(folder)
 
     @property
     def rdp(self) -> RDP:
@@ -288,7 +304,7 @@ class RDPPreprocessor(PurifierPreprocessor):
         return list(self.rdp.stages(self.features.to(self._device)))
 
 
-class DIRPreprocessor(PurifierPreprocessor):
+class DIRPreprocessor(MethodPreprocessor):
     """DIR, information discard and robust representation restoration, as a preprocessing defence.
 
     | Paper: Zhou et al., ICML 2023.
@@ -296,6 +312,9 @@ class DIRPreprocessor(PurifierPreprocessor):
     | Please keep in mind the limitations of defences. Masks are drawn at every call: attack it through
         `art_ext.estimators.EOTClassifier`, and freeze the masks to see what is owed to chance.
     """
+
+    kind = DIR
+    params = [*PurifierPreprocessor.params, "draws"]
 
     def __init__(
         self,
@@ -346,23 +365,31 @@ class DIRPreprocessor(PurifierPreprocessor):
         self._is_fitted = False
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **rim: Any) -> DIRPreprocessor:
+    def from_pretrained(cls, name: str | Path, *, draws: int | None = None, **rim: Any) -> DIRPreprocessor:
         """A trained DIR.
 
         :param name: A preset of the package, a folder made by `save_pretrained`, or an `owner/name` on the Hugging
                      Face Hub.
+        :param draws: See the constructor; as it was saved unless given.
         :param rim: The arguments of the constructor from `clip_values` on.
         """
-        made = cls.__new__(cls)
-        PurifierPreprocessor.__init__(made, _pretrained(DIR, name), **rim)
+        made = cls._loaded(name, rim)
+        made.draws = made.draws if draws is None else draws
         return made
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write configuration and weights (safetensors), for `from_pretrained`.
+    @property
+    def dir(self) -> DIR:
+        """The purifier, as what it is."""
+        return cast(DIR, self.purifier)
 
-        :param folder: Made if it is not there.
-        """
-        self.purifier.save_pretrained(folder)
+    @property
+    def draws(self) -> int:
+        """Sets of masks that are averaged at inference."""
+        return self.dir.draws
+
+    @draws.setter
+    def draws(self, value: int) -> None:
+        self.dir.set_draws(value)
 
     def _stages(self) -> list[Objective]:
         raise ValueError("expected a target classifier to train DIR against: use DIRTrainer")

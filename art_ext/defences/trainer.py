@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,10 +18,12 @@ from art_ext.defences.preprocessor import PurifierPreprocessor
 from art_ext.defences.training import TrainingRun
 from art_ext.defences.view import View, as_module, class_indices
 from art_ext.nn import FeatureExtractor, evaluating
-from art_ext.purifiers import DIR, RDP
+from art_ext.purifiers import DIR, RDP, Purifier
 from art_ext.purifiers.dir import DIRPretraining, DIRRestoration
 from art_ext.purifiers.rdp import RDPObjective, Weights
 from art_ext.training import Objective, Scheduler
+
+Kind = TypeVar("Kind", bound=Purifier)
 
 
 class PurifierTrainer(Trainer):
@@ -75,7 +77,7 @@ class PurifierTrainer(Trainer):
         :param scheduler: One or more objects with `step`, stepped at the end of each epoch.
         :param kwargs: Refused; ART's signature has them.
         """
-        run = self._run(kwargs)
+        run = self._run(kwargs, labelled=y is not None)
         validate = self._validation(validation_data, run)
         run.fit(
             x, y, epochs=nb_epochs, batch_size=batch_size, schedulers=_listed(scheduler), validate=validate,
@@ -99,7 +101,7 @@ class PurifierTrainer(Trainer):
         :param scheduler: As for `fit`.
         :param kwargs: Refused; ART's signature has them.
         """
-        run = self._run(kwargs)
+        run = self._run(kwargs, labelled=True)  # each batch shows whether it is
         validate = self._validation(validation_data, run)
         run.fit_generator(
             generator, epochs=nb_epochs, schedulers=_listed(scheduler), validate=validate,
@@ -118,7 +120,7 @@ class PurifierTrainer(Trainer):
         """The optimisers that a scheduler may hold; a method of several stages makes those of each stage anew."""
         return self.optimizers if len(self.stages) == 1 else None
 
-    def _run(self, kwargs: dict[str, Any]) -> TrainingRun:
+    def _run(self, kwargs: dict[str, Any], labelled: bool) -> TrainingRun:
         if kwargs:
             raise TypeError(f"expected no further arguments, got {sorted(kwargs)}")
         view = View(self.preprocessor.clip_values, self.preprocessor.channels_first)
@@ -179,9 +181,7 @@ class RDPTrainer(PurifierTrainer):
         super().__init__(classifier, seed, checkpoint, verbose)
 
     def _stages(self) -> list[Objective]:
-        purifier = self.preprocessor.purifier
-        if not isinstance(purifier, RDP):
-            raise ValueError(f"expected a classifier defended by RDP, got one defended by {purifier.name!r}")
+        purifier = _of_kind(RDP, self.preprocessor.purifier)
         features = self._features if self._features is not None else getattr(self.preprocessor, "features", None)
         if isinstance(features, str):
             features = FeatureExtractor(self._module, f"model.{features}")
@@ -193,7 +193,10 @@ class RDPTrainer(PurifierTrainer):
 class DIRTrainer(PurifierTrainer):
     """Trains DIR [Zhou et al. 2023, Algorithm 1] for a classifier: masked restoration, then robust restoration.
 
-    | The classifier is the target h, and should be adversarially trained; it stays as it is.
+    | The classifier is the target h, and should be adversarially trained; it stays as it is unless `joint`.
+
+    | Each stage runs for `nb_epochs`. Where they are to differ (the paper: 20 and 90), train twice: with
+        `restore=False`, then with `pretrain=False`.
     """
 
     def __init__(
@@ -204,6 +207,11 @@ class DIRTrainer(PurifierTrainer):
         alpha: float = 2.0,
         radius: float | None = None,
         pretrain: bool = True,
+        restore: bool = True,
+        radius_steps: int = 5,
+        joint: bool = False,
+        pretraining_rate: float | None = None,
+        learning_rate: float | None = None,
         seed: int = 0,
         checkpoint: str | Path | None = None,
         verbose: bool = False,
@@ -216,21 +224,43 @@ class DIRTrainer(PurifierTrainer):
         :param alpha: Weight of the representation loss.
         :param radius: Linf radius around restorations that the representation loss covers; eps unless given.
         :param pretrain: Train the restoration of masked images first (Eq. 2).
+        :param restore: Then train for what the classifier says about restorations (Eqs. 4 to 7), which needs labels.
+        :param radius_steps: Steps that find the worst perturbation within the radius.
+        :param joint: Train the classifier too in the second stage, as the released code does.
+        :param pretraining_rate: AdamW's in the first stage; the released code's 1.5e-4 unless given.
+        :param learning_rate: SGD's for the purifier in the second stage; the paper's 1e-2, or if `joint` the released
+                              code's 5e-5, unless given.
         :param seed: Of the order of the images and of everything random in a step.
         :param checkpoint: A file to keep the state of the training in; an existing one is resumed.
         :param verbose: Show a progress bar.
         """
-        self._options = {"eps": eps, "steps": steps}
-        self._alpha, self._radius, self._pretrain = alpha, radius, pretrain
+        if not pretrain and not restore:
+            raise ValueError("expected a stage to train, got pretrain=False and restore=False")
+        self._wanted, self._rates = (pretrain, restore), (pretraining_rate, learning_rate)
+        self._attack = {"eps": eps, "steps": steps}
+        self._game = {"alpha": alpha, "radius": radius, "radius_steps": radius_steps, "joint": joint}
         super().__init__(classifier, seed, checkpoint, verbose)
 
     def _stages(self) -> list[Objective]:
-        purifier = self.preprocessor.purifier
-        if not isinstance(purifier, DIR):
-            raise ValueError(f"expected a classifier defended by DIR, got one defended by {purifier.name!r}")
-        first: list[Objective] = [DIRPretraining(purifier, self._module, **self._options)] if self._pretrain else []  # type: ignore[arg-type]
-        second = DIRRestoration(purifier, self._module, alpha=self._alpha, radius=self._radius, **self._options)  # type: ignore[arg-type]
-        return [*first, second]
+        purifier = _of_kind(DIR, self.preprocessor.purifier)
+        stages = (
+            DIRPretraining(purifier, self._module, **self._attack),  # type: ignore[arg-type]
+            DIRRestoration(purifier, self._module, **self._attack, **self._game),  # type: ignore[arg-type]
+        )
+        for stage, rate in zip(stages, self._rates, strict=True):
+            stage.learning_rate = stage.learning_rate if rate is None else rate
+        return [stage for stage, wanted in zip(stages, self._wanted, strict=True) if wanted]
+
+    def _run(self, kwargs: dict[str, Any], labelled: bool) -> TrainingRun:
+        if not labelled and self._wanted[1]:  # now, and not after the first stage
+            raise ValueError("expected labels to train DIR's restoration, got None")
+        return super()._run(kwargs, labelled)
+
+
+def _of_kind(kind: type[Kind], purifier: Purifier) -> Kind:
+    if not isinstance(purifier, kind):
+        raise ValueError(f"expected a classifier defended by {kind.__name__}, got one defended by {purifier.name!r}")
+    return purifier
 
 
 def _preprocessor_of(classifier: PyTorchClassifier) -> PurifierPreprocessor:

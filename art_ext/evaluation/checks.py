@@ -130,20 +130,22 @@ def saturated(name: str, purifier: Purifier, x: Tensor, threat: Threat) -> Verdi
 
 
 def attack_unit_test(model: Defended, x: Tensor, threat: Threat, steps: int, random: bool) -> Verdict:
-    """Fails when the probes' PGD misses more than 5 % of examples that are known to be there (`binarisation_test`).
+    """Whether the probes' PGD finds 95 % of examples that are known to be there (`binarisation_test`).
 
-    The features are what the classifier's last linear layer takes.
+    Warns below that, and fails where the whole interval lies below. The features are what the widest linear layer of
+    the classifier takes: on narrow ones random search succeeds too, and the test says little.
     """
     check, name = "attack unit test", model.name
-    last = next((m for m in reversed(list(model.classifier.modules())) if isinstance(m, nn.Linear)), None)
-    if random or last is None:
+    linear = [m for m in model.classifier.modules() if isinstance(m, nn.Linear)]
+    if random or not linear:
         reason = "randomised: a planted example is not certain" if random else "the classifier has no linear layer"
         return Verdict(check, name, "not run", reason)
     attack = Attack("native", "PGD", {"steps": steps})
-    found = binarisation_test(_Before(model.module, last), attack, x, threat)
+    widest = max(linear, key=lambda m: m.in_features)
+    found = binarisation_test(_Before(model.module, widest), attack, x, threat)
     if not any(found.usable) or found.random_share > 0.5:
         return Verdict(check, name, "not run", "no image gave a problem that random search does not solve")
-    verdict = "pass" if found.share >= LEAST else "fail"
+    verdict = "pass" if found.share >= LEAST else "warn" if found.interval.high >= LEAST else "fail"
     detail = f"{attack.title} finds {found.interval}, random search {100 * found.random_share:.1f} %"
     return Verdict(check, name, verdict, detail)
 

@@ -219,10 +219,10 @@ def net() -> nn.Module:
     features = (
         nn.Conv2d(1, 6, 3),
         nn.ReLU(),
-        nn.Conv2d(6, 6, 3),
+        nn.Conv2d(6, 3, 3),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(216, 150),
+        nn.Linear(108, 150),
         nn.Tanh(),
     )
     return nn.Sequential(*features, nn.Linear(150, 4)).eval()

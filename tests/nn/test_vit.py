@@ -39,16 +39,41 @@ def test_two_masks_of_a_half_are_complementary() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "ratio", "hide"), [(2, 0.3, 3), (2, 0.7, 7), (4, 0.25, 2), (3, 0.01, 1), (2, 0.99, 9)]
+    ("patches", "count", "ratio", "hide"),
+    [
+        (10, 2, 0.3, [3, 3]),
+        (10, 2, 0.7, [7, 7]),
+        (10, 4, 0.25, [2, 3, 2, 3]),  # from 0, 2.5, 5 and 7.5 on
+        (10, 3, 0.01, [1, 1, 1]),
+        (10, 2, 0.99, [9, 9]),
+        (49, 2, 0.5, [24, 25]),  # 28 x 28 in patches of 4
+        (49, 2, 0.3, [14, 15]),
+        (49, 2, 0.7, [34, 34]),
+        (256, 2, 0.5, [128, 128]),  # the paper's
+        (2, 2, 0.5, [1, 1]),
+    ],
 )
-def test_every_mask_hides_its_share(count: int, ratio: float, hide: int) -> None:
-    masks = hidden_patches(torch.rand(6, 10).argsort(1), count, ratio)
-    assert masks.shape == (count, 6, 10)
-    assert (masks.sum(2) == hide).all()
-    if ratio == 0.3:  # 3 + 3 of 10: no patch twice
+def test_every_mask_hides_its_share(patches: int, count: int, ratio: float, hide: list[int]) -> None:
+    masks = hidden_patches(torch.rand(6, patches).argsort(1), count, ratio)
+    assert masks.shape == (count, 6, patches)
+    assert torch.equal(masks.sum(2), torch.tensor(hide)[:, None].expand(count, 6))
+    if ratio == 0.3:  # no patch is hidden twice
         assert int(masks.sum(0).max()) == 1
-    if ratio == 0.7:
+    if ratio == 0.7:  # none is seen twice
         assert int(masks.sum(0).min()) == 1
+
+
+@pytest.mark.parametrize("patches", [6, 7, 49, 256])
+@pytest.mark.parametrize("count", [2, 3, 5, 6])
+def test_masks_are_partitions_at_one_part_and_at_all_but_one(patches: int, count: int) -> None:
+    order = torch.rand(4, patches).argsort(1)
+    assert (hidden_patches(order, count, 1 / count).sum(0) == 1).all()
+    assert (hidden_patches(order, count, 1 - 1 / count).sum(0) == count - 1).all()
+
+
+def test_one_patch_cannot_be_masked() -> None:
+    with pytest.raises(ValueError, match="at least 2 patches, got 1"):
+        hidden_patches(torch.zeros(3, 1).long(), 2, 0.5)
 
 
 def test_attention_by_hand() -> None:

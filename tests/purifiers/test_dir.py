@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from art_ext.attacks import ascent, cross_entropy, straight_through_clamp
+from art_ext.attacks import L2, ascent, cross_entropy, straight_through_clamp
 from art_ext.nn import seeded
 from art_ext.purifiers import DIR
 from art_ext.purifiers.dir import DIRPretraining, DIRRestoration, per_mask_restorations, representation_attack
@@ -56,6 +57,32 @@ def test_masks_are_complementary_and_new_for_every_image_and_call(purifier: DIR,
     assert torch.equal(first, ~second)
     assert len({tuple(row) for row in first.tolist()}) == 5
     assert not torch.equal(purifier.hidden(x)[0], first)
+
+
+@pytest.mark.parametrize("masking", ["tokens", "pixels"])
+def test_an_odd_number_of_patches_is_complementary_too(masking: str) -> None:
+    """28 x 28 in patches of 4 has 49: masks hide 24 and 25."""
+    purifier, x = DIR(1, 4, 8, 2, 1, 1, masking=masking), torch.rand(3, 1, 28, 28)
+    first, second = purifier.hidden(x)
+    assert torch.equal(first, ~second)
+    assert sorted((int(first[0].sum()), int(second[0].sum()))) == [24, 25]
+    assert purifier(x).shape == x.shape
+
+
+def test_masks_come_from_the_ambient_generator(purifier: DIR, x: Tensor) -> None:
+    with seeded(3):
+        first = purifier.hidden(x)
+    with seeded(3):
+        assert torch.equal(purifier.hidden(x), first)
+
+
+@pytest.mark.parametrize("draws", [0, 1.5, "2"])
+def test_draws_are_set_and_saved(purifier: DIR, tmp_path: Path, draws: object) -> None:
+    purifier.set_draws(3).save_pretrained(tmp_path)
+    assert DIR.from_pretrained(tmp_path).draws == 3
+    with pytest.raises(ValueError, match=f"draws.*got {draws!r}"):
+        purifier.set_draws(draws)
+    assert purifier.draws == 3
 
 
 def test_fusion_is_the_mean_of_the_restorations(purifier: DIR, x: Tensor) -> None:
@@ -106,6 +133,35 @@ def test_pretraining_by_hand(purifier: DIR, target: nn.Module, x: Tensor) -> Non
     assert objective.perturb(x, None).shape == x.shape  # the target's own answers
 
 
+def test_pretraining_adversaries_are_made_against_the_target_alone(purifier: DIR, target: nn.Module, x: Tensor) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("the purifier was run")
+
+    purifier.network.register_forward_pre_hook(never)
+    objective = DIRPretraining(purifier, target, eps=0.1, steps=3)
+    with seeded(2):
+        found = objective.perturb(x, Y)
+    with seeded(2):
+        # By hand: a uniform start, then 3 signs of 2.5 * 0.1 / 3, kept within 0.1 and [0, 1].
+        x_adv = (x + torch.empty_like(x).uniform_(-0.1, 0.1)).clamp(0, 1)
+    for _ in range(3):
+        x_adv = x_adv.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(target(x_adv), Y, reduction="sum"), x_adv)
+        x_adv = (x + (x_adv + 0.25 / 3 * gradient.sign() - x).clamp(-0.1, 0.1)).clamp(0, 1)
+    assert torch.allclose(found, x_adv, atol=1e-6)
+
+
+def test_pretraining_does_not_ask_the_target(purifier: DIR, x: Tensor) -> None:
+    """Eq. 2 compares pixels: the loss is the same whatever the target, and reaches every weight of the network."""
+    losses = []
+    for _ in range(2):
+        with seeded(1):
+            losses.append(DIRPretraining(purifier, nn.Linear(1, 1)).terms("restorer", x, 0.9 * x, Y)["restoration"])
+    assert torch.equal(losses[0], losses[1])
+    gradients = torch.autograd.grad(losses[0], list(purifier.parameters()), allow_unused=True)
+    assert all(g is not None and g.abs().max() > 0 for g in gradients)
+
+
 def test_restoration_by_hand(purifier: DIR, target: nn.Module, x: Tensor) -> None:
     objective = DIRRestoration(purifier, target, eps=0.1, steps=2, alpha=3.0)
     with seeded(1):
@@ -140,6 +196,36 @@ def test_delta_is_projected_and_worse_than_chance(purifier: DIR, target: nn.Modu
     assert float(found) > 5 * float(chance)
 
 
+def test_delta_in_another_norm(purifier: DIR, target: nn.Module, x: Tensor) -> None:
+    objective = DIRRestoration(purifier, target, eps=1.5, radius=0.5, norm=L2())
+    assert L2().size(objective.worst(x)).tolist() == pytest.approx([0.5] * 5, rel=1e-5)
+    size = L2().size(objective.perturb(x, Y) - x)
+    assert float(size.max()) <= 1.5 + 1e-5
+    assert float(size.min()) > 0.5
+
+
+def test_each_loss_reaches_the_restorer_and_delta_is_a_constant(purifier: DIR, target: nn.Module, x: Tensor) -> None:
+    """By hand with a linear target: d KL(p || q) / d restoration has a part through p and a part through q."""
+    objective = DIRRestoration(purifier, target, eps=0.1, radius=0.3, alpha=1.0)
+    restored = torch.rand(5, 3, 8, 12).requires_grad_()
+    purifier.fused = lambda *_: restored  # type: ignore[method-assign]
+    with seeded(1):
+        found = objective.terms("restorer", x, x, Y)
+    with seeded(1):
+        purifier.hidden(x)
+        delta = objective.worst(restored.detach())
+    weight = target[1].weight.detach()
+    p, q = (target(v).softmax(1).detach() for v in (restored, restored + delta))
+    log_ratio = p.log() - q.log()
+    # dKL/d logits of p: p * (log(p/q) - KL); of q: q - p
+    kl = (p * log_ratio).sum(1, keepdim=True)
+    expected = ((p * (log_ratio - kl) + q - p) @ weight / 5).view_as(x)
+    (gradient,) = torch.autograd.grad(found["representation"], restored, retain_graph=True)
+    assert torch.allclose(gradient, expected, atol=1e-7, rtol=1e-4)
+    (gradient,) = torch.autograd.grad(found["adversarial"], restored)
+    assert torch.allclose(gradient, ((p - F.one_hot(Y, 4)) @ weight / 5).view_as(x), atol=1e-7, rtol=1e-4)
+
+
 def test_both_sides_of_the_divergence_reach_the_restorer(purifier: DIR, target: nn.Module, x: Tensor) -> None:
     objective = DIRRestoration(purifier, target, eps=0.1)
     seen: list[Tensor] = []
@@ -157,6 +243,35 @@ def test_the_target_moves_only_when_asked_to(purifier: DIR, target: nn.Module, x
     list(fit(objective, Batches(x, Y, batch_size=5), epochs=1))
     assert all(torch.equal(v, before[k]) for k, v in target.state_dict().items()) is not joint
     assert any(k.startswith("target") for k in objective.trained_state()) is joint
+
+
+def test_joint_training_has_the_released_rates_and_attacks_in_eval_mode(purifier: DIR, x: Tensor) -> None:
+    target = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(120, 4))
+    objective = DIRRestoration(purifier, target, eps=0.1, steps=2, joint=True)
+    (parameters,) = objective.players().values()
+    groups = objective.optimizer("restorer", parameters).param_groups
+    assert [(len(g["params"]), g["lr"]) for g in groups] == [(len(list(purifier.parameters())), 5e-5), (6, 0.1)]
+    modes = []
+    target.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    objective.train()
+    x_adv = objective.perturb(x, Y)
+    assert modes == [False, False]
+    objective.terms("restorer", x, x_adv, Y)
+    assert modes[2:] == [True, *[False] * 6, True]  # the losses' two passes; h(x~) and 5 steps between them
+    assert all(m.training for m in objective.modules())
+    assert int(target[1].num_batches_tracked) == 2
+
+
+def test_the_papers_optimisers(purifier: DIR, target: nn.Module) -> None:
+    pretraining, restoration = purifier.stages(target)
+    one = pretraining.optimizer("restorer", pretraining.players()["restorer"])
+    assert isinstance(one, torch.optim.AdamW)
+    assert one.defaults["lr"] == 1.5e-4
+    restoration.learning_rate = 0.02
+    two = restoration.optimizer("restorer", restoration.players()["restorer"])
+    assert isinstance(two, torch.optim.SGD)
+    assert [(g["lr"], g["momentum"], g["weight_decay"]) for g in two.param_groups] == [(0.02, 0.9, 2e-4)]
+    assert DIRRestoration(purifier, target).learning_rate == 1e-2
 
 
 def test_training_attacks_the_whole_pipeline(purifier: DIR, target: nn.Module, x: Tensor) -> None:
