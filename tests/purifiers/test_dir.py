@@ -116,6 +116,9 @@ def test_frozen_masks_are_the_same_for_every_image_call_and_batch(purifier: DIR,
         assert torch.allclose(purifier(x[2:3]), whole[2:3], atol=1e-6)
         assert not torch.allclose(purifier.set_masks(5)(x), whole)
     assert purifier.set_masks(None).stochastic
+    several = DIR(**DIR.small, draws=2).set_masks(4)
+    assert not torch.equal(several.hidden(x, 0), several.hidden(x, 1))  # each draw its own, or there would be one
+    assert torch.equal(several(x), several(x))
 
 
 def test_pretraining_by_hand(purifier: DIR, target: nn.Module, x: Tensor) -> None:
