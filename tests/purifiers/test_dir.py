@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -318,6 +319,29 @@ def test_diagnostics_are_at_least_as_strong_as_what_they_bound(purifier: DIR, ta
         assert float(found.max()) <= 1
         assert F.cross_entropy(target(found), y).item() > loss
     assert float((representation_attack(purifier, target, x, y, eps=0.2) - restored).abs().max()) <= 0.2 + 1e-6
+
+
+def test_each_mask_is_attacked_on_its_own_in_steps_of_the_given_size(
+    purifier: DIR, target: nn.Module, x: Tensor
+) -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
+    purifier.set_masks(1).network.register_forward_pre_hook(lambda _, given: seen.append(given))
+    per_mask_restorations(purifier, target, x, Y, eps=0.2, steps=2, step_size=0.01)
+    first, second = purifier.hidden(x)
+    # Two gradients and the restoration of each mask.
+    assert [torch.equal(mask, first) for _, mask in seen] == [True] * 3 + [False] * 3
+    assert all(torch.equal(mask, second) for _, mask in seen[3:])
+    for at in (0, 1, 3, 4):
+        assert float((seen[at + 1][0] - seen[at][0]).detach().abs().max()) == pytest.approx(0.01, rel=1e-4)
+
+
+def test_eq_9_takes_steps_of_the_given_size(purifier: DIR, target: nn.Module, x: Tensor) -> None:
+    purifier.set_masks(1).requires_grad_(False)
+    seen: list[Tensor] = []
+    target.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    found = representation_attack(purifier, target, x, Y, eps=0.2, steps=2, step_size=0.01)
+    for one, two in pairwise([*seen, found]):
+        assert float((two - one).abs().max()) == pytest.approx(0.01, rel=1e-4)
 
 
 @pytest.mark.parametrize(
