@@ -48,7 +48,7 @@ SEEDS = (
     "fashion_mnist_robust",
     "fashion_mnist_dir",
 )
-DIR_ARGUMENTS = {"channels": 1, "patch": 4, "width": 64, "heads": 4, "depth": 4, "decoder_depth": 1}
+DIR_ARGUMENTS = {"channels": 1, "patch": 4, "width": 48, "heads": 3, "depth": 3, "decoder_depth": 1}
 RDP_ARGUMENTS = {"channels": 1, "width": 24, "blocks": 8, "block": "residual", "fold": 2}
 
 
@@ -144,15 +144,14 @@ def make_rdp(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_dir(args: argparse.Namespace) -> dict[str, Any]:
-    """Pre-training and restoration, each for all epochs."""
+    """Pre-training, then restoration."""
     target = presets.load("fashion_mnist_robust")
     with seeded(args.seed):
         purifier = DIR(**DIR_ARGUMENTS)  # type: ignore[arg-type]
-    name, seconds = args.name, 0.0
-    for stage in (DIRPretraining, DIRRestoration):
-        args.name = f"{name}.{stage.__name__}"
-        seconds += train(stage(purifier, target, eps=EPS, steps=args.steps), args, peak=args.learning_rate)
-    args.name = name
+    seconds = 0.0
+    for stage, epochs in ((DIRPretraining, args.pretraining_epochs), (DIRRestoration, args.epochs)):
+        run = argparse.Namespace(**{**vars(args), "name": f"{args.name}.{stage.__name__}", "epochs": epochs})
+        seconds += train(stage(purifier, target, eps=EPS, steps=args.steps), run, peak=args.learning_rate)
     purifier.eval().requires_grad_(False)
     return {"module": purifier, "arguments": DIR_ARGUMENTS, "paper": DIR.paper, "seconds": seconds}
 
@@ -163,6 +162,7 @@ def main() -> None:
     parser.add_argument("--folder", default=str(presets.FOLDER), help="where presets are read and written")
     parser.add_argument("--runs", default="runs", help="where checkpoints are kept")
     parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--pretraining-epochs", type=int, default=40, help="of DIR's first stage")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--images", type=int, default=8000)
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--features", default="fashion_mnist_vgg", help="preset whose layer is F")
     parser.add_argument("--start", help="folder of an earlier fashion_mnist_rdp to go on from")
     parser.add_argument("--layer", default="features.relu3_3", help="of F")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of RDP, at the start of the cosine")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of RDP and DIR, at the start of the cosine")
     parser.add_argument("--pixel", type=float, default=Weights().pixel, help="weight of RDP's pixel term")
     parser.add_argument("--clean-share", type=float, default=0.0, help="of RDP's training images")
     args = parser.parse_args()

@@ -227,6 +227,7 @@ def _not_tested(
     if not any(m.robust for m in models):
         lines.append("an adversarially trained network of the same size: none given")
     lines += [f"{a.title}: only the first {a.images} images" for a in attacks if a.images is not None]
+    lines += [f"{a.title}: only {' and '.join(k.value for k in a.knowledge)}" for a in attacks if a.knowledge]
     return tuple(lines)
 
 
@@ -240,8 +241,7 @@ def _provenance(
         versions |= attack.versions()
     n = checks.LOOKED_AT
     classes = _classes(models, x, y)
-    stated = [{**asdict(replace(a, parameters={}, function=None) if a.function is None else a), "function": None}
-              | {"parameters": plain(a.parameters)} for a in attacks]  # fmt: skip
+    stated = [_stated(a) for a in attacks]
     found = {
         "versions": versions,
         "git": _commit(),
@@ -266,6 +266,12 @@ def _provenance(
     }
     plain_found: dict[str, Any] = json.loads(json.dumps(found))
     return plain_found
+
+
+def _stated(attack: Attack) -> dict[str, Any]:
+    known = None if attack.knowledge is None else [k.value for k in attack.knowledge]
+    bare = asdict(replace(attack, parameters={}, function=None) if attack.function is None else attack)
+    return bare | {"function": None, "parameters": plain(attack.parameters), "knowledge": known}
 
 
 def _classes(models: Sequence[Defended], x: Tensor, y: Tensor) -> int:
@@ -323,9 +329,7 @@ def _check(
     check_images(x)
     if x.dtype != torch.float32:  # ART and the others work in float32
         raise TypeError(f"expected float32 images, got {x.dtype}")
-    titles = [a.title for a in attacks]
-    if len(set(titles)) != len(titles):
-        raise ValueError(f"expected attacks of different titles, got {titles}: give them a label")
+    _check_attacks(attacks, settings)
     if not models or not len(x):
         raise ValueError(f"expected at least one model and one image, got {len(models)} and {len(x)}")
     names = [m.name for m in models]
@@ -344,3 +348,14 @@ def _check(
         raise ValueError(f"expected a shard (i, n) with 0 <= i < n, got {shard}")
     if settings.survivors_only and settings.cross:
         raise ValueError("expected survivors_only or cross, got both: examples of a sequence are not one attack's")
+
+
+def _check_attacks(attacks: Sequence[Attack], settings: Settings) -> None:
+    titles = [a.title for a in attacks]
+    if len(set(titles)) != len(titles):
+        raise ValueError(f"expected attacks of different titles, got {titles}: give them a label")
+    missing = {k.value for a in attacks for k in a.knowledge or ()} - {k.value for k in settings.knowledge}
+    if missing:
+        raise ValueError(
+            f"expected the knowledge of every attack in that of the evaluation, got attacks under {sorted(missing)}"
+        )

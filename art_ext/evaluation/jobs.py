@@ -171,7 +171,8 @@ def _suitable(model: Defended, attack: Attack, knowledge: Sequence[Knowledge]) -
         Knowledge.OWN: follows and type(model.purifier).own_attacks is not NO_OWN,
         Knowledge.UNDEFENDED: False,
     }
-    return [k for k in knowledge if able.get(k, True)]
+    wanted = knowledge if attack.knowledge is None else attack.knowledge
+    return [k for k in knowledge if k in wanted and able.get(k, True)]
 
 
 def probe_jobs(

@@ -56,6 +56,7 @@ QUICK = {
     ("torchattacks", "TI-FGSM"): {"len_kernel": 3},
     ("torchattacks", "SI-NI-FGSM"): {},
     ("torchattacks", "VMI-FGSM"): {"steps": 10, "step_size": 0.05},
+    ("torchattacks", "VNI-FGSM"): {"steps": 10, "step_size": 0.05},
     ("torchattacks", "Square"): {"n_queries": 200},
 }
 
@@ -160,6 +161,28 @@ def test_averaged_gradients_that_a_library_lacks_are_refused(problem: Problem) -
     target = Defended("noise", problem.classifier, Noise()).target(Knowledge.FULL, 4, average="gradients")
     with pytest.raises(ValueError, match="to average gradients, got MI-FGSM"):
         Attack("torchattacks", "MI-FGSM")(target, problem.x, problem.y, LINF)
+
+
+@pytest.mark.parametrize("name", ["MI-FGSM", "SI-NI-FGSM", "VMI-FGSM", "VNI-FGSM"])
+def test_torchattacks_that_leave_the_box_can_attack_a_purifier(name: str, problem: Problem) -> None:
+    """Neighbours and looks ahead are outside [0, 1], which a purifier refuses."""
+    from art_ext.evaluation import Knowledge
+
+    target = Defended("blur", problem.classifier, Blur()).target(Knowledge.FULL).eval()
+    x_adv = Attack("torchattacks", name)(target, problem.x, problem.y, LINF)
+    assert float((target(x_adv).argmax(1) == problem.y).float().mean()) < 0.5
+
+
+def test_torchattacks_follow_gradients_from_outside_the_box(problem: Problem) -> None:
+    from art_ext.evaluation.backends.torchattacks import _WithState
+
+    inside, outside = problem.x[:1].clone().requires_grad_(), (problem.x[:1] + 1.5).requires_grad_()
+    wrapped = _WithState(problem.classifier)
+    assert torch.equal(wrapped(inside), problem.classifier(inside))
+    wrapped(outside)[0, 0].backward()
+    assert torch.equal(wrapped(outside), problem.classifier(torch.ones_like(outside)))
+    assert outside.grad is not None
+    assert float(outside.grad[..., :4].abs().min()) > 0  # logit 0 is the mean of the left half
 
 
 @pytest.mark.parametrize("version", ["rand", "custom"])

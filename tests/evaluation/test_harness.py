@@ -112,6 +112,31 @@ def test_randomised_models_get_eot_and_redraws_deterministic_ones_neither(proble
     assert verdicts["noise", "randomness"] == "pass"
 
 
+def test_an_attack_can_be_kept_to_some_knowledge(problem: Problem) -> None:
+    models = [Defended("bare", problem.classifier), Defended("blur", problem.classifier, Blur())]
+    attacks = [
+        Attack("native", "PGD", {"steps": 2}, knowledge=(Knowledge.BPDA,)),
+        Attack("native", "MI-FGSM", {"steps": 2}),
+    ]
+    report = quiet(*models, attacks=attacks, problem=problem, knowledge=[Knowledge.BPDA, Knowledge.FULL])
+    found = [(c.model, c.attack, c.knowledge) for c in report.cells if c.attack != "clean"]
+    pgd, mi = "native PGD-2", "native MI-FGSM-2"
+    assert found == [
+        ("bare", pgd, "undefended"), ("blur", pgd, "bpda"),
+        ("bare", mi, "undefended"), ("blur", mi, "bpda"), ("blur", mi, "full"),
+    ]  # fmt: skip
+    assert "native PGD-2: only bpda" in report.not_tested
+    assert [a["knowledge"] for a in report.provenance["attacks"]] == [["bpda"], None]
+    with pytest.raises(ValueError, match=r"attacks under \['bpda'\]"):
+        quiet(*models, attacks=attacks, problem=problem, knowledge=[Knowledge.FULL])
+
+
+@pytest.mark.parametrize("knowledge", [(), ("bpda",), Knowledge.BPDA])
+def test_an_attack_refuses_what_is_no_knowledge(knowledge: object) -> None:
+    with pytest.raises((ValueError, TypeError), match="expected knowledge to hold members of Knowledge"):
+        Attack("native", "PGD", knowledge=knowledge)  # type: ignore[arg-type]
+
+
 def test_blind_examples_are_those_of_the_undefended_classifier_and_made_once(
     problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:

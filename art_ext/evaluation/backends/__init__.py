@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.evaluation.backends import art, autoattack, native, torchattacks
-from art_ext.evaluation.threat import Threat
+from art_ext.evaluation.threat import Knowledge, Threat
 
 Run = Callable[[str, nn.Module, Tensor, Tensor, Threat, Mapping[str, Any], Tensor | None], Tensor]
 Function = Callable[[nn.Module, Tensor, Tensor, Threat], Tensor]
@@ -61,14 +61,15 @@ class Attack:
         images: attack only the first so many images; all of them unless given.
         draws: average over so many draws of a randomised defence (EOT); the evaluation's number unless given.
         on: "all" models, or only the "deterministic" or the "randomised" ones.
+        knowledge: on a defended model, run it under these alone; under all that the evaluation asks for unless given.
         targeted: "random" wants a random other class, "least likely" the one of the smallest logit, "" any other class.
         label: replaces the title, to tell apart two attacks that differ in what a title does not show.
         function: (module, x, y, threat) to x_adv, for the backend "yours".
         black_box: whether that function uses no gradient.
 
     Raises:
-        ValueError: unknown backend, name, `on` or `targeted`; images or draws below 1; a function without "yours" or
-            the other way round.
+        ValueError: unknown backend, name, `on`, `knowledge` or `targeted`; images or draws below 1; a function without
+            "yours" or the other way round.
     """
 
     backend: str
@@ -77,6 +78,7 @@ class Attack:
     images: int | None = None
     draws: int | None = None
     on: str = "all"
+    knowledge: tuple[Knowledge, ...] | None = None
     targeted: str = ""
     label: str = ""
     function: Function | None = None
@@ -89,6 +91,11 @@ class Attack:
             self._check_name()
         if min(self.draws or 1, self.images or 1, 1) < 1 or 0 in (self.draws, self.images):
             raise ValueError(f"expected draws >= 1 and images >= 1, got draws={self.draws} and images={self.images}")
+        known = self.knowledge
+        if known is not None and not (
+            isinstance(known, tuple) and known and all(isinstance(k, Knowledge) for k in known)
+        ):
+            raise ValueError(f"expected knowledge to hold members of Knowledge, got {self.knowledge!r}")
         if self.on not in ("all", "deterministic", "randomised") or self.targeted not in TARGETS:
             raise ValueError(
                 "expected on='all', 'deterministic' or 'randomised' and targeted='', 'random' or 'least likely', "

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from art_ext.attacks import Averaged
+from art_ext.attacks import Averaged, straight_through_clamp
 from art_ext.evaluation.backends.defaults import defaults
 from art_ext.evaluation.threat import Threat
 from art_ext.nn.modes import evaluating
@@ -23,6 +23,7 @@ CLASSES = {
     ("TI-FGSM", "Linf"): "TIFGSM",
     ("SI-NI-FGSM", "Linf"): "SINIFGSM",
     ("VMI-FGSM", "Linf"): "VMIFGSM",
+    ("VNI-FGSM", "Linf"): "VNIFGSM",
     ("APGD", "Linf"): "APGD",
     ("APGD", "L2"): "APGD",
     ("Square", "Linf"): "Square",
@@ -33,11 +34,15 @@ BLACK_BOX = frozenset({"Square"})
 WITH_EOT = {"PGD": "EOTPGD", "APGD": "APGD"}
 """Attacks that average the gradients of draws themselves."""
 TRANSFER = {
+    "MI-FGSM": {"decay": 1.0},
     "DI-FGSM": {"decay": 1.0, "diversity_prob": 0.7},
     "TI-FGSM": {"decay": 1.0, "diversity_prob": 0.7, "len_kernel": 15, "nsig": 3},
     "SI-NI-FGSM": {"decay": 1.0, "m": 5},
+    "VMI-FGSM": {"decay": 1.0, "beta": 1.5, "N": 20},
+    "VNI-FGSM": {"decay": 1.0, "beta": 1.5, "N": 20},
 }
-"""The settings of the attacks' papers, in ten steps of eps / 10; torchattacks' defaults have no momentum."""
+"""The settings of the attacks' papers, in ten steps of eps / 10: torchattacks' own differ, in momentum, size of a step
+or number of neighbours."""
 
 
 def versions() -> dict[str, str]:
@@ -102,7 +107,11 @@ def _options(name: str, threat: Threat, parameters: Mapping[str, Any]) -> dict[s
 
 
 class _WithState(nn.Module):
-    """torchattacks finds the device by a model's parameters or buffers: this one always has one."""
+    """What torchattacks wants of a model: parameters or buffers to find the device by, and answers outside [0, 1].
+
+    Its attacks that look ahead or at neighbours leave the box, where a purifier refuses images and a classifier was
+    never trained: such images are clamped, with the gradient where they came from.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -111,7 +120,7 @@ class _WithState(nn.Module):
         self.register_buffer("state", torch.zeros(1, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.module(x)
+        logits: Tensor = self.module(straight_through_clamp(x))
         return logits
 
 

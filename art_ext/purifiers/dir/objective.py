@@ -105,6 +105,8 @@ class DIRRestoration(_AgainstTarget):
         alpha: weight of L_rep (the paper: 2).
         radius: of delta in the norm, in the units of x; eps unless given.
         radius_steps: sign steps towards delta, each of 2.5 * radius / radius_steps.
+        pixel: weight of the squared error to the clean image, mean over pixels; the paper adds one where it leaves out
+            the pre-training.
         joint: train the target too, as the released code does, the purifier at 5e-5 and the target at 0.1; it then does
             not come back as it was. The code's alpha is 1.
         eps: see above.
@@ -115,7 +117,7 @@ class DIRRestoration(_AgainstTarget):
 
     learning_rate = 1e-2
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the training attack's, and each term's
         self,
         purifier: DIR,
         target: nn.Module,
@@ -123,6 +125,7 @@ class DIRRestoration(_AgainstTarget):
         alpha: float = 2.0,
         radius: float | None = None,
         radius_steps: int = 5,
+        pixel: float = 0.0,
         joint: bool = False,
         eps: float = 8 / 255,
         steps: int = 5,
@@ -130,8 +133,9 @@ class DIRRestoration(_AgainstTarget):
         norm: Norm | None = None,
     ) -> None:
         super().__init__(purifier, target, eps=eps, steps=steps, step_size=step_size, norm=norm)
-        if alpha < 0 or radius_steps < 1:
-            raise ValueError(f"expected alpha >= 0 and radius_steps >= 1, got {alpha} and {radius_steps}")
+        if min(alpha, pixel) < 0 or radius_steps < 1:
+            raise ValueError(f"expected alpha, pixel >= 0 and radius_steps >= 1, got {alpha}, {pixel}, {radius_steps}")
+        self.pixel = pixel
         self.alpha, self.radius, self.radius_steps = alpha, eps if radius is None else radius, radius_steps
         self.joint = joint
         if joint:
@@ -152,6 +156,8 @@ class DIRRestoration(_AgainstTarget):
         if self.alpha:
             nearby = self.target(restored + self.worst(restored.detach()))
             terms["representation"] = self.alpha * divergence(logits, nearby).mean()
+        if self.pixel:
+            terms["restoration"] = self.pixel * (restored - x).square().mean()
         return terms
 
     def worst(self, restored: Tensor) -> Tensor:
