@@ -20,6 +20,7 @@ class ClassifierObjective(Objective):
         classifier: images in [0, 1] to logits.
         eps: radius of the training adversaries, in the units of x; 0 trains on clean images.
         steps: of the training attack, which runs with the classifier in eval mode.
+        step_size: of the training attack; 2.5 * eps / steps unless given.
         norm: of the training attack.
         smoothing: of the labels, in [0, 1).
         purifier: images in [0, 1] to the same, frozen; the classifier learns on what it gives, with fresh randomness
@@ -34,6 +35,7 @@ class ClassifierObjective(Objective):
         *,
         eps: float = 0.0,
         steps: int = 7,
+        step_size: float | None = None,
         norm: Norm | None = None,
         smoothing: float = 0.0,
         purifier: nn.Module | None = None,
@@ -41,7 +43,8 @@ class ClassifierObjective(Objective):
         super().__init__()
         self.classifier = classifier
         self.purifier = nn.Identity() if purifier is None else purifier
-        self.eps, self.steps, self.norm, self.smoothing = eps, steps, norm or Linf(), smoothing
+        self.eps, self.steps, self.step_size = eps, steps, step_size
+        self.norm, self.smoothing = norm or Linf(), smoothing
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"classifier": list(self.classifier.parameters())}
@@ -51,7 +54,7 @@ class ClassifierObjective(Objective):
             return x
         with evaluating(self.classifier, self.purifier):
             gradient = ascent(cross_entropy(lambda v: self.classifier(self.purifier(v)), _required(y)))
-            return pgd(gradient, x, norm=self.norm, eps=self.eps, steps=self.steps)
+            return pgd(gradient, x, norm=self.norm, eps=self.eps, steps=self.steps, step_size=self.step_size)
 
     def terms(self, player: str, x: Tensor, x_adv: Tensor, y: Tensor | None) -> dict[str, Tensor]:
         with torch.no_grad():

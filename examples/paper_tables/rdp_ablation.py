@@ -11,24 +11,21 @@ A killed run goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import ablations
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from art_ext import __version__, presets
+from art_ext import presets
 from art_ext.attacks import Linf, ascent, cross_entropy, pgd
-from art_ext.data import fashion_mnist, shift_and_flip
-from art_ext.evaluation import paired_difference, wilson
+from art_ext.data import fashion_mnist
 from art_ext.nn import FeatureExtractor, seeded
 from art_ext.purifiers import RDP
 from art_ext.purifiers.rdp import RDPObjective, Weights
-from art_ext.training import Batches, Checkpoint, fit, replacing
 
 EPS = 0.1
 PAPER = Weights()
@@ -50,17 +47,9 @@ def train(name: str, seed: int, args: argparse.Namespace) -> RDP:
     with seeded(seed):
         rdp = RDP(1, args.width, args.blocks, "residual", fold=2)
         objective = RDPObjective(rdp, features, weights=weights, shared_latent=shared, eps=EPS, steps=5)
-    data = fashion_mnist("train", args.train)
-    batches = Batches(data.x, batch_size=64, seed=seed, augment=shift_and_flip(2))
-    optimizers = {player: torch.optim.Adam(p, lr=1e-3) for player, p in objective.players().items()}
-    cosine = [torch.optim.lr_scheduler.CosineAnnealingLR(o, args.epochs, 2e-5) for o in optimizers.values()]
-    checkpoint = Checkpoint(args.runs / f"{name} {seed}.pt", every=50)
-    steps = fit(
-        objective, batches, epochs=args.epochs, seed=seed, optimizers=optimizers, schedulers=cosine,
-        checkpoint=checkpoint,
+    ablations.train(
+        objective, name, images=args.train, epochs=args.epochs, seed=seed, runs=args.runs, labels=False
     )  # fmt: skip
-    for _ in tqdm(steps, desc=f"{name}, seed {seed}", total=args.epochs * len(batches), mininterval=10):
-        pass
     return rdp.eval().requires_grad_(False)
 
 
@@ -79,13 +68,6 @@ def _pgd(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return pgd(ascent(cross_entropy(model, y)), x, norm=Linf(), eps=EPS, steps=40, step_size=0.01)
 
 
-def answers(model: nn.Module, x: Tensor, y: Tensor) -> list[bool]:
-    with torch.no_grad():
-        right = [model(a).argmax(1) == b for a, b in zip(x.split(250), y.split(250), strict=True)]
-    found: list[bool] = torch.cat(right).tolist()
-    return found
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     test = fashion_mnist("test", args.images)
     images = adversaries(test.x, test.y)
@@ -97,37 +79,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             rdp = train(name, seed, args)
             seconds = round(time.perf_counter() - start)
             defended = nn.Sequential(rdp, classifier)
-            correct = {attack: answers(defended, x, test.y) for attack, x in images.items()}
+            correct = {attack: ablations.answers(defended, x, test.y) for attack, x in images.items()}
             error = {a: float((rdp(x) - test.x).abs().mean()) for a, x in images.items()}
             rows.append({"variant": name, "seed": seed, "seconds": seconds, "correct": correct, "pixel_error": error})
-    undefended = {attack: answers(classifier, x, test.y) for attack, x in images.items()}
+    undefended = {attack: ablations.answers(classifier, x, test.y) for attack, x in images.items()}
     weights = {name: asdict(w) | {"shared_latent": s} for name, (w, s) in VARIANTS.items()}
-    options = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
-    versions = {"art-ext": __version__, "torch": torch.__version__, "threads": torch.get_num_threads()}
-    return {"rows": rows, "undefended": undefended, "weights": weights, "options": options, "versions": versions}
+    return {"rows": rows, "undefended": undefended, "weights": weights} | ablations.stated(vars(args))
 
 
 def table(found: dict[str, Any]) -> str:
     """Accuracy of each variant, and its paired difference to the full method, over images and seeds."""
-    lines = [
-        "| variant | clean | blind PGD-40 | transfer PGD-40 | blind minus full | transfer minus full |",
-        "|---|---|---|---|---|---|",
-    ]
-    mean = {
-        name: {a: _over_seeds(found["rows"], name, a) for a in ("clean", "blind", "transfer")}
-        for name in dict.fromkeys(r["variant"] for r in found["rows"])
-    }
-    for name, by_attack in mean.items():
-        entries = [str(wilson(sum(v) / len(v), len(v))) for v in by_attack.values()]
-        gaps = [paired_difference(by_attack[a], mean["full (Algorithm 1)"][a]) for a in ("blind", "transfer")]
-        entries += [f"{100 * g.mean:+.1f} [{100 * g.low:+.1f}, {100 * g.high:+.1f}]" for g in gaps]
-        lines.append(" | ".join(["", name, *entries, ""]).strip())
-    return "\n".join(lines)
-
-
-def _over_seeds(rows: list[dict[str, Any]], variant: str, attack: str) -> list[float]:
-    runs = [r["correct"][attack] for r in rows if r["variant"] == variant]
-    return [sum(column) / len(column) for column in zip(*runs, strict=True)]
+    attacks = {"clean": "clean", "blind": "blind PGD-40", "transfer": "transfer PGD-40"}
+    return ablations.table(found["rows"], attacks, ("blind", "transfer"), "full (Algorithm 1)")
 
 
 def main() -> None:
@@ -142,8 +105,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/rdp_ablation.json"))
     args = parser.parse_args()
     found = run(args)
-    with replacing(args.out) as temporary:
-        temporary.write_text(json.dumps(found), "utf-8")
+    ablations.save(found, args.out)
     print(table(found))
 
 
