@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from art_ext.evaluation import Report
 
@@ -105,6 +108,88 @@ def test_paper_table_of_rdp(tmp_path: Path) -> None:
     )
     assert blind.table()[0] == ["model", "attack", "undefended", "transfer", "blind"]
     assert white.table()[0] == ["model", "attack", "undefended", "bpda", "full", "own"]
+
+
+def test_dirs_ablation_goes_on_where_it_was(tmp_path: Path) -> None:
+    out, full = tmp_path / "ablation.json", "full (alpha 2, ratio 50 %, depth 3 + 1)"
+    small = ("--epochs", 1, "--pretraining-epochs", 1, "--train", 8, "--images", 4, "--draws", 2)
+    kept = ("--runs", tmp_path / "runs", "--out", out)
+    run("paper_tables/dir_ablation.py", *small, *kept, "--variants", full)
+    first = json.loads(out.read_text())
+    joint = "target trained too (released code)"
+    shown = run("paper_tables/dir_ablation.py", *small, *kept, "--variants", full, joint)
+    found = json.loads(out.read_text())
+    assert [row["variant"] for row in found["rows"]] == [full, joint]
+    assert found["rows"][0] == first["rows"][0]
+    for row in found["rows"]:
+        assert {k: len(v) for k, v in row["correct"].items()} == {"clean": 4, "pgd": 4, "eot": 4, "frozen": 4}
+    assert found["rows"][0]["correct"]["clean"] != found["target"]["clean"]  # DIR is hardly trained, its target is
+    assert "target alone" in shown
+
+
+def test_paper_table_of_dir_in_shards(tmp_path: Path) -> None:
+    # One image of the first shard's batch, the other of the second's: 65 images are two batches.
+    options = ("--quick", "--parts", "frozen", "--images", 65, "--runs", tmp_path / "runs", "--out", tmp_path)
+    for shard in (0, 1):
+        run("paper_tables/dir_fashion_mnist.py", *options, "--shard", shard, 2)
+    assert not (tmp_path / "dir_fashion_mnist_frozen.json").exists()
+    run("paper_tables/dir_fashion_mnist.py", *options, "--merge", 2)
+    frozen = Report.load(tmp_path / "dir_fashion_mnist_frozen.json")
+    assert {c.images for c in frozen.cells} == {65}
+    assert "Eq. 8, PGD-40" in [c.attack for c in frozen.attacked("DIR, masks frozen") if c.knowledge == "own"]
+
+
+def test_dir_on_cifar10_stops_in_time_and_goes_on(tmp_path: Path) -> None:
+    cifar10_like(tmp_path)
+    options = (
+        "--data", tmp_path, "--runs", tmp_path / "runs", "--out", tmp_path / "found.json", "--quick",
+        "--target-epochs", 1, "--pretraining-epochs", 1, "--epochs", 1, "--batch-size", 4, "--train", 8, "--images", 4,
+        "--strong-images", 2, "--width", 12, "--depth", 1, "--decoder-depth", 1, "--target-width", 2, "--patch", 8,
+    )  # fmt: skip
+    assert "run again to go on" in run("paper_tables/dir_cifar10.py", *options, "--minutes", 0)
+    assert not (tmp_path / "found.json").exists()
+    assert "restoration: step 2 of 2" in run("paper_tables/dir_cifar10.py", *options)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["data"] == "CIFAR-10 (JPEG-75 training images, first 4 exact test images)"
+    assert [found["schedule"][k]["steps"] for k in ("target", "pretraining", "restoration")] == [2, 2, 2]
+    paper = Report.from_json(json.dumps(found["reports"]["paper"]))
+    assert {c.images for c in paper.cells} == {4}
+
+
+def cifar10_like(folder: Path) -> None:
+    """The two files of `cifar10.load`, with a few random images."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    blobs = []
+    for image in pixels:
+        Image.fromarray(image).save(held := io.BytesIO(), "JPEG", quality=75)
+        blobs.append(held.getvalue())
+    ends = np.cumsum([0, *map(len, blobs)])
+    labels = np.arange(6, dtype=np.uint8)
+    packed = np.frombuffer(b"".join(blobs), np.uint8)
+    np.savez(folder / "cifar10_jpeg75.npz", train_jpeg=packed, train_offsets=ends, y_train=labels)
+    exact = pixels.transpose(0, 3, 1, 2)
+    np.savez(folder / "cifar10_exact.npz", x_train=exact, y_train=labels, x_test=255 - exact, y_test=labels[::-1])
+
+
+def test_cifar10_is_read_as_it_is_stored(tmp_path: Path) -> None:
+    import cifar10
+
+    with pytest.raises(ValueError, match=r"got no cifar10_jpeg75.npz, cifar10_exact.npz"):
+        cifar10.load(tmp_path)
+    cifar10_like(tmp_path)
+    train, test = cifar10.load(tmp_path, test=4)
+    exact = np.load(tmp_path / "cifar10_exact.npz")
+    assert train.x.shape == (12, 3, 32, 32)
+    assert torch.equal(train.x[6:], torch.tensor(exact["x_train"]).float() / 255)
+    assert 0 < float((train.x[:6] - train.x[6:]).abs().mean()) < 0.2  # the same pictures, but for JPEG
+    assert train.y is not None
+    assert train.y.tolist() == [*range(6), *range(6)]
+    assert test.x.shape == (4, 3, 32, 32)
+    assert test.y is not None
+    assert test.y.tolist() == [5, 4, 3, 2]
+    few, _ = cifar10.load(tmp_path, train=3)
+    assert torch.equal(few.x, train.x[:3])
 
 
 @pytest.mark.slow

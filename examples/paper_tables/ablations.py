@@ -67,6 +67,17 @@ def table(rows: Sequence[Mapping[str, Any]], attacks: Mapping[str, str], compare
     return "\n".join(lines)
 
 
+def rows_so_far(path: Path, options: Mapping[str, Any], variants: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of an earlier run that a new one need not repeat: same options, whatever the variants and folders."""
+    if not path.is_file():
+        return []
+    earlier = json.loads(path.read_text("utf-8"))
+    free = ("variants", "runs", "out")
+    if any(earlier["options"].get(k) != v for k, v in options.items() if k not in free):
+        return []
+    return [row for row in earlier["rows"] if row["variant"] in variants and row["seed"] in options["seeds"]]
+
+
 def stated(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options and versions for the JSON."""
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}

@@ -28,7 +28,7 @@ from art_ext.purifiers.dir import DIRPretraining, DIRRestoration
 EPS = 0.1
 SHAPE = {"channels": 1, "patch": 4, "width": 48, "heads": 3, "depth": 3, "decoder_depth": 1}
 FULL = "full (alpha 2, ratio 50 %, depth 3 + 1)"
-Variant = tuple[dict[str, Any], bool, dict[str, float]]
+Variant = tuple[dict[str, Any], bool, dict[str, Any]]
 VARIANTS: dict[str, Variant] = {  # shape, pre-training, second stage
     FULL: ({}, True, {}),
     "no pre-training (squared error instead)": ({}, False, {"pixel": 1.0}),
@@ -38,12 +38,14 @@ VARIANTS: dict[str, Variant] = {  # shape, pre-training, second stage
     "ratio 70 %": ({"ratio": 0.7}, True, {}),
     "depth 1 + 1": ({"depth": 1}, True, {}),
     "depth 3 + 2": ({"decoder_depth": 2}, True, {}),
+    "target trained too (released code)": ({}, True, {"joint": True, "alpha": 1.0}),
 }
 ATTACKS = {"clean": "clean", "pgd": "PGD-20", "eot": "PGD-20 + EOT", "frozen": "PGD-20, masks frozen"}
 TARGET = "target alone"
 
 
-def train(name: str, seed: int, args: argparse.Namespace) -> DIR:
+def train(name: str, seed: int, args: argparse.Namespace) -> tuple[DIR, nn.Module]:
+    """A variant's purifier and the classifier that it was trained for."""
     shape, pretrained, game = VARIANTS[name]
     target = presets.load("fashion_mnist_robust")
     with seeded(seed):
@@ -53,12 +55,11 @@ def train(name: str, seed: int, args: argparse.Namespace) -> DIR:
         stage = f"pretraining {shape}" if shape else "pretraining"
         ablations.train(DIRPretraining(purifier, target, eps=EPS), stage, epochs=args.pretraining_epochs, **common)
     ablations.train(DIRRestoration(purifier, target, eps=EPS, **game), name, epochs=args.epochs, **common)
-    return purifier.eval().requires_grad_(False)
+    return purifier.eval().requires_grad_(False), target.eval().requires_grad_(False)
 
 
-def measure(purifier: DIR | None, x: Tensor, y: Tensor, draws: int) -> dict[str, list[bool]]:
+def measure(purifier: DIR | None, target: nn.Module, x: Tensor, y: Tensor, draws: int) -> dict[str, list[bool]]:
     """Answers on clean images and under PGD-20: a draw a step as in the paper, mean logits of draws, masks frozen."""
-    target = presets.load("fashion_mnist_robust")
     defended = nn.Sequential(target) if purifier is None else nn.Sequential(purifier, target)
 
     def attacked(model: nn.Module) -> Tensor:
@@ -82,17 +83,20 @@ def measure(purifier: DIR | None, x: Tensor, y: Tensor, draws: int) -> dict[str,
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     test = fashion_mnist("test", args.images)
-    rows: list[dict[str, Any]] = []
+    about = ablations.stated(vars(args))
+    rows = ablations.rows_so_far(args.out, about["options"], args.variants)
+    alone = measure(None, presets.load("fashion_mnist_robust"), test.x, test.y, 1)
     for seed in args.seeds:
         for name in args.variants:
+            if (name, seed) in [(row["variant"], row["seed"]) for row in rows]:
+                continue
             start = time.perf_counter()
-            purifier = train(name, seed, args)
+            purifier, target = train(name, seed, args)
             seconds = round(time.perf_counter() - start)
-            correct = measure(purifier, test.x, test.y, args.draws)
+            correct = measure(purifier, target, test.x, test.y, args.draws)
             rows.append({"variant": name, "seed": seed, "seconds": seconds, "correct": correct})
-            found = {"rows": rows, "target": measure(None, test.x, test.y, 1)} | ablations.stated(vars(args))
-            ablations.save(found, args.out)
-    return found
+            ablations.save({"rows": rows, "target": alone} | about, args.out)
+    return {"rows": rows, "target": alone} | about
 
 
 def table(found: dict[str, Any]) -> str:
