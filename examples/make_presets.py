@@ -148,10 +148,14 @@ def make_dir(args: argparse.Namespace) -> dict[str, Any]:
     target = presets.load("fashion_mnist_robust")
     with seeded(args.seed):
         purifier = DIR(**DIR_ARGUMENTS)  # type: ignore[arg-type]
+    plan = (
+        (DIRPretraining, args.pretraining_epochs, args.learning_rate),
+        (DIRRestoration, args.epochs, args.restoration_rate),
+    )
     seconds = 0.0
-    for stage, epochs in ((DIRPretraining, args.pretraining_epochs), (DIRRestoration, args.epochs)):
+    for stage, epochs, peak in plan:
         run = argparse.Namespace(**{**vars(args), "name": f"{args.name}.{stage.__name__}", "epochs": epochs})
-        seconds += train(stage(purifier, target, eps=EPS, steps=args.steps), run, peak=args.learning_rate)
+        seconds += train(stage(purifier, target, eps=EPS, steps=args.steps), run, peak=peak)
     purifier.eval().requires_grad_(False)
     return {"module": purifier, "arguments": DIR_ARGUMENTS, "paper": DIR.paper, "seconds": seconds}
 
@@ -172,6 +176,7 @@ def main() -> None:
     parser.add_argument("--start", help="folder of an earlier fashion_mnist_rdp to go on from")
     parser.add_argument("--layer", default="features.relu3_3", help="of F")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="of RDP and DIR, at the start of the cosine")
+    parser.add_argument("--restoration-rate", type=float, default=2e-4, help="of DIR's second stage, likewise")
     parser.add_argument("--pixel", type=float, default=Weights().pixel, help="weight of RDP's pixel term")
     parser.add_argument("--clean-share", type=float, default=0.0, help="of RDP's training images")
     args = parser.parse_args()

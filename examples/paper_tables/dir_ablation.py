@@ -54,7 +54,8 @@ def train(name: str, seed: int, args: argparse.Namespace) -> tuple[DIR, nn.Modul
     if pretrained:
         stage = f"pretraining {shape}" if shape else "pretraining"
         ablations.train(DIRPretraining(purifier, target, eps=EPS), stage, epochs=args.pretraining_epochs, **common)
-    ablations.train(DIRRestoration(purifier, target, eps=EPS, **game), name, epochs=args.epochs, **common)
+    objective = DIRRestoration(purifier, target, eps=EPS, **game)
+    ablations.train(objective, name, epochs=args.epochs, rate=args.restoration_rate, **common)
     return purifier.eval().requires_grad_(False), target.eval().requires_grad_(False)
 
 
@@ -109,6 +110,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pretraining-epochs", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument(
+        "--restoration-rate", type=float, default=2e-4, help="of the second stage; 1e-3 destroys the first"
+    )
     parser.add_argument("--train", type=int, default=4000, help="training images")
     parser.add_argument("--images", type=int, default=512, help="test images")
     parser.add_argument("--draws", type=int, default=5, help="of EOT")

@@ -97,6 +97,11 @@ def test_adversarial_training_attacks_in_eval_mode_inside_the_ball() -> None:
     assert modes == [False, False]
     assert model.training
     assert 0.05 < float((x_adv - x).abs().max()) <= 0.1 + 1e-6
+    with seeded(0):
+        start = ClassifierObjective(model, eps=0.1, steps=1, step_size=0.0).perturb(x, y)
+    with seeded(0):
+        moved = ClassifierObjective(model, eps=0.1, steps=1, step_size=0.01).perturb(x, y)
+    assert float((moved - start).abs().max()) == pytest.approx(0.01, rel=1e-3)
     assert ClassifierObjective(model).perturb(x, y) is x
     with pytest.raises(ValueError, match="expected labels"):
         ClassifierObjective(model).terms("classifier", x, x, None)

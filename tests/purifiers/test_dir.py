@@ -240,6 +240,18 @@ def test_both_sides_of_the_divergence_reach_the_restorer(purifier: DIR, target: 
     assert torch.equal(gradient, torch.ones_like(x))  # delta itself carries none
 
 
+def test_the_pixel_term_compares_the_fused_restoration_with_the_clean_image(
+    purifier: DIR, target: nn.Module, x: Tensor
+) -> None:
+    assert "restoration" not in DIRRestoration(purifier, target).terms("restorer", x, x, Y)
+    objective = DIRRestoration(purifier, target, pixel=3.0, alpha=0.0)
+    purifier.fused = lambda *_: (x / 2).requires_grad_()  # type: ignore[method-assign]
+    found = objective.terms("restorer", x, torch.rand_like(x), Y)
+    assert found["restoration"].item() == pytest.approx(3 * float((x / 2).square().mean()), rel=1e-5)
+    with pytest.raises(ValueError, match=r"alpha, pixel >= 0 .* -1"):
+        DIRRestoration(purifier, target, pixel=-1)
+
+
 @pytest.mark.parametrize("joint", [False, True])
 def test_the_target_moves_only_when_asked_to(purifier: DIR, target: nn.Module, x: Tensor, joint: bool) -> None:
     before = copy.deepcopy(target.state_dict())
