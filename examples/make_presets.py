@@ -155,7 +155,8 @@ def make_dir(args: argparse.Namespace) -> dict[str, Any]:
     seconds = 0.0
     for stage, epochs, peak in plan:
         run = argparse.Namespace(**{**vars(args), "name": f"{args.name}.{stage.__name__}", "epochs": epochs})
-        seconds += train(stage(purifier, target, eps=EPS, steps=args.steps), run, peak=peak)
+        extra = {"pixel": args.squared_error} if stage is DIRRestoration else {}
+        seconds += train(stage(purifier, target, eps=EPS, steps=args.steps, **extra), run, peak=peak)
     purifier.eval().requires_grad_(False)
     return {"module": purifier, "arguments": DIR_ARGUMENTS, "paper": DIR.paper, "seconds": seconds}
 
@@ -176,7 +177,8 @@ def main() -> None:
     parser.add_argument("--start", help="folder of an earlier fashion_mnist_rdp to go on from")
     parser.add_argument("--layer", default="features.relu3_3", help="of F")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="of RDP and DIR, at the start of the cosine")
-    parser.add_argument("--restoration-rate", type=float, default=2e-4, help="of DIR's second stage, likewise")
+    parser.add_argument("--restoration-rate", type=float, default=3e-4, help="of DIR's second stage, likewise")
+    parser.add_argument("--squared-error", type=float, default=10.0, help="weight of DIR's pixel term there")
     parser.add_argument("--pixel", type=float, default=Weights().pixel, help="weight of RDP's pixel term")
     parser.add_argument("--clean-share", type=float, default=0.0, help="of RDP's training images")
     args = parser.parse_args()

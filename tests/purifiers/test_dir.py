@@ -252,6 +252,20 @@ def test_the_pixel_term_compares_the_fused_restoration_with_the_clean_image(
         DIRRestoration(purifier, target, pixel=-1)
 
 
+def test_the_target_sees_restorations_clamped_as_at_inference(purifier: DIR, target: nn.Module, x: Tensor) -> None:
+    outside = (4 * x - 1.5).requires_grad_()
+    purifier.fused = lambda *_: outside  # type: ignore[method-assign]
+    seen: list[Tensor] = []
+    target.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    DIRRestoration(purifier, target, alpha=0.0).terms("restorer", x, x, Y)["adversarial"].backward()
+    assert torch.equal(seen[0], outside.clamp(0, 1))
+    assert outside.grad is not None
+    held = (outside < 0) | (outside > 1)
+    assert bool(held.any())
+    assert bool((outside.grad == 0)[held].all())  # nothing pushes a pixel further out
+    assert bool((outside.grad != 0)[~held].all())
+
+
 @pytest.mark.parametrize("joint", [False, True])
 def test_the_target_moves_only_when_asked_to(purifier: DIR, target: nn.Module, x: Tensor, joint: bool) -> None:
     before = copy.deepcopy(target.state_dict())

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from art_ext.attacks import Linf, Norm, ascent, cross_entropy, pgd, straight_through_clamp
+from art_ext.attacks import Linf, Norm, ascent, cross_entropy, pgd
 from art_ext.nn.modes import evaluating
 from art_ext.training import Objective
 
@@ -96,8 +96,10 @@ class DIRRestoration(_AgainstTarget):
     L_adv = CE(h(x~), y) with x~ the fused restoration of an adversary against the whole pipeline, and
     L_rep = KL(h(x~) || h(x~ + delta)) for the delta that makes it large. The gradient of L_rep reaches x~ on both sides
     and not delta, as Eq. 5 reads. Differs from the released code: delta is projected onto its ball, both losses see the
-    same masks, and restorations are clamped to [0, 1] with a straight-through gradient, since they are at inference;
-    x~ + delta is not clamped.
+    same masks, and restorations are clamped to [0, 1], since they are at inference; x~ + delta is not clamped.
+
+    Nothing in Eq. 7 keeps restorations near images. Where they drift away, in which the target was never robust, a
+    smaller rate helps, or `pixel`.
 
     Args:
         purifier: see above.
@@ -150,7 +152,7 @@ class DIRRestoration(_AgainstTarget):
         return self.attacked(nn.Sequential(self.purifier, self.target), x, _required(y))
 
     def terms(self, player: str, x: Tensor, x_adv: Tensor, y: Tensor | None) -> dict[str, Tensor]:
-        restored = straight_through_clamp(self.purifier.fused(x_adv, self.purifier.hidden(x_adv)))
+        restored = self.purifier.fused(x_adv, self.purifier.hidden(x_adv)).clamp(0, 1)
         logits = self.target(restored)
         terms = {"adversarial": F.cross_entropy(logits, _required(y))}
         if self.alpha:
