@@ -18,7 +18,8 @@ from typing_extensions import Self
 from art_ext import presets
 from art_ext.defences.training import TrainingRun
 from art_ext.defences.view import ClipValues, View, as_tensor, check_array, check_clip_values
-from art_ext.purifiers import DIR, RDP, Purifier
+from art_ext.purifiers import DIR, RDP, AToP, Purifier
+from art_ext.purifiers.atop.network import DILATIONS
 from art_ext.training import Objective, Scheduler
 
 logger = logging.getLogger(__name__)
@@ -393,6 +394,85 @@ class DIRPreprocessor(MethodPreprocessor):
 
     def _stages(self) -> list[Objective]:
         raise ValueError("expected a target classifier to train DIR against: use DIRTrainer")
+
+
+class AToPPreprocessor(MethodPreprocessor):
+    """AToP, adversarial training on purification, as a preprocessing defence.
+
+    | Paper: Lin et al., ICLR 2024.
+
+    | Please keep in mind the limitations of defences. The poster attacks the classifier alone; transforms are drawn at
+        every call, so attack it through `art_ext.estimators.EOTClassifier`, and freeze them to see what is owed to
+        chance.
+
+    | `fit` pre-trains the restorer and needs no labels; `AToPTrainer` fine-tunes it for a classifier.
+    """
+
+    kind = AToP
+
+    def __init__(
+        self,
+        channels: int = 3,
+        transform: str = "RT2",
+        width: int = 48,
+        dilations: Sequence[int] = DILATIONS,
+        grid: int = 8,
+        share: float = 0.25,
+        noise: float = 0.25,
+        size: int | None = None,
+        restorer: str = "gan",
+        paste: bool = False,
+        clip_values: ClipValues = (0.0, 1.0),
+        channels_first: bool = True,
+        batch_size: int = 128,
+        apply_fit: bool = False,
+        apply_predict: bool = True,
+        device_type: str = "gpu",
+        verbose: bool = False,
+    ) -> None:
+        """Make an untrained AToP; see `from_pretrained` for a trained one. The defaults are the released generator's.
+
+        :param channels: Image channels.
+        :param transform: `RT1` hides blocks, `RT2` adds noise before, `RT3` does so under masks that cover the image.
+        :param width: Of the network's first convolution.
+        :param dilations: Of the bottleneck's convolutions.
+        :param grid: Blocks a row and a column.
+        :param share: Of the blocks that a mask hides.
+        :param noise: Standard deviation of the noise of `RT2` and `RT3`, in units of [0, 1].
+        :param size: Side to which images are resized inside; the native one unless given.
+        :param restorer: `gan` for the inpainting generator, `autoencoder` for one that is not told the mask.
+        :param paste: Restore the holes alone.
+        :param clip_values: Smallest and largest value of the estimator's images.
+        :param channels_first: Whether the estimator's images are (N, C, H, W) or (N, H, W, C).
+        :param batch_size: The most images that one call of the purifier sees.
+        :param apply_fit: Whether to purify what the estimator is fitted on.
+        :param apply_predict: Whether to purify what the estimator predicts.
+        :param device_type: `cpu`, or `gpu` where there is one.
+        :param verbose: Show a progress bar while fitting.
+        """
+        purifier = AToP(
+            channels, transform, width, dilations, grid=grid, share=share, noise=noise, size=size, restorer=restorer,
+            paste=paste,
+        )  # fmt: skip
+        super().__init__(
+            purifier, clip_values, channels_first, batch_size, apply_fit, apply_predict, device_type, verbose
+        )
+        self._is_fitted = False
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **rim: Any) -> AToPPreprocessor:
+        """A trained AToP.
+
+        :param name: A preset of the package, a folder made by `save_pretrained`, or an `owner/name` on the Hugging
+                     Face Hub.
+        :param rim: The arguments of the constructor from `clip_values` on.
+        """
+        return cls._loaded(name, rim)
+
+    @property
+    def atop(self) -> AToP:
+        """The purifier, as what it is."""
+        return cast(AToP, self.purifier)
 
 
 def _pretrained(kind: Any, name: str | Path) -> Any:

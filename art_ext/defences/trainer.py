@@ -17,8 +17,9 @@ from torch import nn
 from art_ext.defences.preprocessor import PurifierPreprocessor
 from art_ext.defences.training import TrainingRun
 from art_ext.defences.view import View, as_module, class_indices
-from art_ext.nn import FeatureExtractor, evaluating
-from art_ext.purifiers import DIR, RDP, Purifier
+from art_ext.nn import FeatureExtractor, evaluating, seeded
+from art_ext.purifiers import DIR, RDP, AToP, Purifier
+from art_ext.purifiers.atop import AToPFineTuning, AToPPretraining
 from art_ext.purifiers.dir import DIRPretraining, DIRRestoration
 from art_ext.purifiers.rdp import RDPObjective, Weights
 from art_ext.training import Objective, Scheduler
@@ -252,9 +253,79 @@ class DIRTrainer(PurifierTrainer):
         return [stage for stage, wanted in zip(stages, self._wanted, strict=True) if wanted]
 
     def _run(self, kwargs: dict[str, Any], labelled: bool) -> TrainingRun:
-        if not labelled and self._wanted[1]:  # now, and not after the first stage
-            raise ValueError("expected labels to train DIR's restoration, got None")
+        _require_labels(labelled or not self._wanted[1], "DIR's restoration")
         return super()._run(kwargs, labelled)
+
+
+class AToPTrainer(PurifierTrainer):
+    """Trains AToP [Lin et al. 2024] for a classifier: restoration first, then with the classifier's loss.
+
+    | The classifier stays as it is.
+
+    | Each stage runs for `nb_epochs`. Where they are to differ, train twice: with `finetune=False`, then with
+        `pretrain=False`; the discriminator then begins anew.
+    """
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        attack: str = "fgsm",
+        eps: float = 8 / 255,
+        steps: int = 10,
+        data: str = "adversarial",
+        weight: float = 0.05,
+        adversarial: float = 1.0,
+        pretrain: bool = True,
+        finetune: bool = True,
+        learning_rate: float = 1e-4,
+        seed: int = 0,
+        checkpoint: str | Path | None = None,
+        verbose: bool = False,
+    ) -> None:
+        """Prepare the training of a classifier's AToP.
+
+        :param classifier: An ART classifier with an `AToPPreprocessor` among its `preprocessing_defences`.
+        :param attack: Of the second stage: `fgsm` on the classifier alone (released), `pgd` likewise, or `purifier`,
+                       PGD through the purifier.
+        :param eps: Linf radius of the training adversaries, for images scaled to [0, 1].
+        :param steps: Of the training attack, but for `fgsm`.
+        :param data: Of the second stage: `adversarial` (the poster's b) or `clean` (its a).
+        :param weight: Lambda, of the classifier's loss.
+        :param adversarial: Weight of the GAN term.
+        :param pretrain: Train the restoration of clean images first.
+        :param finetune: Then train for what the classifier says too, which needs labels.
+        :param learning_rate: Adam's, for the generator and its discriminator.
+        :param seed: Of the order of the images, of the discriminator's weights, and of everything random in a step.
+        :param checkpoint: A file to keep the state of the training in; an existing one is resumed.
+        :param verbose: Show a progress bar.
+        """
+        if not pretrain and not finetune:
+            raise ValueError("expected a stage to train, got pretrain=False and finetune=False")
+        self._wanted, self._rate = (pretrain, finetune), learning_rate
+        self._game = {"attack": attack, "eps": eps, "steps": steps, "data": data, "weight": weight}
+        self._adversarial = adversarial
+        super().__init__(classifier, seed, checkpoint, verbose)
+
+    def _stages(self) -> list[Objective]:
+        purifier = _of_kind(AToP, self.preprocessor.purifier)
+        with seeded(self.seed):
+            first = AToPPretraining(purifier, adversarial=self._adversarial)
+        second = AToPFineTuning(
+            purifier, self._module, discriminator=first.discriminator, adversarial=self._adversarial,
+            **self._game,  # type: ignore[arg-type]
+        )  # fmt: skip
+        first.learning_rate = second.learning_rate = self._rate
+        return [stage for stage, wanted in zip((first, second), self._wanted, strict=True) if wanted]
+
+    def _run(self, kwargs: dict[str, Any], labelled: bool) -> TrainingRun:
+        _require_labels(labelled or not self._wanted[1], "AToP's fine-tuning")
+        return super()._run(kwargs, labelled)
+
+
+def _require_labels(given: bool, stage: str) -> None:
+    """Refuses now what would end the second stage."""
+    if not given:
+        raise ValueError(f"expected labels to train {stage}, got None")
 
 
 def _of_kind(kind: type[Kind], purifier: Purifier) -> Kind:
