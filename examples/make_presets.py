@@ -5,7 +5,7 @@
     python examples/make_presets.py fashion_mnist_vgg        # whose inner layer is RDP's F
     python examples/make_presets.py fashion_mnist_robust     # the classifier's network, adversarially trained
     python examples/make_presets.py fashion_mnist_rdp        # needs fashion_mnist_vgg
-    python examples/make_presets.py fashion_mnist_dir        # needs fashion_mnist_robust
+    python examples/make_presets.py fashion_mnist_dir --epochs 14  # needs fashion_mnist_robust
 
 A killed run goes on from its checkpoint in `runs/`.
 """

@@ -19,13 +19,13 @@ from art_ext.training import Batches, Checkpoint, Objective, fit, replacing
 
 def train(
     objective: Objective, name: str, *, images: int, epochs: int, seed: int, runs: Path, labels: bool,
-    rate: float = 1e-3,
+    rate: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
 ) -> None:  # fmt: skip
     """Adam and a cosine, on the first training images that ship with the package; goes on where it was."""
     data = fashion_mnist("train", images)
     y = data.y if labels else None
     batches = Batches(data.x, y, batch_size=64, seed=seed, augment=shift_and_flip(2))
-    optimizers = {player: torch.optim.Adam(p, lr=rate) for player, p in objective.players().items()}
+    optimizers = {player: torch.optim.Adam(p, lr=rate, betas=betas) for player, p in objective.players().items()}
     cosine = [torch.optim.lr_scheduler.CosineAnnealingLR(o, epochs, rate / 50) for o in optimizers.values()]
     checkpoint = Checkpoint(runs / f"{name} {seed}.pt", every=50)
     steps = fit(

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import parts
+
 from art_ext import presets
 from art_ext.evaluation import Report, wilson
 from art_ext.training import replacing
@@ -74,7 +76,7 @@ def ablation_section(folder: Path) -> str:
 
 def dir_section(folder: Path) -> str:
     script = load("dir_fashion_mnist")
-    reports: dict[str, Report] = script.load(folder)
+    reports = parts.load(folder, script.PREFIX, list(script.PARTS))
     lines = [
         "## DIR on Fashion-MNIST, before an adversarially trained classifier",
         "",

@@ -1,0 +1,121 @@
+"""What the tables of several reports share: their command line, shards, and one table of all of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ablations
+
+from art_ext.data import fashion_mnist
+from art_ext.evaluation import Attack, Cell, Defended, Interval, Report, evaluate, merged, paired_difference, wilson
+from art_ext.evaluation.report import robust
+
+DATA = {"name": "Fashion-MNIST test, the stratified 2,000 images that ship with the package", "order": "the first ones"}
+Part = Callable[[argparse.Namespace], Report]
+Other = Callable[[argparse.Namespace], Mapping[str, Any]]
+
+
+def arguments(about: str | None, names: Sequence[str], runs: str) -> argparse.ArgumentParser:
+    """The options that `run` reads."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--quick", action="store_true", help="few steps, no AutoAttack")
+    parser.add_argument("--parts", nargs="+", default=list(names), choices=names)
+    parser.add_argument(
+        "--shard", type=int, nargs=2, default=(0, 1), help="do part I of N of the images", metavar="I N"
+    )
+    parser.add_argument("--merge", type=int, help="make the results of N shards, once all have ended", metavar="N")
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--runs", type=Path, default=Path(runs), help="state and examples")
+    return parser
+
+
+def run(args: argparse.Namespace, prefix: str, parts: Mapping[str, Part], others: Mapping[str, Other]) -> bool:
+    """Makes or merges what was asked for, `prefix_part.json` each; gives whether everything is there now.
+
+    Args:
+        args: from `arguments`.
+        prefix: of the files.
+        parts: reports, which shards can make piece by piece.
+        others: results of another kind, made whole.
+    """
+    whole = args.merge is not None or args.shard[1] == 1
+    for name in args.parts:
+        path = args.out / f"{prefix}_{name}.json"
+        if name in others:
+            if whole:
+                ablations.save(others[name](args), path)
+        elif args.merge is not None:
+            folders = [_folder(args, name, (i, args.merge)) for i in range(args.merge)]
+            merged([Report.load(f / "report.json") for f in folders]).save(path)
+        else:
+            report = parts[name](args)
+            if whole:
+                report.save(path)
+    return whole and not args.quick and {*parts, *others} == {*args.parts}
+
+
+def part(
+    name: str, models: Sequence[Defended], attacks: Sequence[Attack], args: argparse.Namespace, **options: Any
+) -> Report:
+    """The report of a part: EOT over 20 draws of averaged gradients, ten redraws."""
+    data = fashion_mnist("test", args.images)
+    return evaluate(
+        models, attacks, data.x, data.y, draws=2 if args.quick else 20, average="gradients", redraws=10, batch_size=64,
+        shard=tuple(args.shard), folder=_folder(args, name, args.shard), data=DATA | {"images": args.images},
+        **{"probe": None, **options},
+    )  # fmt: skip
+
+
+def _folder(args: argparse.Namespace, name: str, shard: Sequence[int]) -> Path:
+    return Path(args.runs) / f"{name} {shard[0]} of {shard[1]}"
+
+
+def load(results: Path, prefix: str, names: Sequence[str]) -> dict[str, Report]:
+    """The reports of a folder, by part."""
+    return {name: Report.load(results / f"{prefix}_{name}.json") for name in names}
+
+
+def table(reports: Sequence[Report], columns: Mapping[str, Sequence[str]]) -> str:
+    """A row a model, over all reports: clean accuracy, its cell of each column, and the worst case per image.
+
+    Args:
+        reports: of the same images.
+        columns: titles of attacks as `title` gives them, by what stands above; the first that is there is shown.
+    """
+    lines = ["| " + " | ".join(["model", "clean", *columns, "worst case"]) + " |", "|---" * (len(columns) + 3) + "|"]
+    for model in dict.fromkeys(m for r in reports for m in r.models()):
+        clean = next(r for r in reports if model in r.models()).cell(model, "clean", "none").accuracy
+        found = [cell(reports, model, titles) for titles in columns.values()]
+        entries = ["" if c is None else str(c.accuracy) for c in found]
+        lines.append(" | ".join([f"| {model}", str(clean), *entries, f"{interval(worst(reports, model))} |"]))
+    return "\n".join(lines)
+
+
+def cell(reports: Sequence[Report], model: str, titles: Sequence[str]) -> Cell | None:
+    """The first attack of one of these titles on a model."""
+    return next((c for r in reports for c in r.attacked(model) if title(c) in titles), None)
+
+
+def title(found: Cell) -> str:
+    """Title of an attack without the number of draws, with the knowledge where that is special."""
+    by = "" if found.knowledge in ("full", "undefended") else f", {found.knowledge}"
+    return found.attack.split(" + EOT")[0] + by
+
+
+def worst(reports: Sequence[Report], model: str) -> list[bool]:
+    """Per image, whether no attack of any report broke it in any redraw, over the images that all saw."""
+    return robust([c for r in reports if model in r.models() for c in r.attacked(model)])
+
+
+def gap(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """Difference in points, paired on the same images."""
+    found = paired_difference(ours, theirs)
+    return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}] n={len(ours)}"
+
+
+def interval(values: Sequence[bool]) -> Interval:
+    return wilson(sum(values) / len(values), len(values))
