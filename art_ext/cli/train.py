@@ -40,13 +40,13 @@ def train(  # noqa: PLR0913, PLR0917  each is an option
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the images; more of them continue a training.")] = 20,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a step.")] = 64,
     eps: Annotated[
-        str | None, typer.Option(help="Linf radius of the training attack for images in [0, 1]. Default: 16/255.")
+        str | None, typer.Option(help="Linf radius of the training attack for images in [0, 1]. Default: the paper's.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Of the training attack. Default: 10.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Adam's. Default: 1e-4.")] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="Channels of the trunk. Default: 64.")] = None,
-    blocks: Annotated[int | None, typer.Option(min=1, help="Blocks of the purifier. Default: 23.")] = None,
-    block: Annotated[str | None, typer.Option(help="rrdb or residual (light). Default: rrdb.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the training attack. Default: the paper's.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of every stage. Default: the paper's.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Channels of the trunk, or width of the tokens.")] = None,
+    blocks: Annotated[int | None, typer.Option(min=1, help="Blocks of RDP's purifier. Default: 23.")] = None,
+    block: Annotated[str | None, typer.Option(help="Of RDP: rrdb or residual (light). Default: rrdb.")] = None,
     fold: Annotated[
         int | None, typer.Option(min=1, help="Side in pixels of squares taken as channels; 2 is faster. Default: 1.")
     ] = None,
@@ -160,9 +160,10 @@ def _stages(purifier: Purifier, features: nn.Module, tuning: dict[str, Any]) -> 
 
     if isinstance(purifier, RDP):
         return [purifier.objective(features, **tuning)]
-    if tuning:
-        raise ValueError(f"expected none of --eps, --steps and --learning-rate for {purifier.name}, got {list(tuning)}")
-    stages = purifier.stages(features)
+    unknown = [key for key in tuning if key not in inspect.signature(purifier.stages).parameters]
+    if unknown:
+        raise ValueError(f"expected no --{unknown[0].replace('_', '-')} for {purifier.name}, which has no such setting")
+    stages = purifier.stages(features, **tuning)
     if not stages:
         raise ValueError(f"expected a method that can be trained, got {purifier.name!r}, which needs none")
     return stages

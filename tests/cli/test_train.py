@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 from art_ext.cli.models import code
 from art_ext.nn import FeatureExtractor, seeded
-from art_ext.purifiers import RDP
+from art_ext.purifiers import PURIFIERS, RDP
 from art_ext.training import Batches, Objective, fit
 from art_ext.training import loop as training_loop
 
@@ -120,6 +121,41 @@ def test_refused_before_anything_is_written(
 ) -> None:
     assert message in refused(*command, "--out", tmp_path / "rdp", *changes)
     assert not (tmp_path / "rdp").exists()
+
+
+DIR_SHAPE = ("--width", 8, "--set", "heads=2", "--set", "depth=1", "--set", "decoder_depth=1")
+ATOP_SHAPE = ("--width", 4, "--set", "dilations=[1]", "--set", "grid=4")
+
+
+@pytest.mark.parametrize(("method", "shape"), [("dir", DIR_SHAPE), ("atop", ATOP_SHAPE)])
+def test_methods_of_two_stages(
+    call: Any, files: Any, tmp_path: Path, method: str, shape: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, seen = PURIFIERS[method], []
+    honest = kind.stages
+
+    def noted(self: Any, *arguments: Any, **options: Any) -> list[Objective]:
+        seen.append(options)
+        return honest(self, *arguments, **options)
+
+    noted.__signature__ = inspect.signature(honest)  # type: ignore[attr-defined]
+    monkeypatch.setattr(kind, "stages", noted)
+    tuning = ("--eps", "0.1", "--steps", 1, "--learning-rate", 0.01)
+    out = tmp_path / method
+    shown = call(
+        "train", method, "--data", files.npz, "--classifier", files.spec("layered"), "--epochs", 1, *shape, *tuning,
+        "--device", "cpu", "--out", out,
+    )  # fmt: skip
+    assert seen == [{"eps": 0.1, "steps": 1, "learning_rate": 0.01}]
+    assert shown.stderr.count("epoch 1/1") == 2
+    assert {p.name for p in out.iterdir()} >= {"config.json", "model.safetensors", "training.pt.1", "training.pt.2"}
+    assert kind.from_pretrained(out).channels == 1
+
+
+def test_settings_that_a_method_does_not_have(refused: Any, files: Any, tmp_path: Path) -> None:
+    arguments = ("--data", files.npz, "--classifier", files.spec("layered"), "--out", tmp_path / "dir")
+    assert "argument of dir out of" in refused("train", "dir", *arguments, *DIR_SHAPE, "--blocks", 3)
+    assert not (tmp_path / "dir").exists()
 
 
 def test_an_unknown_method(refused: Any, command: Any, tmp_path: Path) -> None:

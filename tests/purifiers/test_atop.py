@@ -565,6 +565,9 @@ def test_both_stages_share_their_discriminator(purifier: AToP, classifier: nn.Mo
     assert isinstance(two, AToPFineTuning)
     assert one.discriminator is two.discriminator is not None
     assert (two.data, two.weight, two.attack, two.eps) == ("adversarial", 0.05, "fgsm", 8 / 255)
+    one, two = purifier.stages(classifier, eps=0.2, steps=3, attack="pgd", learning_rate=0.5)
+    assert isinstance(two, AToPFineTuning)
+    assert (two.eps, two.steps, two.attack, two.learning_rate, one.learning_rate) == (0.2, 3, "pgd", 0.5, 0.5)
     one, two = AToP(**AToP.small, restorer="autoencoder").stages(classifier)
     assert one.discriminator is two.discriminator is None
 

@@ -292,6 +292,15 @@ def test_joint_training_has_the_released_rates_and_attacks_in_eval_mode(purifier
     assert int(target[1].num_batches_tracked) == 2
 
 
+def test_settings_reach_both_stages(purifier: DIR, target: nn.Module) -> None:
+    first, second = purifier.stages(target, eps=0.2, steps=3, learning_rate=0.25)
+    assert [(s.eps, s.steps, s.learning_rate) for s in (first, second)] == [(0.2, 3, 0.25)] * 2  # type: ignore[attr-defined]
+    assert isinstance(second, DIRRestoration)
+    assert second.radius == 0.2
+    with pytest.raises(ValueError, match=r"eps in \(0, 1\]"):
+        purifier.stages(target, eps=2)
+
+
 def test_the_papers_optimisers(purifier: DIR, target: nn.Module) -> None:
     pretraining, restoration = purifier.stages(target)
     one = pretraining.optimizer("restorer", pretraining.players()["restorer"])

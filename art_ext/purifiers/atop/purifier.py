@@ -169,13 +169,35 @@ class AToP(Purifier):
             draw = self.draw(seen)
             return self.transform(seen, draw), draw.masks
 
-    def stages(self, classifier: nn.Module | None = None) -> list[Objective]:
-        """Pre-training, and fine-tuning against a frozen classifier where one is given; they share a discriminator."""
+    def stages(
+        self,
+        classifier: nn.Module | None = None,
+        *,
+        eps: float = 8 / 255,
+        steps: int = 10,
+        attack: str = "fgsm",
+        learning_rate: float = 1e-4,
+    ) -> list[Objective]:
+        """Pre-training, and fine-tuning against a frozen classifier where one is given; they share a discriminator.
+
+        Args:
+            classifier: f.
+            eps: Linf radius of the training attack.
+            steps: of the training attack, but for "fgsm".
+            attack: see `AToPFineTuning`.
+            learning_rate: of both stages.
+
+        Raises:
+            ValueError: an argument out of its range.
+        """
         discriminator = default_discriminator(self) if self.restorer == "gan" else None
-        pretraining = AToPPretraining(self, discriminator)
-        if classifier is None:
-            return [pretraining]
-        return [pretraining, AToPFineTuning(self, classifier, discriminator=discriminator)]
+        stages = [AToPPretraining(self, discriminator)]
+        if classifier is not None:
+            game: dict[str, Any] = {"eps": eps, "steps": steps, "attack": attack, "discriminator": discriminator}
+            stages.append(AToPFineTuning(self, classifier, **game))
+        for stage in stages:
+            stage.learning_rate = learning_rate
+        return [*stages]
 
     def own_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
         """The full gradient under one transform that the attacker knows.
