@@ -47,7 +47,11 @@ def measure(target: nn.Module, purifier: DIR, test: Images, args: argparse.Names
     alone, defended = Defended(table.TARGET, target, robust=True), Defended(table.DEFENDED, target, purifier)
     parts = {
         "paper": (table.paper_attacks(EPS, args.quick), args.images, None),
-        "strong": (table.strong_attacks(EPS, args.quick), args.strong_images, Probe(4, 2) if args.quick else Probe()),
+        "strong": (
+            table.strong_attacks(EPS, args.quick, args.strong_images),
+            args.strong_images,
+            Probe(4, 2) if args.quick else Probe(),
+        ),
     }
     reports = {}
     for part, (attacks, images, probe) in parts.items():

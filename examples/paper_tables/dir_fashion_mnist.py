@@ -75,7 +75,9 @@ def strong(args: argparse.Namespace) -> Report:
     """Attackers who know the purifier and average over its masks."""
     alone, defended, _ = models()
     probe = Probe(4, 2) if args.quick else Probe(32, 20, seeds=3)
-    return parts.part("strong", [alone, defended], strong_attacks(EPS, args.quick), args, probe=probe, **SETTING)
+    few = args.images if args.long_images is None else args.long_images
+    attacks = strong_attacks(EPS, args.quick, few)
+    return parts.part("strong", [alone, defended], attacks, args, probe=probe, **SETTING)
 
 
 def frozen(args: argparse.Namespace) -> Report:
@@ -94,16 +96,16 @@ def paper_attacks(eps: float, quick: bool) -> list[Attack]:
     ]
 
 
-def strong_attacks(eps: float, quick: bool) -> list[Attack]:
-    """BPDA + EOT and Eq. 8 with the paper's 40 steps, then exact gradients averaged over draws."""
+def strong_attacks(eps: float, quick: bool, few: int) -> list[Attack]:
+    """BPDA + EOT and Eq. 8 with the paper's 40 steps, then exact gradients averaged over draws on `few` images."""
     attacks = [
         Attack("native", "PGD", {"steps": 2 if quick else 40, "step_size": eps / 4, "best": False}, knowledge=BPDA),
         _mask_aware(eps, quick),
-        Attack("native", "PGD", {"steps": 3 if quick else 200, "best": False}, knowledge=FULL),
+        Attack("native", "PGD", {"steps": 3 if quick else 200, "best": False}, few, knowledge=FULL),
     ]
     if not quick:
-        attacks.append(Attack("autoattack", "standard", on="deterministic", knowledge=FULL))
-        attacks.append(Attack("autoattack", "rand", on="randomised", knowledge=FULL))
+        attacks.append(Attack("autoattack", "standard", images=few, on="deterministic", knowledge=FULL))
+        attacks.append(Attack("autoattack", "rand", images=few, on="randomised", knowledge=FULL))
     return attacks
 
 
@@ -178,7 +180,9 @@ def diagnostics_table(results: Path) -> str:
 
 
 def main() -> None:
-    args = parts.arguments(__doc__, [*PARTS, "diagnostics"], "runs/dir_table").parse_args()
+    parser = parts.arguments(__doc__, [*PARTS, "diagnostics"], "runs/dir_table")
+    parser.add_argument("--long-images", type=int, help="for PGD-200 + EOT-20 and AutoAttack, all of them unless given")
+    args = parser.parse_args()
     if parts.run(args, PREFIX, PARTS, {"diagnostics": diagnostics}):
         print(table(parts.load(args.out, PREFIX, list(PARTS))), diagnostics_table(args.out), sep="\n\n")
 
