@@ -156,6 +156,23 @@ def test_dir_on_cifar10_stops_in_time_and_goes_on(tmp_path: Path) -> None:
     assert {c.images for c in paper.cells} == {4}
 
 
+def test_atop_on_cifar10(tmp_path: Path) -> None:
+    cifar10_like(tmp_path)
+    shown = run(
+        "paper_tables/atop_cifar10.py",
+        "--data", tmp_path, "--runs", tmp_path / "runs", "--out", tmp_path / "found.json", "--quick",
+        "--classifier-epochs", 1, "--pretraining-epochs", 1, "--epochs", 1, "--batch-size", 4, "--train", 8,
+        "--images", 4, "--strong-images", 2, "--width", 2, "--dilations", 1, "--classifier-width", 2,
+    )  # fmt: skip
+    assert "fine-tuning: step 2 of 2" in shown
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert list(found["schedule"]) == ["classifier", "pretraining", "fine-tuning"]
+    blind, strong = (Report.from_json(json.dumps(found["reports"][k])) for k in ("blind", "strong"))
+    assert blind.models() == strong.models() == ["undefended", "RT2", "RT2 + AToP"]
+    assert [c.knowledge for c in strong.attacked("RT2 + AToP")] == ["full"]
+    assert blind.provenance["images"] == 4
+
+
 def cifar10_like(folder: Path) -> None:
     """The two files of `cifar10.load`, with a few random images."""
     random = np.random.default_rng(0)

@@ -26,7 +26,7 @@ from PIL import Image
 from torch import nn
 
 from art_ext.data import Images, from_arrays, shift_and_flip
-from art_ext.evaluation import Report
+from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate
 from art_ext.training import Batches, Checkpoint, Objective, fit, replacing
 
 BEGUN = time.perf_counter()
@@ -138,6 +138,28 @@ def train(
             raise OutOfTime(f"{name}: {step.number} of {steps_in_all} steps; run again to go on")
     objective.eval()
     return {"epochs": epochs, "steps": steps_in_all, "falls": list(falls), "seconds_by_epoch": seconds}
+
+
+def measure(
+    parts: Mapping[str, tuple[Sequence[Attack], int]], models: Sequence[Defended], knowledge: Sequence[Knowledge],
+    eps: float, test: Images, args: argparse.Namespace,
+) -> dict[str, Report]:  # fmt: skip
+    """A report a part: its attacks on the first so many test images, EOT over 20 draws; sweeps for the last alone."""
+    reports = {}
+    for part, (attacks, images) in parts.items():
+        x, y = test.x[:images].to(args.device), _labels(test)[:images].to(args.device)
+        probe = (Probe(4, 2) if args.quick else Probe()) if part == [*parts][-1] else None
+        reports[part] = evaluate(
+            models, attacks, x, y, threat=Threat("Linf", eps), knowledge=knowledge, draws=2 if args.quick else 20,
+            average="gradients", redraws=10, batch_size=args.evaluation_batch, probe=probe, folder=args.runs / part,
+            data={"name": NAME.format(n=images)},
+        )  # fmt: skip
+    return reports
+
+
+def _labels(test: Images) -> torch.Tensor:
+    assert test.y is not None
+    return test.y
 
 
 def memory() -> str:

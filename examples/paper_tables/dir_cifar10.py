@@ -21,7 +21,7 @@ from torch import nn
 from art_ext.attacks import Linf
 from art_ext.classifiers import ClassifierObjective, ResNet18
 from art_ext.data import Images
-from art_ext.evaluation import Defended, Probe, Report, Threat, evaluate
+from art_ext.evaluation import Defended, Report
 from art_ext.nn import seeded
 from art_ext.purifiers import DIR
 from art_ext.purifiers.dir import DIRPretraining, DIRRestoration
@@ -46,22 +46,10 @@ def measure(target: nn.Module, purifier: DIR, test: Images, args: argparse.Names
     """The parts of the Fashion-MNIST table for these models, the strong one on fewer images."""
     alone, defended = Defended(table.TARGET, target, robust=True), Defended(table.DEFENDED, target, purifier)
     parts = {
-        "paper": (table.paper_attacks(EPS, args.quick), args.images, None),
-        "strong": (
-            table.strong_attacks(EPS, args.quick, args.strong_images),
-            args.strong_images,
-            Probe(4, 2) if args.quick else Probe(),
-        ),
+        "paper": (table.paper_attacks(EPS, args.quick), args.images),
+        "strong": (table.strong_attacks(EPS, args.quick, args.strong_images), args.strong_images),
     }
-    reports = {}
-    for part, (attacks, images, probe) in parts.items():
-        x, y = test.x[:images].to(args.device), test.y[:images].to(args.device)  # type: ignore[index]
-        reports[part] = evaluate(
-            [alone, defended], attacks, x, y, threat=Threat("Linf", EPS), knowledge=table.BPDA + table.FULL + table.OWN,
-            draws=2 if args.quick else 20, average="gradients", redraws=10, batch_size=args.evaluation_batch,
-            probe=probe, folder=args.runs / part, data={"name": cifar10.NAME.format(n=images)},
-        )  # fmt: skip
-    return reports
+    return cifar10.measure(parts, [alone, defended], table.BPDA + table.FULL + table.OWN, EPS, test, args)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
