@@ -158,7 +158,11 @@ def make_dir(args: argparse.Namespace) -> dict[str, Any]:
         extra = {"pixel": args.squared_error} if stage is DIRRestoration else {}
         seconds += train(stage(purifier, target, eps=EPS, steps=args.steps, **extra), run, peak=peak)
     purifier.eval().requires_grad_(False)
-    return {"module": purifier, "arguments": DIR_ARGUMENTS, "paper": DIR.paper, "seconds": seconds}
+    further = {
+        k: getattr(args, k) for k in ("pretraining_epochs", "learning_rate", "restoration_rate", "squared_error")
+    }
+    made = {"module": purifier, "arguments": DIR_ARGUMENTS, "paper": DIR.paper, "seconds": seconds}
+    return made | {"further": further}
 
 
 def main() -> None:
@@ -188,6 +192,7 @@ def main() -> None:
     changed = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in vars(args).items()
                if _set(parser, k, v)]  # fmt: skip
     training = {k: getattr(args, k) for k in ("epochs", "batch_size", "seed", "images")}
+    training |= made.pop("further", {})
     training |= {"seconds": round(made.pop("seconds")), "torch": torch.__version__, "threads": torch.get_num_threads()}
     module = made.pop("module")
     made["measured"] = measure(module, args.test, args.folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,11 @@ def train(
     batches = Batches(data.x, y, batch_size=64, seed=seed, augment=shift_and_flip(2))
     optimizers = {player: torch.optim.Adam(p, lr=rate, betas=betas) for player, p in objective.players().items()}
     cosine = [torch.optim.lr_scheduler.CosineAnnealingLR(o, epochs, rate / 50) for o in optimizers.values()]
-    checkpoint = Checkpoint(runs / f"{name} {seed}.pt", every=50)
+    # A run with other settings is another run: it must not take this one's weights for its own.
+    settings = {k: v for k, v in vars(objective).items() if isinstance(v, (bool, int, float, str))}
+    told = json.dumps([settings, images, epochs, rate, betas], sort_keys=True)
+    stamp = hashlib.sha256(told.encode()).hexdigest()[:8]
+    checkpoint = Checkpoint(runs / f"{name} {seed} {stamp}.pt", every=50)
     steps = fit(
         objective, batches, epochs=epochs, seed=seed, optimizers=optimizers, schedulers=cosine, checkpoint=checkpoint
     )  # fmt: skip
@@ -75,7 +80,7 @@ def rows_so_far(path: Path, options: Mapping[str, Any], variants: Sequence[str])
     if not path.is_file():
         return []
     earlier = json.loads(path.read_text("utf-8"))
-    free = ("variants", "runs", "out")
+    free = ("variants", "seeds", "runs", "out")
     if any(earlier["options"].get(k) != v for k, v in options.items() if k not in free):
         return []
     return [row for row in earlier["rows"] if row["variant"] in variants and row["seed"] in options["seeds"]]

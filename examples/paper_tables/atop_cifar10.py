@@ -1,12 +1,13 @@
 r"""AToP at the paper's size on CIFAR-10: classifier, pre-training, fine-tuning, and the table.
 
-    python examples/paper_tables/atop_cifar10.py --data FOLDER --device cuda --precision bf16-mixed --size 256
+    python examples/paper_tables/atop_cifar10.py --data FOLDER --device cuda --precision bf16-mixed
     python examples/paper_tables/atop_cifar10.py --data FOLDER --classifier-epochs 1 --pretraining-epochs 1 --epochs 1 \
         --train 64 --images 8 --strong-images 4 --width 4 --dilations 1 --classifier-width 4 --quick
 
 FOLDER holds what `cifar10.load` reads. The released generator starts from weights trained on Places2 and works at 256
-pixels; here it is trained from scratch, on `--size` pixels or the image's own. Each stage is resumed from its
-checkpoint, and `--minutes` ends a run before its time is up. The JSON holds the schedule that really ran, and memory.
+pixels; here it is trained from scratch, on the images' own pixels unless `--size` is given, which wants small batches.
+Each stage is resumed from its checkpoint, and `--minutes` ends the training before its time is up. The JSON holds the
+schedule, its seconds, and memory.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from typing import Any
 
 import ablations
 import parts
-from torch import Tensor
+from torch import Tensor, nn
 
 from art_ext import presets
 from art_ext.attacks import L2
@@ -35,6 +35,7 @@ PREFIX = "atop_fashion_mnist"
 EPS, EPS_L2 = 0.1, 1.5
 SHAPE: dict[str, Any] = {"channels": 1, "width": 16, "dilations": [1, 2, 1]}
 UNDEFENDED, ROBUST, TUNED, NOISE = "undefended", "adversarially trained", " + AToP", "RT2, no generator"
+FROZEN = ", frozen"
 KINDS = ("RT1", "RT2", "RT3")
 GAMES: dict[str, dict[str, Any]] = {  # what RT2 is fine-tuned against
     "RT2 + AToP": {"attack": "fgsm", "eps": EPS},
@@ -44,14 +45,14 @@ GAMES: dict[str, dict[str, Any]] = {  # what RT2 is fine-tuned against
     "RT2 + clean images": {"data": "clean"},
 }
 COLUMNS = {
-    "FGSM, blind": ("native FGSM, blind",),
-    "PGD-10, blind": ("native PGD-10, blind",),
-    "PGD-20, blind": ("native PGD-20, blind",),
-    "PGD-1000, blind": ("native PGD-1000, blind",),
+    "FGSM, blind": ("native FGSM, blind", "native FGSM"),
+    "PGD-10, blind": ("native PGD-10, blind", "native PGD-10"),
+    "PGD-20, blind": ("native PGD-20, blind", "native PGD-20"),
+    "PGD-1000, blind": ("native PGD-1000, blind", "native PGD-1000"),
     "PGD-200 + EOT-20": ("native PGD-200",),
     "PGD-50 + EOT-20": ("native PGD-50",),
     "AutoAttack": ("autoattack standard", "autoattack rand"),
-    "frozen PGD-200": ("frozen PGD-200",),
+    "StAdv-50": ("native StAdv-50 0.05",),
 }
 BLIND, FULL = (Knowledge.BLIND,), (Knowledge.FULL,)
 LINF: dict[str, Any] = {"threat": Threat("Linf", EPS), "knowledge": BLIND + FULL}
@@ -81,11 +82,11 @@ def models(names: list[str], args: argparse.Namespace, frozen: bool = False) -> 
     found = [Defended(UNDEFENDED, classifier), Defended(ROBUST, presets.load("fashion_mnist_robust"), robust=True)]
     for name in names:
         purifier = trained(name, args).set_transform(0 if frozen else None)
-        found.append(Defended(name, classifier, purifier))
+        found.append(Defended(f"{name}{FROZEN}" if frozen else name, classifier, purifier))
     return found
 
 
-def noise_alone() -> Defended:
+def noise_alone(classifier: nn.Module) -> Defended:
     """RT2's noise and holes, and nothing that restores."""
     transform = RandomTransform("RT2")
 
@@ -93,7 +94,7 @@ def noise_alone() -> Defended:
         return transform(x, transform.draw(x))[0]
 
     purifier = as_purifier(disturbed, stochastic=True, differentiable=True)
-    return Defended(NOISE, presets.load("fashion_mnist_cnn"), purifier)
+    return Defended(NOISE, classifier, purifier)
 
 
 def table_7() -> list[str]:
@@ -106,7 +107,8 @@ def blind(args: argparse.Namespace) -> Report:
     lengths = (2, 3) if args.quick else (10, 20, 1000)
     attacks = [Attack("native", "FGSM", knowledge=BLIND)]
     attacks += [Attack("native", "PGD", {"steps": steps, **step}, knowledge=BLIND) for steps in lengths]
-    return parts.part("blind", [*models(table_7(), args), noise_alone()], attacks, args, **LINF)
+    found = models(table_7(), args)
+    return parts.part("blind", [*found, noise_alone(found[0].classifier)], attacks, args, **LINF)
 
 
 def strong(args: argparse.Namespace) -> Report:
@@ -118,12 +120,13 @@ def strong(args: argparse.Namespace) -> Report:
             Attack("autoattack", "rand", on="randomised", knowledge=FULL),
             Attack("native", "StAdv", {"steps": 50}, knowledge=FULL, images=args.images // 4),
         ]
-    return parts.part("strong", [*models(table_7(), args), noise_alone()], attacks, args, **LINF)
+    found = models(table_7(), args)
+    return parts.part("strong", [*found, noise_alone(found[0].classifier)], attacks, args, **LINF)
 
 
 def frozen(args: argparse.Namespace) -> Report:
     """The same networks behind one draw that everyone knows."""
-    attack = Attack("native", "PGD", {"steps": 3 if args.quick else 200}, knowledge=FULL, label="frozen PGD-200")
+    attack = Attack("native", "PGD", {"steps": 3 if args.quick else 200}, knowledge=FULL)
     return parts.part("frozen", models(table_7(), args, frozen=True), [attack], args, **LINF)
 
 
@@ -158,10 +161,15 @@ PARTS: Mapping[str, parts.Part] = {
 
 def table(reports: Mapping[str, Report]) -> str:
     """Table 7 beside the strongest attacks, and what fine-tuning against one attack gives against others."""
-    first = parts.table([reports[k] for k in ("blind", "strong", "frozen")], COLUMNS)
-    second = parts.table([reports["known"]], COLUMNS)
-    third = parts.table([reports["unseen"]], COLUMNS)
-    return "\n\n".join([first, f"Known attacks, Linf {EPS:g}:", second, f"Unseen, L2 {EPS_L2:g}:", third])
+    seven, both = [reports[k] for k in ("blind", "strong", "frozen")], [reports["blind"], reports["strong"]]
+    worst_over = dict.fromkeys(reports["strong"].models(), both)
+    worst_over |= {m: [reports["frozen"]] for m in reports["frozen"].models() if m.endswith(FROZEN)}
+    lines = [parts.table(seven, COLUMNS, worst_over)]
+    for norm, part, eps in (("Linf", "known", EPS), ("L2", "unseen", EPS_L2)):
+        found = reports[part]
+        lines += [f"{norm} {eps:g}, by what RT2 was fine-tuned against:"]
+        lines += [parts.table([found], COLUMNS, {m: [found] for m in found.models()})]
+    return "\n\n".join(lines)
 
 
 def main() -> None:

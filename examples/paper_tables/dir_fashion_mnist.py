@@ -43,8 +43,8 @@ COLUMNS = {
     "PGD-20": ("native PGD-20",),
     "MI-20": ("native MI-FGSM-20",),
     "VNI-20": ("torchattacks VNI-FGSM-20",),
-    "BPDA + EOT-20, PGD-40": ("native PGD-40, bpda",),
-    "Eq. 8, PGD-40": ("Eq. 8, PGD-40, own",),
+    "BPDA + EOT-20, PGD-40": ("native PGD-40, bpda", "native PGD-40"),
+    "Eq. 8, PGD-40": ("Eq. 8, PGD-40, own", "Eq. 8, PGD-40"),
     "PGD-200 + EOT-20": ("native PGD-200",),
     "AutoAttack": ("autoattack standard", "autoattack rand"),
     "APGD-100 DLR": ("native APGD-100 dlr",),
@@ -162,8 +162,10 @@ def diagnostics(args: argparse.Namespace) -> dict[str, Any]:
 
 def table(reports: dict[str, Report]) -> str:
     """The paper's protocol and stronger attacks side by side, and what DIR adds to its target, as Markdown."""
-    lines = [parts.table(list(reports.values()), COLUMNS), "", "DIR minus the target, points, paired:", ""]
     both = [reports["paper"], reports["strong"]]
+    worst_over = {TARGET: both, DEFENDED: both, FROZEN: [reports["frozen"]]}
+    first = parts.table(list(reports.values()), COLUMNS, worst_over)
+    lines = [first, "", "DIR minus the target, points, paired:", ""]
     for name in ("PGD-20", "PGD-200 + EOT-20", "AutoAttack"):
         ours, theirs = (parts.cell(both, m, COLUMNS[name]) for m in (DEFENDED, TARGET))
         if ours is not None and theirs is not None:

@@ -79,25 +79,31 @@ def load(results: Path, prefix: str, names: Sequence[str]) -> dict[str, Report]:
     return {name: Report.load(results / f"{prefix}_{name}.json") for name in names}
 
 
-def table(reports: Sequence[Report], columns: Mapping[str, Sequence[str]]) -> str:
+def table(
+    reports: Sequence[Report], columns: Mapping[str, Sequence[str]], worst_over: Mapping[str, Sequence[Report]]
+) -> str:
     """A row a model, over all reports: clean accuracy, its cell of each column, and the worst case per image.
 
     Args:
         reports: of the same images.
         columns: titles of attacks as `title` gives them, by what stands above; the first that is there is shown.
+        worst_over: the reports whose attacks the worst case of a model counts; others have none, so that no model looks
+            better for having been attacked less.
     """
     lines = ["| " + " | ".join(["model", "clean", *columns, "worst case"]) + " |", "|---" * (len(columns) + 3) + "|"]
     for model in dict.fromkeys(m for r in reports for m in r.models()):
         clean = next(r for r in reports if model in r.models()).cell(model, "clean", "none").accuracy
         found = [cell(reports, model, titles) for titles in columns.values()]
         entries = ["" if c is None else str(c.accuracy) for c in found]
-        lines.append(" | ".join([f"| {model}", str(clean), *entries, f"{interval(worst(reports, model))} |"]))
+        left = str(interval(worst(worst_over[model], model))) if model in worst_over else ""
+        lines.append("| " + " | ".join([model, str(clean), *entries, left]) + " |")
     return "\n".join(lines)
 
 
 def cell(reports: Sequence[Report], model: str, titles: Sequence[str]) -> Cell | None:
-    """The first attack of one of these titles on a model."""
-    return next((c for r in reports for c in r.attacked(model) if title(c) in titles), None)
+    """The first attack of one of these titles on a model, also one with a bound of its own (StAdv)."""
+    cells = (c for r in reports for c in r.cells if c.model == model and c.images and not c.refused)
+    return next((c for c in cells if title(c) in titles), None)
 
 
 def title(found: Cell) -> str:

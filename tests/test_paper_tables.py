@@ -1,0 +1,107 @@
+"""Tables over several reports: hand-made cells end in the columns where they belong."""
+
+from __future__ import annotations
+
+import ablations
+import atop_fashion_mnist
+import dir_fashion_mnist
+import parts
+import pytest
+
+from art_ext.evaluation import Cell, Report
+from art_ext.training import Objective
+
+
+def made(*cells: Cell) -> Report:
+    clean = [Cell(m, "clean", "none", ((True, True, True, True),)) for m in dict.fromkeys(c.model for c in cells)]
+    return Report({"norm": "Linf", "eps": 0.1}, (*clean, *cells), (), (), {})
+
+
+def cell(model: str, attack: str, knowledge: str, correct: str, **more: object) -> Cell:
+    return Cell(model, attack, knowledge, (tuple(c == "1" for c in correct),), **more)  # type: ignore[arg-type]
+
+
+def rows(table: str) -> dict[str, list[str]]:
+    split = [[entry.strip() for entry in line.strip("|").split("|")] for line in table.splitlines() if "|" in line]
+    return {row[0]: [entry.split(" %")[0] for entry in row[1:]] for row in split}
+
+
+def test_cells_stand_under_their_attack_and_the_worst_case_is_over_the_reports_that_count() -> None:
+    first = made(
+        cell("bare", "native PGD-20", "undefended", "0000"),
+        cell("d", "native PGD-20 + EOT-20", "blind", "1110"),
+        cell("d", "native StAdv-50 0.05", "full", "1000", threat="bound 0.05"),
+    )
+    second = made(
+        cell("d", "native PGD-200 + EOT-20", "full", "1011"), cell("d, frozen", "native PGD-200", "full", "0000")
+    )
+    columns = {
+        "blind": ("native PGD-20, blind", "native PGD-20"),
+        "full": ("native PGD-200",),
+        "StAdv": ("native StAdv-50 0.05",),
+    }
+    found = rows(parts.table([first, second], columns, {"d": [first, second], "d, frozen": [second]}))
+    assert found["model"] == ["clean", "blind", "full", "StAdv", "worst case"]
+    assert found["bare"] == ["100.0", "0.0", "", "", ""]
+    assert found["d"] == ["100.0", "75.0", "75.0", "25.0", "50.0"]  # StAdv has its column and no part in the worst case
+    assert found["d, frozen"] == ["100.0", "", "0.0", "", "0.0"]
+
+
+def test_dirs_table_says_what_dir_adds_to_its_target() -> None:
+    target, dir_, frozen = "target alone", "DIR", "DIR, masks frozen"
+    paper = made(cell(target, "native PGD-20", "undefended", "1110"), cell(dir_, "native PGD-20", "full", "1100"))
+    strong = made(
+        cell(target, "native PGD-40", "undefended", "1111"),
+        cell(dir_, "native PGD-40 + EOT-20", "bpda", "0111"),
+        cell(target, "autoattack standard", "undefended", "11"),
+        cell(dir_, "autoattack rand + EOT-20", "full", "10"),
+    )
+    fixed = made(cell(frozen, "native PGD-200", "full", "0000"))
+    text = dir_fashion_mnist.table({"paper": paper, "strong": strong, "frozen": fixed})
+    found = rows(text)
+    at = {name: i for i, name in enumerate(found["model"])}
+    assert (found[target][at["AutoAttack"]], found[dir_][at["AutoAttack"]]) == ("100.0", "50.0")
+    assert (found[target][at["BPDA + EOT-20, PGD-40"]], found[dir_][at["BPDA + EOT-20, PGD-40"]]) == ("100.0", "75.0")
+    assert [found[m][-1] for m in (target, dir_, frozen)] == ["100.0", "0.0", "0.0"]
+    assert "- PGD-20: -25.0" in text
+    assert "- AutoAttack: -50.0" in text
+    assert "- worst case: -100.0" in text
+    assert "PGD-200 + EOT-20:" not in text  # nobody ran it
+
+
+def test_atops_frozen_models_have_rows_of_their_own() -> None:
+    blind = made(cell("RT2", "native FGSM", "blind", "1111"), cell("undefended", "native FGSM", "undefended", "0000"))
+    strong = made(cell("RT2", "native PGD-200 + EOT-20", "full", "1100"))
+    frozen = made(cell("RT2, frozen", "native PGD-200", "full", "0000"))
+    small = made(cell("RT2 + AToP", "native PGD-50 + EOT-20", "full", "1000"))
+    text = atop_fashion_mnist.table(
+        {"blind": blind, "strong": strong, "frozen": frozen, "known": small, "unseen": small}
+    )
+    found = rows(text.split("\n\n")[0])
+    assert [found["RT2"][-1], found["RT2, frozen"][-1], found["undefended"][1]] == ["50.0", "0.0", "0.0"]
+
+
+def test_another_setting_is_another_training(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    seen = []
+
+    def fit(*_: object, checkpoint: object, **__: object) -> list[object]:
+        seen.append(checkpoint.path)  # type: ignore[attr-defined]
+        return []
+
+    class Setting(Objective):
+        def __init__(self, weight: float) -> None:
+            super().__init__()
+            self.weight = weight
+
+        def players(self) -> dict:  # type: ignore[type-arg]
+            return {}
+
+        def terms(self, *_: object) -> dict:  # type: ignore[type-arg]
+            return {}
+
+    monkeypatch.setattr(ablations, "fit", fit)
+    same = {"images": 8, "epochs": 1, "seed": 0, "runs": tmp_path, "labels": True}
+    for weight, changes in ((1.0, {}), (1.0, {}), (2.0, {}), (1.0, {"rate": 0.5}), (1.0, {"epochs": 2})):
+        ablations.train(Setting(weight), "name", **(same | changes))  # type: ignore[arg-type]
+    assert seen[0] == seen[1]
+    assert len(set(seen)) == 4
