@@ -92,7 +92,8 @@ def dir_section(folder: Path) -> str:
         "",
         script.table(reports),
         "",
-        "Attacks that nobody can make, on the same images:",
+        "Attacks that nobody can make, on the same images. Eq. 8 goes after each restoration by itself; the losses of "
+        "the second stage see their mean alone, so that these are no images any more (notebook 03), and Eq. 8 is weak.",
         "",
         script.diagnostics_table(folder),
         "",

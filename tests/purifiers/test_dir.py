@@ -339,7 +339,7 @@ def test_eq_8_sums_the_losses_of_the_known_masks(purifier: DIR, target: nn.Modul
     assert torch.allclose(again[5:], found, atol=1e-6)
 
 
-def test_diagnostics_are_at_least_as_strong_as_what_they_bound(purifier: DIR, target: nn.Module, x: Tensor) -> None:
+def test_diagnostics_raise_the_loss_inside_their_ball(purifier: DIR, target: nn.Module, x: Tensor) -> None:
     purifier.set_masks(1).requires_grad_(False)
     with torch.no_grad():
         restored = purifier(x)

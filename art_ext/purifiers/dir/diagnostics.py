@@ -25,7 +25,9 @@ def per_mask_restorations(
 ) -> Tensor:
     """The fused image when every mask has a perturbation of its own, found with that mask known (Eq. 8, per mask).
 
-    No attacker can submit K images for one answer: what is left here is a lower bound.
+    No attacker can submit K images for one answer. Nor is what is left a bound: each perturbation goes after the answer
+    to its own restoration, while the defence answers to their mean. Where training has made the restorations parts that
+    are images only together, it is far weaker than PGD through the whole pipeline with masks known (`DIR.set_masks`).
 
     Args:
         purifier: a DIR.

@@ -160,7 +160,8 @@ class DIR(Purifier):
         """Eq. 8 for one submitted image: masks are known to the attacker, and he sums the losses of the restorations.
 
         The masks are drawn once, for this attack; those of the evaluation are others unless `set_masks` froze them. The
-        paper may optimise one perturbation a mask; see `per_mask_restorations`.
+        paper may optimise one perturbation a mask; see `per_mask_restorations`. It attacks the restorations one by one,
+        so the full gradient with masks frozen is stronger.
         """
         hidden = self.hidden(x)
 
