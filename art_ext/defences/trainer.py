@@ -196,6 +196,9 @@ class DIRTrainer(PurifierTrainer):
 
     | The classifier is the target h, and should be adversarially trained; it stays as it is unless `joint`.
 
+    | The paper's SGD at 1e-2 diverges on small networks: set `learning_rate`, and `pixel` where restorations leave the
+        images.
+
     | Each stage runs for `nb_epochs`. Where they are to differ (the paper: 20 and 90), train twice: with
         `restore=False`, then with `pretrain=False`.
     """
@@ -210,6 +213,7 @@ class DIRTrainer(PurifierTrainer):
         pretrain: bool = True,
         restore: bool = True,
         radius_steps: int = 5,
+        pixel: float = 0.0,
         joint: bool = False,
         pretraining_rate: float | None = None,
         learning_rate: float | None = None,
@@ -227,6 +231,8 @@ class DIRTrainer(PurifierTrainer):
         :param pretrain: Train the restoration of masked images first (Eq. 2).
         :param restore: Then train for what the classifier says about restorations (Eqs. 4 to 7), which needs labels.
         :param radius_steps: Steps that find the worst perturbation within the radius.
+        :param pixel: Weight of the squared error to the clean image in the second stage; the paper has none, but
+                      nothing else keeps restorations near images.
         :param joint: Train the classifier too in the second stage, as the released code does.
         :param pretraining_rate: AdamW's in the first stage; the released code's 1.5e-4 unless given.
         :param learning_rate: SGD's for the purifier in the second stage; the paper's 1e-2, or if `joint` the released
@@ -239,7 +245,7 @@ class DIRTrainer(PurifierTrainer):
             raise ValueError("expected a stage to train, got pretrain=False and restore=False")
         self._wanted, self._rates = (pretrain, restore), (pretraining_rate, learning_rate)
         self._attack = {"eps": eps, "steps": steps}
-        self._game = {"alpha": alpha, "radius": radius, "radius_steps": radius_steps, "joint": joint}
+        self._game = {"alpha": alpha, "radius": radius, "radius_steps": radius_steps, "pixel": pixel, "joint": joint}
         super().__init__(classifier, seed, checkpoint, verbose)
 
     def _stages(self) -> list[Objective]:

@@ -111,7 +111,7 @@ def test_predictions_and_gradients_are_those_of_torch(clip_values: tuple[int, in
 
 def test_options_reach_the_objectives() -> None:
     classifier = defended(DIRPreprocessor(**SMALL))
-    options = {"eps": 0.2, "steps": 3, "alpha": 5.0, "radius": 0.1, "radius_steps": 4}
+    options = {"eps": 0.2, "steps": 3, "alpha": 5.0, "radius": 0.1, "radius_steps": 4, "pixel": 3.0}
     first, second = DIRTrainer(classifier, **options, pretraining_rate=0.5, learning_rate=0.25).stages
     assert (first.eps, first.steps, first.learning_rate) == (0.2, 3, 0.5)
     assert {k: getattr(second, k) for k in options} == options
