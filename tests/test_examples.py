@@ -92,7 +92,9 @@ def test_ablation_says_that_algorithm_1_ignores_the_reconstruction_branch(tmp_pa
     found = json.loads((tmp_path / "found.json").read_text())
     assert len(found["rows"]) == 7
     assert out.count("n=16") == 21
-    states = {p.stem: torch.load(p, weights_only=True)["objective"] for p in (tmp_path / "runs").iterdir()}
+    # The file's name ends with a stamp of the settings.
+    files = {p.stem.rpartition(" ")[0]: p for p in (tmp_path / "runs").iterdir()}
+    states = {name: torch.load(p, weights_only=True)["objective"] for name, p in files.items()}
     full, without = states["full (Algorithm 1) 0"], states["no reconstruction branch 0"]
     parts = [k for k in full if k.startswith(("purifier.encoder", "purifier.decoder"))]
     assert parts
