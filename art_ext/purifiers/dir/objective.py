@@ -98,8 +98,8 @@ class DIRRestoration(_AgainstTarget):
     and not delta, as Eq. 5 reads. Differs from the released code: delta is projected onto its ball, both losses see the
     same masks, and restorations are clamped to [0, 1], since they are at inference; x~ + delta is not clamped.
 
-    Nothing in Eq. 7 keeps restorations near images. Where they drift away, in which the target was never robust, a
-    smaller rate helps, or `pixel`.
+    Nothing in Eq. 7 keeps restorations near images. Where they drift to what the target was never trained on, a smaller
+    rate helps, or `pixel`.
 
     Args:
         purifier: see above.
