@@ -33,7 +33,7 @@ from art_ext.purifiers.atop import AToPFineTuning, AToPPretraining, RandomTransf
 
 PREFIX = "atop_fashion_mnist"
 EPS, EPS_L2 = 0.1, 1.5
-SHAPE: dict[str, Any] = {"channels": 1, "width": 16, "dilations": [1, 2, 1]}
+SHAPE: dict[str, Any] = {"channels": 1, "width": 8, "dilations": [1, 2, 1]}
 UNDEFENDED, ROBUST, TUNED, NOISE = "undefended", "adversarially trained", " + AToP", "RT2, no generator"
 FROZEN = ", frozen"
 KINDS = ("RT1", "RT2", "RT3")
