@@ -10,7 +10,7 @@ from art_ext.attacks.gradient import Gradient, Loss
 from art_ext.attacks.norms import Norm, per_sample
 
 
-def pgd(
+def pgd(  # noqa: PLR0913  one loop for every attack
     gradient: Gradient,
     x: Tensor,
     *,
@@ -22,6 +22,7 @@ def pgd(
     momentum: float = 0.0,
     score: Loss | None = None,
     nesterov: bool = False,
+    start: Tensor | None = None,
 ) -> Tensor:
     """Images (N, C, H, W) within eps of x in the norm and within [0, 1] [Madry et al. 2018, arXiv:1706.06083].
 
@@ -40,17 +41,23 @@ def pgd(
         nesterov: take the gradient where the momentum alone would lead, momentum * step_size * velocity further on,
             clamped to [0, 1] [NI-FGSM, Lin et al. 2020, arXiv:1908.06281]. In a norm in which a perturbation of ones
             has size s the distance is divided by s; that is 1 for Linf.
+        start: images (N, C, H, W) to begin from, projected to the ball; x or a random point of it unless given.
 
     Raises:
-        ValueError: if eps is negative or steps is negative, or nesterov has no momentum.
+        ValueError: if eps is negative or steps is negative, or nesterov has no momentum, or start has another shape.
     """
     if eps < 0 or steps < 0:
         raise ValueError(f"expected eps >= 0 and steps >= 0, got eps={eps} and steps={steps}")
     if nesterov and not momentum:
         raise ValueError(f"expected momentum > 0 with nesterov, got {momentum}")
+    if start is not None and start.shape != x.shape:
+        raise ValueError(f"expected start of shape {tuple(x.shape)}, got {tuple(start.shape)}")
     step_size = 2.5 * eps / max(1, steps) if step_size is None else step_size
     x = x.detach()
-    x_adv = (x + norm.sample(x, eps)).clamp(0, 1) if random_start else x.clone()
+    if start is None:
+        x_adv = (x + norm.sample(x, eps)).clamp(0, 1) if random_start else x.clone()
+    else:
+        x_adv = (x + norm.project(start.detach() - x, eps)).clamp(0, 1)
     best, velocity = Best(score, x_adv), torch.zeros_like(x)
     for _ in range(steps):
         ascent = gradient(_ahead(x_adv, velocity, momentum * step_size, norm) if nesterov else x_adv)

@@ -222,3 +222,16 @@ def test_breaks_an_undefended_model(name: str, eps: float) -> None:
 def test_bad_arguments(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"expected eps >= 0 and steps >= 0, got eps={bad['eps']}.*={bad['steps']}"):
         pgd(torch.ones_like, torch.rand(1, 1, 2, 2), norm=Linf(), **bad)
+
+
+def test_start() -> None:
+    x = torch.full((1, 1, 1, 2), 0.5)
+    options: dict[str, Any] = {"norm": Linf(), "eps": 0.2}
+    # A start inside the ball is taken, one outside is projected to it, and then a step of 0.1 follows.
+    begun = torch.tensor([0.45, 0.95]).view_as(x)
+    assert pgd(slope, x, **options, steps=0, start=begun).flatten().tolist() == pytest.approx([0.45, 0.7])
+    assert pgd(slope, x, **options, steps=1, step_size=0.1, start=begun).flatten().tolist() == pytest.approx(
+        [0.55, 0.6]
+    )
+    with pytest.raises(ValueError, match=r"start of shape \(1, 1, 1, 2\), got \(2,\)"):
+        pgd(slope, x, **options, steps=1, start=torch.zeros(2))

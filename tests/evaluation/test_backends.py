@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from art_ext import presets
-from art_ext.attacks import Gradient
+from art_ext.attacks import Averaged, Gradient
 from art_ext.data import fashion_mnist
 from art_ext.evaluation import Attack, Defended, Threat, plan
 from art_ext.evaluation.backends import BACKENDS
@@ -113,6 +113,10 @@ def test_minimum_norm_attacks_are_brought_into_the_ball(colour: tuple) -> None: 
         (Attack("native", "APGD"), Threat("L1", 1.0), "L1"),
         (Attack("native", "PGD", {"loss": "hinge"}), LINF, "hinge"),
         (Attack("native", "SSP", targeted="random"), LINF, "untargeted"),
+        (Attack("native", "PGD", {"check_every": 5, "momentum": 1.0}), LINF, "alone, got PGD with .*momentum"),
+        (Attack("native", "PGD", {"check_every": 5, "best": True}), LINF, "last iterates"),
+        (Attack("native", "MI-FGSM", {"check_every": 5}), LINF, "got MI-FGSM"),
+        (Attack("native", "PGD", {"check_every": 5}, targeted="random"), LINF, "untargeted"),
         (Attack("art", "Square", targeted="random"), LINF, "untargeted"),
         (Attack("art", "HopSkipJump"), Threat("L1", 1.0), "L1"),
         (Attack("autoattack", "standard", {"order": ["square"]}), LINF, "order"),
@@ -231,6 +235,25 @@ def test_parameters_are_stated_with_the_librarys_defaults() -> None:
     assert native["step_size"] == pytest.approx(2.5 * 0.2 / 5)
     assert native["best"]
     assert not Attack("native", "FGSM").stated(LINF)["random_start"]
+    rounds = Attack("native", "PGD", {"steps": 5, "check_every": 2}).stated(LINF)
+    known = {"steps": 5, "step_size": pytest.approx(0.1), "random_start": True, "loss": "cross_entropy", "best": False}
+    assert rounds == {**known, "check_every": 2}
+
+
+def test_checked_pgd_attacks_each_draw_and_stops(problem: Problem) -> None:
+    seen: list[int] = []
+
+    class Counting(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(len(x))
+            return problem.classifier(x)
+
+    attack = Attack("native", "PGD", {"steps": 6, "check_every": 3})
+    x_adv = attack(Averaged(Counting(), 4, "gradients"), problem.x, problem.y, LINF)
+    assert bool((problem.classifier(x_adv).argmax(1) != problem.y).all())
+    assert seen == [4 * len(problem.x)] * 4  # three steps and a look, all broken by then
+    with pytest.raises(ValueError, match="got averaged logits"):
+        attack(Averaged(Counting(), 4, "logits"), problem.x, problem.y, LINF)
 
 
 def test_a_smoke_plan_runs_whole(problem: Problem) -> None:

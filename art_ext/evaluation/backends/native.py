@@ -17,6 +17,7 @@ NAMES = ("FGSM", "PGD", "MI-FGSM", "APGD", "SI-NI-TI-DIM", "SSP", "StAdv", "ReCo
 OWN_THREAT = {"StAdv": ("bound", 0.05), "ReColorAdv": ("bound", 0.06), "JPEG": ("eps", 0.125)}
 FOLLOWERS = ("FGSM", "PGD", "MI-FGSM")
 """Attacks that can go along any gradient."""
+USUAL_STEPS = 40
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "StAdv": attacks.stadv,
     "ReColorAdv": attacks.recoloradv,
@@ -39,11 +40,11 @@ def run(
     """The attack `name`; parameters are those of its function in `art_ext.attacks`.
 
     PGD, FGSM and MI-FGSM take `loss`, "cross_entropy", "margin" or "dlr", and keep each image's iterate of largest
-    margin if `best` (PGD does unless told otherwise). SSP takes `features`, a module on images: the logits unless
-    given.
+    margin if `best` (PGD does unless told otherwise). PGD takes `check_every`, see `attacks.pgd_until_broken`, which
+    keeps last iterates. SSP takes `features`, a module on images: the logits unless given.
 
     Raises:
-        ValueError: an attack that has no targeted form, or an unknown loss.
+        ValueError: an attack that has no targeted form, an unknown loss, or what `check_every` does not go with.
     """
     if goal is not None and name in ("SI-NI-TI-DIM", "SSP"):
         raise ValueError(f"expected an untargeted attack, got {name} with a goal")
@@ -61,7 +62,13 @@ def run(
         features = options.pop("features", single)
         gradient = eot(ascent(attacks.feature(features, x)), draws, at_once=at_once)
         return follow(gradient, "PGD", module, x, y, threat, {"best": False, **options})
-    loss = _loss(options.pop("loss", "cross_entropy"))(single, wanted, **aimed)
+    make = _loss(options.pop("loss", "cross_entropy"))
+    if "check_every" in options:
+        _check_rounds(name, single, options, goal)
+        options = {"steps": USUAL_STEPS, **options, "draws": draws, "at_once": at_once, "loss": make}
+        options.pop("best", None)
+        return attacks.pgd_until_broken(single, x, y, norm=threat.ball, eps=threat.eps, **options)
+    loss = make(single, wanted, **aimed)
     rate = margin(module, wanted, **aimed)
     if name == "APGD":
         many: dict[str, Any] = {"draws": draws, "at_once": at_once, "score": rate}
@@ -75,7 +82,10 @@ def stated(name: str, threat: Threat, parameters: Mapping[str, Any]) -> dict[str
         loss = {"loss": "cross_entropy"} if name == "APGD" else {}
         return {**_settable(FUNCTIONS[name]), **loss, **parameters}
     usual = {**_settable(pgd), "loss": "feature" if name == "SSP" else "cross_entropy", "restarts": 1}
-    found = {**usual, "best": name == "PGD", **_usual(name, threat), **parameters}
+    if "check_every" in parameters:  # last iterates, and neither momentum nor restarts
+        usual = {k: usual[k] for k in ("step_size", "random_start", "loss")}
+    best = name == "PGD" and "check_every" not in parameters
+    found = {**usual, "best": best, **_usual(name, threat), **parameters}
     if found["step_size"] is None:
         found["step_size"] = 2.5 * threat.eps / max(1, found["steps"])
     return found
@@ -83,7 +93,7 @@ def stated(name: str, threat: Threat, parameters: Mapping[str, Any]) -> dict[str
 
 def _settable(function: Callable[..., Tensor]) -> dict[str, Any]:
     """Defaults of a function's parameters, but for those that the backend sets itself."""
-    return {k: v for k, v in defaults(function).items() if k not in ("score", "draws", "targeted", "at_once")}
+    return {k: v for k, v in defaults(function).items() if k not in ("score", "start", "draws", "targeted", "at_once")}
 
 
 def _usual(name: str, threat: Threat) -> dict[str, Any]:
@@ -91,7 +101,7 @@ def _usual(name: str, threat: Threat) -> dict[str, Any]:
         "FGSM": {"steps": 1, "step_size": threat.eps, "random_start": False},
         "MI-FGSM": {"momentum": 1.0},
     }
-    return {"steps": 40, **own.get(name, {})}
+    return {"steps": USUAL_STEPS, **own.get(name, {})}
 
 
 def follow(
@@ -106,6 +116,8 @@ def follow(
 ) -> Tensor:
     """The attack `name` along any gradient; `rate` (the margin of `module`) rates its iterates."""
     options = {**_usual(name, threat), **parameters}
+    if "check_every" in options:
+        raise ValueError("expected no check_every along a gradient of a defence's own, whose labels nobody knows")
     options.pop("loss", None)
     score = (rate or margin(module, y)) if options.pop("best", name == "PGD") else None
     restarts = options.pop("restarts", 1)
@@ -117,6 +129,17 @@ def follow(
         best.offer(x_adv)
     assert best is not None
     return best.x
+
+
+def _check_rounds(name: str, single: nn.Module, options: Mapping[str, Any], goal: Tensor | None) -> None:
+    if isinstance(single, Averaged):
+        raise ValueError('expected average="gradients" with check_every, which looks at each draw, got averaged logits')
+    extra = sorted({*options} - {"check_every", "steps", "step_size", "random_start", "best"})
+    if name != "PGD" or goal is not None or extra or options.get("best"):
+        raise ValueError(
+            "expected check_every in an untargeted PGD of last iterates with steps, step_size, random_start and loss "
+            f"alone, got {name} with {dict(options)}"
+        )
 
 
 def _loss(name: str) -> Callable[..., Loss]:

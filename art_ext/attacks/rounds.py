@@ -1,0 +1,82 @@
+"""PGD that leaves an image alone once it is broken: the same attack for a fraction of its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from art_ext.attacks.gradient import Loss, Model, ascent, cross_entropy, eot
+from art_ext.attacks.norms import Norm
+from art_ext.attacks.pgd import pgd
+
+
+def pgd_until_broken(  # noqa: PLR0913  those of pgd and of eot
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    *,
+    norm: Norm,
+    eps: float,
+    steps: int,
+    check_every: int,
+    step_size: float | None = None,
+    random_start: bool = True,
+    draws: int = 1,
+    at_once: int | None = None,
+    loss: Callable[[Model, Tensor], Loss] = cross_entropy,
+) -> Tensor:
+    """Last iterates of `pgd` under EOT (N, C, H, W); an image that every draw misclassifies is not moved any more.
+
+    Whether one is broken is asked every `check_every` steps, of as many fresh draws as EOT has. Under a randomised
+    model an image that k draws misclassify may still be classified correctly in about one draw of k: what is left is
+    at most overstated by that. The images that resist get all `steps`, with the step size of the whole attack.
+
+    Args:
+        model: images (N, C, H, W) to logits (N, K); one draw a pass.
+        x: clean images in [0, 1].
+        y: labels (N,).
+        norm: see `pgd`, as eps, step_size and random_start.
+        eps: radius.
+        steps: of an image that stays unbroken.
+        check_every: steps between two looks.
+        step_size: 2.5 * eps / steps unless given.
+        random_start: begin at a random point of the ball.
+        draws: of EOT, and of each look.
+        at_once: the most images of one pass, see `eot`.
+        loss: model and labels to a loss.
+
+    Raises:
+        ValueError: check_every or draws below 1, or what `pgd` refuses.
+    """
+    if check_every < 1:
+        raise ValueError(f"expected check_every >= 1, got {check_every}")
+    step_size = 2.5 * eps / max(1, steps) if step_size is None else step_size
+    # No steps: the random start alone, and the errors of pgd and eot before anything is spent.
+    x_adv = pgd(
+        eot(ascent(loss(model, y)), draws), x, norm=norm, eps=eps, steps=min(0, steps), random_start=random_start
+    )
+    left = torch.arange(len(x), device=x.device)
+    for done in range(0, steps, check_every):
+        gradient = eot(ascent(loss(model, y[left])), draws, at_once=at_once)
+        now = min(check_every, steps - done)
+        x_adv[left] = pgd(
+            gradient, x[left], norm=norm, eps=eps, steps=now, step_size=step_size, start=x_adv[left]
+        )  # fmt: skip
+        left = left[~always_wrong(model, x_adv[left], y[left], draws, at_once=at_once)]
+        if not len(left):
+            break
+    return x_adv
+
+
+def always_wrong(model: Model, x: Tensor, y: Tensor, draws: int, *, at_once: int | None = None) -> Tensor:
+    """Whether each of `draws` passes misclassifies an image, (N,); `at_once` as in `eot`."""
+    copies = draws if at_once is None else max(1, at_once // max(1, len(x)))
+    wrong = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    with torch.no_grad():
+        for done in range(0, draws, copies):
+            k = min(copies, draws - done)
+            answers = model(x.repeat(k, *[1] * (x.ndim - 1))).argmax(1).view(k, len(x))
+            wrong &= (answers != y).all(0)
+    return wrong
