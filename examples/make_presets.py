@@ -6,6 +6,8 @@
     python examples/make_presets.py fashion_mnist_robust     # the classifier's network, adversarially trained
     python examples/make_presets.py fashion_mnist_rdp        # needs fashion_mnist_vgg
     python examples/make_presets.py fashion_mnist_dir --epochs 14  # needs fashion_mnist_robust
+    python examples/make_presets.py fashion_mnist_atop_pretrained --seed 0 --pretraining-epochs 10
+    python examples/make_presets.py fashion_mnist_atop --seed 0 --pretraining-epochs 10 --epochs 8  # needs the first
 
 A killed run goes on from its checkpoint in `runs/`.
 """
@@ -27,7 +29,8 @@ from art_ext.attacks import Averaged, Linf, ascent, cross_entropy, pgd
 from art_ext.classifiers import VGG, ClassifierObjective, ResNet18, SmallCNN
 from art_ext.data import fashion_mnist, shift_and_flip
 from art_ext.nn import FeatureExtractor, seeded
-from art_ext.purifiers import DIR, RDP
+from art_ext.purifiers import DIR, RDP, AToP
+from art_ext.purifiers.atop import AToPFineTuning, AToPPretraining
 from art_ext.purifiers.dir import DIRPretraining, DIRRestoration
 from art_ext.purifiers.rdp import RDPObjective, Weights
 from art_ext.training import Batches, Checkpoint, Objective, fit
@@ -47,16 +50,19 @@ SEEDS = (
     "fashion_mnist_rdp",
     "fashion_mnist_robust",
     "fashion_mnist_dir",
+    "fashion_mnist_atop_pretrained",
+    "fashion_mnist_atop",
 )
 DIR_ARGUMENTS = {"channels": 1, "patch": 4, "width": 48, "heads": 3, "depth": 3, "decoder_depth": 1}
+ATOP_ARGUMENTS = {"channels": 1, "width": 8, "dilations": [1, 2, 1]}
 RDP_ARGUMENTS = {"channels": 1, "width": 24, "blocks": 8, "block": "residual", "fold": 2}
 
 
-def train(objective: Objective, args: argparse.Namespace, peak: float) -> float:
-    """Trains with Adam and one cycle of the learning rate; gives the seconds it took."""
+def train(objective: Objective, args: argparse.Namespace, peak: float, beta: float = 0.9) -> float:
+    """Trains with Adam (its first beta) and one cycle of the learning rate; gives the seconds it took."""
     data = fashion_mnist("train", args.images)
     batches = Batches(data.x, data.y, batch_size=args.batch_size, seed=args.seed, augment=shift_and_flip(2))
-    optimizers = {name: torch.optim.Adam(p, lr=peak) for name, p in objective.players().items()}
+    optimizers = {name: torch.optim.Adam(p, lr=peak, betas=(beta, 0.999)) for name, p in objective.players().items()}
     cosine = partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=args.epochs, eta_min=peak / 50)
     checkpoint = Checkpoint(Path(args.runs) / f"{args.name}.pt", every=len(batches))
     steps = fit(
@@ -92,6 +98,8 @@ def measure(module: nn.Module, n: int, folder: Path | str = presets.FOLDER) -> d
     test = fashion_mnist("test", n)
     if isinstance(module, DIR):
         return measure_dir(module, test.x, test.y)
+    if isinstance(module, AToP):
+        return measure_atop(module, test.x, test.y)
     if not isinstance(module, RDP):
         found = {"n": n, "clean": accuracy(module, test.x, test.y)}
         return found | {"pgd40": accuracy(module, attacked(module, test.x, test.y, 40), test.y)}
@@ -115,6 +123,18 @@ def measure_dir(module: DIR, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]
         found = {"n": len(x), "target_clean": accuracy(target, x, y), "clean": accuracy(defended, x, y)}
         found["target_pgd20"] = accuracy(target, attacked(target, x, y, 20), y)
         found["pgd20"] = accuracy(defended, attacked(defended, x, y, 20), y)
+        found["pgd20_eot10"] = accuracy(defended, attacked(Averaged(defended, 10), x, y, 20), y)
+    return found
+
+
+def measure_atop(module: AToP, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
+    """PGD-20 on the classifier alone (the poster's), and through the purifier over 10 draws a step."""
+    classifier = presets.load("fashion_mnist_cnn")
+    defended = nn.Sequential(module, classifier)
+    blind = attacked(classifier, x, y, 20)
+    with seeded(1):
+        found = {"n": len(x), "undefended_clean": accuracy(classifier, x, y), "clean": accuracy(defended, x, y)}
+        found |= {"undefended_pgd20": accuracy(classifier, blind, y), "pgd20_blind": accuracy(defended, blind, y)}
         found["pgd20_eot10"] = accuracy(defended, attacked(Averaged(defended, 10), x, y, 20), y)
     return found
 
@@ -165,13 +185,34 @@ def make_dir(args: argparse.Namespace) -> dict[str, Any]:
     return made | {"further": further}
 
 
+def make_atop(args: argparse.Namespace) -> dict[str, Any]:
+    """RT2: a generator pre-trained on clean images, then (not "_pretrained") fine-tuned with FGSM examples."""
+    classifier = presets.load("fashion_mnist_cnn")
+    with seeded(args.seed):
+        purifier = AToP(**ATOP_ARGUMENTS)  # type: ignore[arg-type]
+        first = AToPPretraining(purifier, adversarial=args.adversarial)
+    game = {"eps": EPS, "weight": args.weight, "adversarial": args.adversarial, "discriminator": first.discriminator}
+    plan = [(first, args.pretraining_epochs, args.learning_rate)]
+    if not args.name.endswith("_pretrained"):
+        rate = args.tuning_share * args.learning_rate
+        plan.append((AToPFineTuning(purifier, classifier, **game), args.epochs, rate))
+    seconds = 0.0
+    for stage, epochs, peak in plan:
+        run = argparse.Namespace(**{**vars(args), "name": f"{args.name}.{type(stage).__name__}", "epochs": epochs})
+        seconds += train(stage, run, peak=peak, beta=0.5)
+    purifier.eval().requires_grad_(False)
+    keys = ("pretraining_epochs", "learning_rate", "tuning_share", "weight", "adversarial")
+    made = {"module": purifier, "arguments": ATOP_ARGUMENTS, "paper": AToP.paper, "seconds": seconds}
+    return made | {"further": {k: getattr(args, k) for k in keys}}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=SEEDS)
     parser.add_argument("--folder", default=str(presets.FOLDER), help="where presets are read and written")
     parser.add_argument("--runs", default="runs", help="where checkpoints are kept")
     parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--pretraining-epochs", type=int, default=40, help="of DIR's first stage")
+    parser.add_argument("--pretraining-epochs", type=int, default=40, help="of DIR's and AToP's first stage")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--images", type=int, default=8000)
@@ -180,17 +221,23 @@ def main() -> None:
     parser.add_argument("--features", default="fashion_mnist_vgg", help="preset whose layer is F")
     parser.add_argument("--start", help="folder of an earlier fashion_mnist_rdp to go on from")
     parser.add_argument("--layer", default="features.relu3_3", help="of F")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of RDP and DIR, at the start of the cosine")
+    parser.add_argument(
+        "--learning-rate", type=float, default=1e-3, help="of the purifiers, at the start of the cosine"
+    )
     parser.add_argument("--restoration-rate", type=float, default=3e-4, help="of DIR's second stage, likewise")
     parser.add_argument("--squared-error", type=float, default=10.0, help="weight of DIR's pixel term there")
+    parser.add_argument("--tuning-share", type=float, default=0.3, help="of that rate in AToP's second stage")
+    parser.add_argument("--weight", type=float, default=0.05, help="of the classifier's loss there")
+    parser.add_argument("--adversarial", type=float, default=0.1, help="of AToP's GAN term")
     parser.add_argument("--pixel", type=float, default=Weights().pixel, help="weight of RDP's pixel term")
     parser.add_argument("--clean-share", type=float, default=0.0, help="of RDP's training images")
     args = parser.parse_args()
-    if args.seed is None:  # each network its own
-        args.seed = SEEDS.index(args.name)
-    made = {"fashion_mnist_rdp": make_rdp, "fashion_mnist_dir": make_dir}.get(args.name, make_classifier)(args)
     changed = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in vars(args).items()
                if _set(parser, k, v)]  # fmt: skip
+    if args.seed is None:  # each network its own
+        args.seed = SEEDS.index(args.name)
+    makers = {"fashion_mnist_rdp": make_rdp, "fashion_mnist_dir": make_dir, "fashion_mnist_atop": make_atop}
+    made = makers.get(args.name.removesuffix("_pretrained"), make_classifier)(args)
     training = {k: getattr(args, k) for k in ("epochs", "batch_size", "seed", "images")}
     training |= made.pop("further", {})
     training |= {"seconds": round(made.pop("seconds")), "torch": torch.__version__, "threads": torch.get_num_threads()}
@@ -204,7 +251,7 @@ def main() -> None:
 
 def _set(parser: argparse.ArgumentParser, key: str, value: Any) -> bool:
     """Whether an option that changes the result was given."""
-    return key not in ("name", "folder", "runs", "seed") and value != parser.get_default(key)
+    return key not in ("name", "folder", "runs") and value != parser.get_default(key)
 
 
 if __name__ == "__main__":

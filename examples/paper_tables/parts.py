@@ -61,13 +61,15 @@ def run(args: argparse.Namespace, prefix: str, parts: Mapping[str, Part], others
 
 
 def part(
-    name: str, models: Sequence[Defended], attacks: Sequence[Attack], args: argparse.Namespace, **options: Any
-) -> Report:
-    """The report of a part: EOT over 20 draws of averaged gradients, ten redraws."""
+    name: str, models: Sequence[Defended], attacks: Sequence[Attack], args: argparse.Namespace,
+    about: Mapping[str, Any] | None = None, **options: Any,
+) -> Report:  # fmt: skip
+    """The report of a part: EOT over 20 draws of averaged gradients, ten redraws; `about` goes with the data."""
     data = fashion_mnist("test", args.images)
     return evaluate(
         models, attacks, data.x, data.y, draws=2 if args.quick else 20, average="gradients", redraws=10, batch_size=64,
-        shard=tuple(args.shard), folder=_folder(args, name, args.shard), data=DATA | {"images": args.images},
+        shard=tuple(args.shard), folder=_folder(args, name, args.shard),
+        data={**DATA, "images": args.images, **(about or {})},
         **{"probe": None, **options},
     )  # fmt: skip
 
