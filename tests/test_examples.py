@@ -142,18 +142,15 @@ def test_paper_table_of_dir_in_shards(tmp_path: Path) -> None:
 
 
 def test_paper_table_of_atop(tmp_path: Path) -> None:
-    shown = run(
-        "paper_tables/atop_fashion_mnist.py", "--quick", "--parts", "known", "frozen", "--images", 4, "--train", 8,
+    run(
+        "paper_tables/atop_fashion_mnist.py", "--quick", "--parts", "known", "--images", 4, "--train", 8,
         "--pretraining-epochs", 1, "--epochs", 1, "--runs", tmp_path / "runs", "--out", tmp_path,
     )  # fmt: skip
-    assert "RT2, trained as long without a classifier" in shown
     known = Report.load(tmp_path / "atop_fashion_mnist_known.json")
     assert len(known.models()) == 2 + 7
     (averaged,) = [c for c in known.attacked("RT2 + AToP, PGD in L2") if c.knowledge == "full"]
     assert (averaged.attack, averaged.parameters["check_every"], averaged.images) == ("native PGD-3 + EOT-2", 2, 4)
     assert known.provenance["data"]["purifiers"]["pretraining_epochs"] == 1
-    frozen = Report.load(tmp_path / "atop_fashion_mnist_frozen.json")
-    assert {c.attack for c in frozen.attacked("RT3 + AToP, frozen")} == {"native PGD-3"}
 
 
 def test_dir_on_cifar10_stops_in_time_and_goes_on(tmp_path: Path) -> None:
