@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, Protocol
 
 import torch
@@ -78,7 +78,8 @@ def fit(
 
     Raises:
         FloatingPointError: a loss is NaN or infinite; names the terms. The last checkpoint is kept.
-        ValueError: the checkpoint belongs to another training, or a batch has fewer images than there are processes.
+        ValueError: the checkpoint belongs to another training (other settings of the method, of an optimiser or of a
+            scheduler are another one), or a batch has fewer images than there are processes.
     """
     if not len(data):
         raise ValueError("expected at least one batch to train on, got none")
@@ -126,6 +127,15 @@ class _Run:
     ) -> None:
         self.bare, self.fabric = objective, fabric
         self.identity = {**identity, "players": list(optimizers), "schedulers": len(schedulers)}
+        # As they are at the start: what a method changes while it trains is its state.
+        self.settings = _settings(vars(objective)) | {
+            f"{owner}'s {k}": v
+            for owner, found in (
+                *((name, o.param_groups[0]) for name, o in optimizers.items()),
+                *((f"scheduler {i}", vars(s)) for i, s in enumerate(schedulers)),
+            )
+            for k, v in _constants(found).items()
+        }
         self.wrapped = fabric.setup_module(objective)
         self.wrapped.mark_forward_method("terms")
         self.plain, self.schedulers = optimizers, schedulers
@@ -176,6 +186,7 @@ class _Run:
     def state_dict(self) -> dict[str, Any]:
         return {
             "identity": self.identity,
+            "settings": self.settings,
             "steps": self.steps,
             "objective": self.bare.trained_state(),
             "optimizers": {k: o.state_dict() for k, o in self.plain.items()},
@@ -186,6 +197,11 @@ class _Run:
         found = state["identity"]
         if found != self.identity:
             raise ValueError(f"expected the checkpoint of a training with {self.identity}, got one with {found}")
+        earlier = state.get("settings", {})  # checkpoints of version 0.1 have none
+        other = [k for k in self.settings if k in earlier and earlier[k] != self.settings[k]]
+        if other:
+            mine, theirs = ({k: v[k] for k in other} for v in (self.settings, earlier))
+            raise ValueError(f"expected the checkpoint of a training with {mine}, got one with {theirs}")
         self.bare.load_trained_state(state["objective"])
         for player, optimizer in self.plain.items():
             optimizer.load_state_dict(state["optimizers"][player])
@@ -203,6 +219,29 @@ def _training(objective: Objective) -> Iterator[None]:
         for name in objective.frozen:
             objective.get_submodule(name).eval()
         yield
+
+
+CONSTANTS = (
+    "initial_lr", "lr", "betas", "weight_decay", "momentum", "T_max", "eta_min", "milestones", "gamma", "step_size",
+    "total_steps", "start_factor", "end_factor", "total_iters",
+)  # fmt: skip
+"""What of an optimiser's group or a scheduler does not change while it is used, but for a scheduled lr."""
+
+
+def _constants(values: Mapping[str, Any]) -> dict[str, Any]:
+    found = {k: values[k] for k in CONSTANTS if k in values and not (k == "lr" and "initial_lr" in values)}
+    return {k: dict(v) if isinstance(v, Mapping) else v for k, v in found.items() if not isinstance(v, Tensor)}
+
+
+def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values among an objective's attributes, those of its dataclasses too."""
+    found: dict[str, Any] = {}
+    for k, v in values.items():
+        if is_dataclass(v) and not isinstance(v, type):
+            found |= {f"{k}.{name}": value for name, value in _settings(vars(v)).items()}
+        elif isinstance(v, (bool, int, float, str, tuple, type(None))) and k != "training" and k[0] != "_":
+            found[k] = v
+    return found
 
 
 def _plain_state(scheduler: Scheduler) -> dict[str, Any] | None:

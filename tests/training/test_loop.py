@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -213,6 +215,60 @@ def test_anothers_checkpoint_is_refused_and_nothing_loaded(other: str, tmp_path:
     with pytest.raises(ValueError, match="expected the checkpoint of a training with"):
         list(fit(objective, batches, epochs=1, checkpoint=path, **options))
     assert all(torch.equal(v, before[k]) for k, v in objective.state_dict().items())
+
+
+@dataclass(frozen=True)
+class Weights:
+    fooling: float = 0.1
+
+
+class Tuned(Game):
+    """A game with settings, one of which it changes while it trains."""
+
+    def __init__(self, eps: float = 0.1, fooling: float = 0.1) -> None:
+        super().__init__()
+        self.eps, self.weights, self.seen = eps, Weights(fooling), 0
+
+    def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
+        self.seen += 1
+        return x
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, ""),
+        ({"eps": 0.2}, r"with \{'eps': 0.2\}, got one with \{'eps': 0.1\}"),
+        ({"fooling": 0.2}, "'weights.fooling': 0.2"),
+        ({"rate": 0.1}, '"generator\'s initial_lr": 0.1'),
+        ({"betas": (0.5, 0.999)}, '"critic\'s betas": \\(0.5, 0.999\\)'),
+        ({"milestones": [2]}, '"scheduler 0\'s milestones": {2: 1}'),
+    ],
+)
+def test_a_training_with_other_settings_does_not_go_on(change: dict[str, Any], told: str, tmp_path: Path) -> None:
+    def run(
+        eps: float = 0.1, fooling: float = 0.1, rate: float = 0.05, betas: Any = (0.9, 0.999), milestones: Any = (1,)
+    ) -> int:
+        objective = Tuned(eps, fooling)
+        optimizers = {k: torch.optim.Adam(p, rate, betas) for k, p in objective.players().items()}
+        schedulers = [torch.optim.lr_scheduler.MultiStepLR(o, milestones) for o in optimizers.values()]
+        path, before = Checkpoint(tmp_path / "state.pt"), objective.state_dict()["generator.0.weight"].clone()
+        try:
+            steps = fit(
+                objective, data(), epochs=epochs, optimizers=optimizers, schedulers=schedulers, checkpoint=path
+            )  # fmt: skip
+            return len(list(steps))
+        except ValueError:
+            assert torch.equal(objective.state_dict()["generator.0.weight"], before)
+            raise
+
+    epochs = 1
+    assert run() == 3
+    epochs = 2
+    if told:
+        with pytest.raises(ValueError, match=told):
+            run(**change)
+    assert run() == 3
 
 
 def test_a_checkpoint_of_other_shapes_is_refused_and_nothing_loaded(tmp_path: Path) -> None:
