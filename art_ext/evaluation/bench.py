@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from art_ext.attacks import Best, eot, margin
+from art_ext.attacks import Averaged, Best, eot, margin
 from art_ext.evaluation.backends import native
 from art_ext.evaluation.jobs import Job, Settings
 from art_ext.evaluation.models import Defended
@@ -184,15 +184,23 @@ class Bench:
         return x_adv, facts
 
     def _own(self, job: Job, target: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """PGD along each gradient of the method's `own_attacks`; of each image the candidate of largest margin."""
+        """PGD along each gradient of the method's `own_attacks`; of several candidates the one of largest margin.
+
+        A single one is what it is. Several are rated at the mean logits of as many draws as the answers have.
+        """
         attack, purifier = job.attack, job.model.purifier
         assert attack is not None
         assert purifier is not None
-        best = Best(margin(target, y), x)
+        candidates = []
         for name, gradient in purifier.own_attacks(job.model.classifier, x, y).items():
             averaged = eot(gradient, job.draws)
             x_adv = native.follow(averaged, attack.name, target, x, y, job.threat, attack.parameters)
             job.threat.refuse_cheats(x, x_adv, f"{attack.title} along {name}")
+            candidates.append(x_adv)
+        if len(candidates) < 2:
+            return candidates[0] if candidates else x
+        best = Best(margin(Averaged(job.model.module, self._redraws(job)), y), candidates[0])
+        for x_adv in candidates[1:]:
             best.offer(x_adv)
         return best.x
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from art_ext.attacks import Gradient
+from art_ext.attacks import Gradient, ascent, cross_entropy
 from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate, merged
 from art_ext.evaluation.backends import native
 from art_ext.evaluation.store import EXAMPLES, REPORT
@@ -341,6 +341,39 @@ def test_a_methods_own_gradients_are_averaged_too(problem: Problem) -> None:
     Coin.seen.clear()
     evaluate([Defended("coin", problem.classifier, Coin())], ATTACKS[:1], problem.x, problem.y, **options)
     assert set(Coin.seen) == {60}
+
+
+def test_several_candidates_are_rated_over_as_many_draws_as_the_answers(problem: Problem) -> None:
+    class Two(Coin):
+        """Both gradients lead nowhere, the first from another place: only their ratings are of interest."""
+
+        passes: ClassVar[list[int]] = []
+
+        def purify(self, x: Tensor) -> Tensor:
+            self.passes.append(len(x))
+            return super().purify(x)
+
+        def own_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
+            return {"nothing": torch.zeros_like, "nothing else": torch.zeros_like}
+
+    options = OPTIONS | {"probe": None, "draws": 1, "redraws": 7, "batch_size": 12, "knowledge": [Knowledge.OWN]}
+    last = Attack("native", "PGD", {"steps": 1, "best": False})
+    evaluate([Defended("two", problem.classifier, Two())], [last], problem.x, problem.y, **options)
+    assert Two.passes.count(7 * 12) == 2
+
+
+def test_a_single_candidate_is_kept_whatever_one_draw_says_of_it(problem: Problem, tmp_path: Path) -> None:
+    class Uphill(Coin):
+        def own_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
+            true = ascent(cross_entropy(classifier, y))
+            return {"away": lambda v: -true(v)}
+
+    options = OPTIONS | {"probe": None, "draws": 1, "redraws": 2, "batch_size": 12, "knowledge": [Knowledge.OWN]}
+    last = Attack("native", "PGD", {"steps": 1, "step_size": 0.1, "best": False, "random_start": False})
+    models = [Defended("m", problem.classifier, Uphill())]
+    evaluate(models, [last], problem.x, problem.y, folder=tmp_path, **options)
+    (x_adv,) = load_file(tmp_path / EXAMPLES).values()
+    assert bool(((x_adv - problem.x).abs().flatten(1).amax(1) > 0.05).all())
 
 
 def test_what_some_redraw_left_is_attacked_again(problem: Problem) -> None:
