@@ -125,6 +125,7 @@ def test_sampling_is_an_option_that_is_saved(purifier: CDVAE, x: Tensor, tmp_pat
 
 def test_residual_and_redundant_part_are_exactly_the_image(purifier: CDVAE, x: Tensor) -> None:
     purifier.eval().requires_grad_(False)
+    purifier.network.decoder[-1].bias.data.fill_(0.5)
     purifier.network.output[1].weight.data.fill_(5)  # beyond [0, 1]
     redundant, residual = purifier.redundant(x), purifier.residual(x)
     assert not torch.equal(redundant, redundant.clamp(0, 1))
