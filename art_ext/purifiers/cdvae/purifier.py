@@ -79,7 +79,7 @@ class CDVAE(Purifier):
         mean, std = mean or [0.5] * channels, std or [0.25] * channels
         if len(mean) != channels or len(std) != channels:
             raise ValueError(f"expected one mean and one std for each of {channels} channels, got {mean} and {std}")
-        self.channels, self.kind = channels, kind
+        self.channels, self.kind, self.classes = channels, kind, classes
         self.network: Autoencoder
         if kind == "vae":
             self.network = VAE(channels, sides, width, latent, mean, std)
