@@ -78,7 +78,7 @@ def test_z_is_the_mean_or_mean_plus_a_normal_draw_of_that_variance(purifier: CDV
         drawn = network(x, sample=True).latent
     with seeded(3):
         assert torch.allclose(drawn, mean + (log_variance / 2).exp() * torch.randn(5, 6))
-    assert torch.allclose(coded.penalties["kl"], gaussian_kl(mean, log_variance) / 18)  # 6 latents, 3 channels
+    assert torch.allclose(coded.penalties["kl"], gaussian_kl(mean, log_variance) / 576)  # 2 * 3 * 8 * 12
 
 
 def test_the_papers_network_has_the_released_shape() -> None:

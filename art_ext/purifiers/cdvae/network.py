@@ -5,6 +5,7 @@ Each autoencoder standardises pixels first, as the released code's loader does, 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -25,7 +26,8 @@ class Coded(NamedTuple):
     Attributes:
         image: G(x), (N, C, H, W) in the units of x, not clamped.
         latent: z, (N, Z).
-        penalties: of each sample, (N,), by name: "kl" of a VAE; "codebook" and "commitment" of a VQ-VAE.
+        penalties: of each sample, (N,), by name: "kl" of a VAE, over twice the values of an image; "codebook" and
+            "commitment" of a VQ-VAE, means over the latent map.
     """
 
     image: Tensor
@@ -114,8 +116,7 @@ class VAE(Autoencoder):
         mean, log_variance = self.posterior(x)
         z = mean + (log_variance / 2).exp() * torch.randn_like(mean) if sample else mean
         image = self.image(self.decoder(self.spread(z).view(-1, *self.map)))
-        # The released code divides the sum over latents so; the paper does not say.
-        divergence = gaussian_kl(mean, log_variance) / (x.shape[1] * mean.shape[1])
+        divergence = gaussian_kl(mean, log_variance) / (2 * math.prod(x.shape[1:]))
         return Coded(image, z, {"kl": divergence})
 
 

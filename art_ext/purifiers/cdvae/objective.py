@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class Disentangling(Objective):
     """What clean training and the game share: G, a classifier D of residuals, and the VAE's loss (Eqs. 2 and 9).
 
-    -log p(x|z) is the squared error, mean over standardised pixels, and the KL divergence is divided by Z and by the
-    channels: so the released code has it, and so beta and gamma are meant; the paper leaves both open.
+    -log p(x|z) is the squared error, mean over standardised pixels. The KL divergence is divided by twice the values of
+    an image, C * H * W: that is the released code's 3 * 2048 for CIFAR-10, and does not depend on Z. The paper leaves
+    both open; beta and gamma are the released code's in these units.
 
     Args:
         purifier: G, the CDVAE to train.
