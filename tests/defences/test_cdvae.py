@@ -182,6 +182,6 @@ def test_wrong_use_is_refused() -> None:
         CDVAETrainer(defended(CDVAEPreprocessor(**{**SMALL, "classes": 4})))
     preprocessor = CDVAEPreprocessor(**SMALL)
     trainer = CDVAETrainer(defended(preprocessor))
-    with pytest.raises(ValueError, match="expected labels"):
+    with pytest.raises(ValueError, match="expected labels to train CD-VAE, got None"):
         trainer.fit(X, nb_epochs=1)
     assert not preprocessor.is_fitted

@@ -96,7 +96,7 @@ def test_reconstruction_accuracy_by_hand() -> None:
 
 
 def test_trade_off_has_a_row_for_each_gamma(purifier: CDVAE) -> None:
-    x, y = torch.rand(4, 3, 8, 12) / 2 + 0.1, torch.tensor([0, 1, 0, 1])
+    x, y = torch.rand(4, 3, 8, 12) / 2 + 0.1, torch.tensor([0, 0, 0, 1])
     x_adv = x + 0.3
 
     class Threshold(nn.Module):
@@ -110,7 +110,7 @@ def test_trade_off_has_a_row_for_each_gamma(purifier: CDVAE) -> None:
             return torch.stack([torch.full((len(v),), self.at), v.mean((1, 2, 3))], 1)
 
     purifier.forward = lambda v: v / 2  # type: ignore[method-assign]
-    purifier.residual_classifier = Threshold(-1.0)  # always 1: half
+    purifier.residual_classifier = Threshold(-1.0)  # always 1: a quarter
     at = float(x_adv.mean() / 2)
     defence = float(((x_adv / 2).mean((1, 2, 3)) > at).eq(y).float().mean())
     rows = trade_off(
@@ -118,7 +118,7 @@ def test_trade_off_has_a_row_for_each_gamma(purifier: CDVAE) -> None:
         detection=lambda p: 0.75,
     )  # fmt: skip
     assert [row.pop("gamma") for row in rows] == [0.2, 2.0]
-    expected = {"classification": 0.5, "reconstruction": 0.5, "clean": 0.5, "defence": defence, "detection": 0.75}
+    expected = {"classification": 0.25, "reconstruction": 0.5, "clean": 0.75, "defence": defence, "detection": 0.75}
     assert rows == [pytest.approx(expected)] * 2
     assert set(trade_off({2.0: purifier}, x, y)[0]) == {"gamma", "classification", "reconstruction"}
     with pytest.raises(ValueError, match=r"got none for \[2.0\]"):

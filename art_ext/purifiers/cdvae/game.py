@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from art_ext.attacks import Linf, Norm, ascent, cross_entropy, logit_margin, margin, pgd, straight_through_clamp
+from art_ext.attacks import Linf, Loss, Norm, ascent, cross_entropy, logit_margin, margin, pgd, straight_through_clamp
 from art_ext.nn.modes import evaluating
 from art_ext.purifiers.cdvae.network import Coded
 from art_ext.purifiers.cdvae.objective import Disentangling, labels, mean_over
@@ -106,10 +106,7 @@ class CDVAEGame(Disentangling):
             return logits
 
         released = self.variant == "released"
-        loss = cross_entropy(model, y)
-        if released:
-            further = margin(model, y)
-            loss = lambda v: further(v).clamp_max(KAPPA)  # noqa: E731
+        loss = capped(margin(model, y), KAPPA) if released else cross_entropy(model, y)
         with evaluating(self.purifier, self.classifier):
             x_adv = pgd(ascent(loss), x, norm=self.norm, eps=self.eps, steps=self.steps, step_size=self.step_size)
             if not released:
@@ -153,3 +150,8 @@ class CDVAEGame(Disentangling):
             name: self.gamma * mean_over(F.cross_entropy(found, classes, reduction="none"), chosen)
             for name, (found, classes, chosen) in pairs.items()
         }
+
+
+def capped(loss: Loss, most: float) -> Loss:
+    """A loss (N,) that stops, with its gradient, where it has reached `most`."""
+    return lambda x: loss(x).clamp_max(most)
