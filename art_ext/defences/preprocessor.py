@@ -487,9 +487,9 @@ class CDVAEPreprocessor(MethodPreprocessor):
 
     | Paper: Yang et al., NeurIPS 2021.
 
-    | Please keep in mind the limitations of defences. The grey-box table of the paper attacks a classifier that knows
-        nothing of the purifier; who differentiates through it needs no more steps than without. The classifier behind
-        has to be trained on G(x), which `CDVAETrainer` does where asked: one trained on x relies on what is removed.
+    | Please keep in mind the limitations of defences. The paper's grey-box table attacks a classifier that knows nothing
+        of the purifier; an attacker who differentiates through it is far stronger. The classifier behind has to be
+        trained on G(x), which `CDVAETrainer` does where asked: one trained on x relies on what is removed.
 
     | `fit` trains G and the classifier of residuals on clean images, and needs labels.
     """

@@ -38,8 +38,8 @@ class CDVAEGame(Disentangling):
     beta is 0.01; nothing is trained on clean images but those that were wrong before the attack; and the attack ascends
     the margin up to 10.
 
-    Nothing trains D_G on clean images in either, as printed. Both sample z and put G(x') clamped before D_G, with a
-    straight-through gradient. Differs from the paper, which gives no step size: here eps / sqrt(steps), as in the
+    Nothing trains D_G on clean images in the paper's, as printed. Both sample z and put G(x') clamped before D_G, with
+    a straight-through gradient. Differs from the paper, which gives no step size: here eps / sqrt(steps), as in the
     released code. Start from a CD-VAE trained on clean images.
 
     Args:
