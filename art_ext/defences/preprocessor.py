@@ -487,7 +487,7 @@ class CDVAEPreprocessor(MethodPreprocessor):
 
     | Paper: Yang et al., NeurIPS 2021.
 
-    | Please keep in mind the limitations of defences. The paper's grey-box table attacks a classifier that knows nothing
+    | Please keep in mind the limitations of defences. The paper's grey-box table attacks a classifier and knows nothing
         of the purifier; an attacker who differentiates through it is far stronger. The classifier behind has to be
         trained on G(x), which `CDVAETrainer` does where asked: one trained on x relies on what is removed.
 
