@@ -136,6 +136,63 @@ def transfer_heatmap(report: Report, attack: str) -> Figure:
     return figure
 
 
+def decompositions(parts: Mapping[str, Tensor]) -> Figure:
+    """Images beside what a purifier takes out of them, one row an image [Yang et al. 2021, Fig. 2].
+
+    Parts that are images in [0, 1] up to a clamp are shown as such; those called R or delta are signed, averaged over
+    channels, and share one colour scale around 0 for all R and one for all delta.
+
+    Args:
+        parts: (N, C, H, W) by title, 1 or 3 channels, as `art_ext.purifiers.cdvae.decompose` names them.
+
+    Raises:
+        ValueError: parts of different shapes, or none.
+    """
+    shapes = {tuple(images.shape) for images in parts.values()}
+    if len(shapes) != 1:
+        raise ValueError(f"expected parts of one shape, got {sorted(shapes)}")
+    kinds = {title: next((k for k in ("R", "delta") if title.startswith(k)), "") for title in parts}
+    scale = {
+        kind: max(float(parts[t].mean(1).abs().max()) for t, k in kinds.items() if k == kind) or 1.0
+        for kind in set(kinds.values()) - {""}
+    }
+    rows, columns = next(iter(shapes))[0], len(parts)
+    figure = Figure(figsize=(1.6 * columns, 1.6 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for column, (title, images) in enumerate(parts.items()):
+        kind = kinds[title]
+        for row, image in enumerate(images.detach().cpu()):
+            axis = axes[row][column]
+            if kind:
+                axis.imshow(image.mean(0).numpy(), cmap="RdBu_r", vmin=-scale[kind], vmax=scale[kind])
+            else:
+                picture = image.clamp(0, 1).permute(1, 2, 0).numpy()
+                axis.imshow(picture.squeeze(2) if picture.shape[2] == 1 else picture, cmap="gray", vmin=0, vmax=1)
+            _bare(axis, "" if row else f"{title}, +-{scale[kind]:.2g}" if kind else title)
+    return figure
+
+
+def trade_off_curve(rows: Sequence[Mapping[str, float]]) -> Figure:
+    """Accuracies against gamma, a line for each kind that the rows hold [Yang et al. 2021, Fig. 4].
+
+    Args:
+        rows: as `art_ext.purifiers.cdvae.trade_off` gives them, "gamma" positive.
+
+    Raises:
+        ValueError: no rows.
+    """
+    if not rows:
+        raise ValueError("expected at least one gamma, got none")
+    figure = Figure(figsize=(5.0, 3.4), layout="constrained")
+    axis = figure.subplots()
+    for name in [k for k in rows[0] if k != "gamma"]:
+        axis.plot([r["gamma"] for r in rows], [100 * r[name] for r in rows], marker="o", ms=3.5, lw=1.4, label=name)
+    axis.set(xscale="log", xlabel="gamma", ylabel="accuracy (%)", ylim=(-3, 103))
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(fontsize=7, frameon=False)
+    return figure
+
+
 def figures(report: Report) -> dict[str, bytes]:
     """The pictures that a report's page usually shows, as PNG by caption; those that it has the cells for."""
     made: dict[str, bytes] = {}

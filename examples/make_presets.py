@@ -8,6 +8,9 @@
     python examples/make_presets.py fashion_mnist_dir --epochs 14  # needs fashion_mnist_robust
     python examples/make_presets.py fashion_mnist_atop_pretrained --seed 0 --pretraining-epochs 10
     python examples/make_presets.py fashion_mnist_atop --seed 0 --pretraining-epochs 10 --epochs 8  # needs the first
+    python examples/make_presets.py fashion_mnist_cdvae --epochs 60  # needs fashion_mnist_cnn to measure
+
+The last makes two: `fashion_mnist_cdvae_classifier` is D_G, which was trained on what the purifier gives.
 
 A killed run goes on from its checkpoint in `runs/`.
 """
@@ -29,8 +32,9 @@ from art_ext.attacks import Averaged, Linf, ascent, cross_entropy, pgd
 from art_ext.classifiers import VGG, ClassifierObjective, ResNet18, SmallCNN
 from art_ext.data import fashion_mnist, shift_and_flip
 from art_ext.nn import FeatureExtractor, seeded
-from art_ext.purifiers import DIR, RDP, AToP
+from art_ext.purifiers import CDVAE, DIR, RDP, AToP
 from art_ext.purifiers.atop import AToPFineTuning, AToPPretraining
+from art_ext.purifiers.cdvae import CDVAETraining
 from art_ext.purifiers.dir import DIRPretraining, DIRRestoration
 from art_ext.purifiers.rdp import RDPObjective, Weights
 from art_ext.training import Batches, Checkpoint, Objective, fit
@@ -52,7 +56,11 @@ SEEDS = (
     "fashion_mnist_dir",
     "fashion_mnist_atop_pretrained",
     "fashion_mnist_atop",
+    "fashion_mnist_cdvae",
 )
+CDVAE_ARGUMENTS = {
+    "channels": 1, "size": 28, "width": 16, "latent": 128, "classifier_width": 16, "mean": [0.286], "std": [0.353]
+}  # fmt: skip
 DIR_ARGUMENTS = {"channels": 1, "patch": 4, "width": 48, "heads": 3, "depth": 3, "decoder_depth": 1}
 ATOP_ARGUMENTS = {"channels": 1, "width": 8, "dilations": [1, 2, 1]}
 RDP_ARGUMENTS = {"channels": 1, "width": 24, "blocks": 8, "block": "residual", "fold": 2}
@@ -100,6 +108,8 @@ def measure(module: nn.Module, n: int, folder: Path | str = presets.FOLDER) -> d
         return measure_dir(module, test.x, test.y)
     if isinstance(module, AToP):
         return measure_atop(module, test.x, test.y)
+    if isinstance(module, CDVAE):
+        return measure_cdvae(module, presets.load("fashion_mnist_cdvae_classifier", folder), test.x, test.y)
     if not isinstance(module, RDP):
         found = {"n": n, "clean": accuracy(module, test.x, test.y)}
         return found | {"pgd40": accuracy(module, attacked(module, test.x, test.y, 40), test.y)}
@@ -137,6 +147,15 @@ def measure_atop(module: AToP, x: torch.Tensor, y: torch.Tensor) -> dict[str, An
         found |= {"undefended_pgd20": accuracy(classifier, blind, y), "pgd20_blind": accuracy(defended, blind, y)}
         found["pgd20_eot10"] = accuracy(defended, attacked(Averaged(defended, 10), x, y, 20), y)
     return found
+
+
+def measure_cdvae(module: CDVAE, classifier: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
+    """D_G behind CD-VAE; PGD-40 on a classifier of x, the paper's grey-box attack, and through everything."""
+    known, defended = presets.load("fashion_mnist_cnn"), nn.Sequential(module, classifier)
+    found = {"n": len(x), "undefended_clean": accuracy(known, x, y), "clean": accuracy(defended, x, y)}
+    grey = attacked(known, x, y, 40)
+    found |= {"undefended_pgd40_grey": accuracy(known, grey, y), "pgd40_grey": accuracy(defended, grey, y)}
+    return found | {"pgd40_full": accuracy(defended, attacked(defended, x, y, 40), y)}
 
 
 def make_classifier(args: argparse.Namespace) -> dict[str, Any]:
@@ -206,6 +225,24 @@ def make_atop(args: argparse.Namespace) -> dict[str, Any]:
     return made | {"further": {k: getattr(args, k) for k in keys}}
 
 
+def make_cdvae(args: argparse.Namespace) -> dict[str, Any]:
+    """CD-VAE on clean images, then a classifier of its G(x), which becomes a preset of its own."""
+    with seeded(args.seed):
+        purifier = CDVAE(**CDVAE_ARGUMENTS)  # type: ignore[arg-type]
+        kind, arguments = CLASSIFIERS["fashion_mnist_cnn"]
+        classifier = kind(**arguments)
+    seconds = train(CDVAETraining(purifier, gamma=args.gamma), args, peak=args.learning_rate)
+    purifier.eval().requires_grad_(False)
+    name = f"{args.name}_classifier"
+    run = argparse.Namespace(**{**vars(args), "name": name, "epochs": args.classifier_epochs})
+    spent = train(ClassifierObjective(classifier, purifier=purifier), run, peak=2e-3)
+    beside = {"module": classifier.eval(), "arguments": arguments, "paper": "", "seconds": spent}
+    beside |= {"name": name, "further": {"epochs": args.classifier_epochs}}
+    further = {k: getattr(args, k) for k in ("gamma", "learning_rate")}
+    made = {"module": purifier, "arguments": CDVAE_ARGUMENTS, "paper": CDVAE.paper, "seconds": seconds}
+    return made | {"further": further, "beside": beside}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=SEEDS)
@@ -230,23 +267,36 @@ def main() -> None:
     parser.add_argument("--weight", type=float, default=0.05, help="of the classifier's loss there")
     parser.add_argument("--adversarial", type=float, default=0.1, help="of AToP's GAN term")
     parser.add_argument("--pixel", type=float, default=Weights().pixel, help="weight of RDP's pixel term")
+    parser.add_argument("--gamma", type=float, default=2e-3, help="of CD-VAE")
+    parser.add_argument("--classifier-epochs", type=int, default=15, help="of the classifier behind CD-VAE")
     parser.add_argument("--clean-share", type=float, default=0.0, help="of RDP's training images")
     args = parser.parse_args()
     changed = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in vars(args).items()
                if _set(parser, k, v)]  # fmt: skip
+    command = " ".join(["python examples/make_presets.py", args.name, *changed])
     if args.seed is None:  # each network its own
         args.seed = SEEDS.index(args.name)
-    makers = {"fashion_mnist_rdp": make_rdp, "fashion_mnist_dir": make_dir, "fashion_mnist_atop": make_atop}
+    makers = {
+        "fashion_mnist_rdp": make_rdp,
+        "fashion_mnist_dir": make_dir,
+        "fashion_mnist_atop": make_atop,
+        "fashion_mnist_cdvae": make_cdvae,
+    }
     made = makers.get(args.name.removesuffix("_pretrained"), make_classifier)(args)
+    beside = made.pop("beside", None)
+    for each in (beside, made):  # what is measured may need what is beside it
+        if each is not None:
+            print(save(each, command, args))
+
+
+def save(made: dict[str, Any], command: str, args: argparse.Namespace) -> presets.Preset:
+    """Measures and writes what a maker gave."""
     training = {k: getattr(args, k) for k in ("epochs", "batch_size", "seed", "images")}
     training |= made.pop("further", {})
     training |= {"seconds": round(made.pop("seconds")), "torch": torch.__version__, "threads": torch.get_num_threads()}
-    module = made.pop("module")
+    module, name = made.pop("module"), made.pop("name", args.name)
     made["measured"] = measure(module, args.test, args.folder)
-    command = " ".join(["python examples/make_presets.py", args.name, *changed])
-    preset = presets.save(module, args.name, folder=args.folder, data=DATA, command=command,
-                          training=training, **made)  # fmt: skip
-    print(preset)
+    return presets.save(module, name, folder=args.folder, data=DATA, command=command, training=training, **made)
 
 
 def _set(parser: argparse.ArgumentParser, key: str, value: Any) -> bool:

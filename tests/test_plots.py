@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from art_ext import plots
 from art_ext.evaluation.report import Cell, Report
-from art_ext.plots import COLOURS, accuracy_bars, image_grid, png
+from art_ext.plots import COLOURS, accuracy_bars, decompositions, image_grid, png, trade_off_curve
 
 T, F = True, False
 CELLS = (
@@ -180,3 +180,36 @@ def test_the_heatmap_has_the_attacked_model_in_its_row() -> None:
     assert np.asarray(axis.get_images()[0].get_array()).tolist() == [[0, 75], [50, 25]]
     assert sorted(t.get_text() for t in axis.texts) == ["0", "25", "50", "75"]
     assert list(plots.figures(found)) == ["Accuracy of every attack", "Examples of PGD on other models"]
+
+
+def test_decompositions_show_images_as_they_are_and_parts_around_zero() -> None:
+    parts = {
+        "x": torch.rand(2, 3, 4, 5), "G(x)": torch.rand(2, 3, 4, 5) * 2 - 0.5, "R(x)": torch.rand(2, 3, 4, 5) - 0.5,
+        "R(x')": torch.full((2, 3, 4, 5), -0.75), "delta": torch.full((2, 3, 4, 5), 0.01),
+    }  # fmt: skip
+    figure = decompositions(parts)
+    assert len(figure.axes) == 10
+    shown = pictures(figure.axes)
+    np.testing.assert_allclose(shown[6], parts["G(x)"][1].clamp(0, 1).permute(1, 2, 0))
+    np.testing.assert_allclose(shown[7], parts["R(x)"][1].mean(0), rtol=1e-6)
+    limits = [axis.get_images()[0].get_clim() for axis in figure.axes[2:5]]
+    assert limits == [pytest.approx((-0.75, 0.75))] * 2 + [pytest.approx((-0.01, 0.01))]
+    assert [axis.get_title() for axis in figure.axes[:5]] == [
+        "x", "G(x)", "R(x), +-0.75", "R(x'), +-0.75", "delta, +-0.01",
+    ]  # fmt: skip
+    png(figure)
+    png(decompositions({"x": torch.rand(1, 1, 4, 5), "R(x)": torch.zeros(1, 1, 4, 5)}))  # nothing to scale by
+    with pytest.raises(ValueError, match="one shape"):
+        decompositions({"x": torch.rand(1, 1, 4, 5), "R(x)": torch.rand(2, 1, 4, 5)})
+
+
+def test_trade_off_curve_has_a_line_for_each_accuracy() -> None:
+    rows = [{"gamma": 0.1, "classification": 0.5, "reconstruction": 0.9}, {"gamma": 1.0, "classification": 0.8,
+             "reconstruction": 0.7}]  # fmt: skip
+    (axis,) = trade_off_curve(rows).axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axis.get_lines()}
+    assert lines == {
+        "classification": [[0.1, 50.0], [1.0, 80.0]], "reconstruction": [[0.1, 90.0], [1.0, 70.0]],
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="at least one gamma"):
+        trade_off_curve([])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -25,9 +26,13 @@ class ClassifierObjective(Objective):
         smoothing: of the labels, in [0, 1).
         purifier: images in [0, 1] to the same, frozen; the classifier learns on what it gives, with fresh randomness
             at every step, and the training attack differentiates through both. None trains on the images themselves.
+
+    Attributes:
+        learning_rate: of Adam; set another before training.
     """
 
     frozen: ClassVar[tuple[str, ...]] = ("purifier",)
+    learning_rate: float = 1e-4
 
     def __init__(
         self,
@@ -48,6 +53,9 @@ class ClassifierObjective(Objective):
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"classifier": list(self.classifier.parameters())}
+
+    def optimizer(self, player: str, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=self.learning_rate)
 
     def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
         if not self.eps:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from art_ext.purifiers import Purifier
     from art_ext.training import Objective
 
-STATE = "training.pt"
+STATE, CLASSIFIER = "training.pt", "classifier.safetensors"
 SAVED_EVERY = 200
 """Most steps that a kill can cost."""
 
@@ -52,7 +52,10 @@ def train(  # noqa: PLR0913, PLR0917  each is an option
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="key=value: another constructor argument, the value as JSON; repeat it."),
+        typer.Option(
+            "--set",
+            help="key=value: another argument of the constructor or the training, the value as JSON; repeat it.",
+        ),
     ] = None,
     keys: options.Keys = "x,y",
     size: options.Size = None,
@@ -80,9 +83,10 @@ def train(  # noqa: PLR0913, PLR0917  each is an option
         check_classifier(network, found.x[:3].to(where), found.labels, "--classifier")
         features = _features(network, features_layer, found.x[:2].to(where))
         shape = {"width": width, "blocks": blocks, "block": block, "fold": fold}
-        arguments = _said(shape) | options.pairs(settings or [])
+        said, more = _sorted(method, options.pairs(settings or []))
+        arguments = _fitting(method, found.x[:1].to(where), network) | _said(shape) | said
         radius = None if eps is None else options.number(eps, "--eps")
-        tuning = _said({"eps": radius, "steps": steps, "learning_rate": learning_rate})
+        tuning = _said({"eps": radius, "steps": steps, "learning_rate": learning_rate}) | more
         purifier = _purifier(method, arguments, found.x.shape[1], seed).to(where)
         check_purifier(purifier, found.x[:2].to(where))
         stages = _stages(purifier, features, tuning)
@@ -93,12 +97,48 @@ def train(  # noqa: PLR0913, PLR0917  each is an option
         _claim(out, record)
         _fit(stages, found, out, epochs=epochs, batch_size=batch_size, seed=seed)
         purifier.save_pretrained(out)
-    typer.echo(f"written to {out}: config.json, model.safetensors")
+        trained = _save_classifier(network, stages, out)
+    typer.echo(f"written to {out}: config.json, model.safetensors{trained}")
     typer.echo(f"next: art-ext evaluate --classifier {classifier} --purifier {out} --data TEST --out FOLDER")
 
 
 def _said(values: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in values.items() if v is not None}
+
+
+def _sorted(method: str, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of the constructor, unknown ones too, and those of `stages`."""
+    from art_ext.purifiers import PURIFIERS
+
+    own = inspect.signature(PURIFIERS[method]).parameters
+    of_stages = {*inspect.signature(PURIFIERS[method].stages).parameters} - {"self", "classifier", *own}
+    more = {k: v for k, v in settings.items() if k in of_stages}
+    return {k: v for k, v in settings.items() if k not in more}, more
+
+
+def _fitting(method: str, x: Tensor, network: nn.Module) -> dict[str, Any]:
+    """What images (N, C, H, W) and classifier say about arguments that a method has no use to guess."""
+    import torch
+
+    if method != "cdvae":
+        return {}
+    with torch.no_grad():
+        classes = network(x).shape[1]
+    return {"size": [*x.shape[2:]], "classes": classes}
+
+
+def _save_classifier(network: nn.Module, stages: Sequence[Objective], out: Path) -> str:
+    """Writes the classifier's weights where a stage trained it; gives what the last line has to say about it."""
+    from safetensors.torch import save_file
+
+    from art_ext.training import replacing
+
+    moved = {id(p) for stage in stages for parameters in stage.players().values() for p in parameters}
+    if not any(id(p) in moved for p in network.parameters()):
+        return ""
+    with replacing(out / CLASSIFIER) as temporary:
+        save_file({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}, temporary)
+    return f", {CLASSIFIER} (the classifier was trained too: evaluate with code that loads it)"
 
 
 def _features(network: nn.Module, layer: str | None, x: Tensor) -> nn.Module:

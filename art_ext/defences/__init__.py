@@ -1,14 +1,22 @@
 """The purifiers under ART's names and base classes; nothing here computes, it only translates."""
 
 from art_ext.defences.foreign import ArtPurifier, as_purifier
-from art_ext.defences.preprocessor import AToPPreprocessor, DIRPreprocessor, PurifierPreprocessor, RDPPreprocessor
-from art_ext.defences.trainer import AToPTrainer, DIRTrainer, PurifierTrainer, RDPTrainer
+from art_ext.defences.preprocessor import (
+    AToPPreprocessor,
+    CDVAEPreprocessor,
+    DIRPreprocessor,
+    PurifierPreprocessor,
+    RDPPreprocessor,
+)
+from art_ext.defences.trainer import AToPTrainer, CDVAETrainer, DIRTrainer, PurifierTrainer, RDPTrainer
 from art_ext.defences.view import as_module
 
 __all__ = [
     "AToPPreprocessor",
     "AToPTrainer",
     "ArtPurifier",
+    "CDVAEPreprocessor",
+    "CDVAETrainer",
     "DIRPreprocessor",
     "DIRTrainer",
     "PurifierPreprocessor",

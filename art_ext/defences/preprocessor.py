@@ -18,7 +18,7 @@ from typing_extensions import Self
 from art_ext import presets
 from art_ext.defences.training import TrainingRun
 from art_ext.defences.view import ClipValues, View, as_tensor, check_array, check_clip_values
-from art_ext.purifiers import DIR, RDP, AToP, Purifier
+from art_ext.purifiers import CDVAE, DIR, RDP, AToP, Purifier
 from art_ext.purifiers.atop.network import DILATIONS
 from art_ext.training import Objective, Scheduler
 
@@ -125,7 +125,10 @@ class PurifierPreprocessor(PreprocessorPyTorch):
         """
         if kwargs:
             raise TypeError(f"expected no further arguments, got {sorted(kwargs)}")
-        run = TrainingRun(self._stages(), View(self.clip_values, self.channels_first), seed, checkpoint, self.verbose)
+        view, classes = View(self.clip_values, self.channels_first), self._classes()
+        if y is None and classes is not None:
+            raise ValueError(f"expected labels to train {self.purifier.name!r}, got None")
+        run = TrainingRun(self._stages(), view, seed, checkpoint, self.verbose, classes)
         run.fit(x, y, epochs=nb_epochs, batch_size=batch_size, schedulers=schedulers)
         self._is_fitted = True
 
@@ -154,6 +157,10 @@ class PurifierPreprocessor(PreprocessorPyTorch):
                 f"expected a purifier that can be trained, got {self.purifier.name!r}, which has no stages"
             )
         return stages
+
+    def _classes(self) -> int | None:
+        """How many classes there are, for a method whose `fit` needs labels; None for the others."""
+        return None
 
     def _check_params(self) -> None:
         check_clip_values(self.clip_values)
@@ -473,6 +480,128 @@ class AToPPreprocessor(MethodPreprocessor):
     def atop(self) -> AToP:
         """The purifier, as what it is."""
         return cast(AToP, self.purifier)
+
+
+class CDVAEPreprocessor(MethodPreprocessor):
+    """CD-VAE, class-disentanglement, as a preprocessing defence: the classifier sees G(x).
+
+    | Paper: Yang et al., NeurIPS 2021.
+
+    | Please keep in mind the limitations of defences. The paper's grey-box table attacks a classifier and knows nothing
+        of the purifier; an attacker who differentiates through it is far stronger. The classifier behind has to be
+        trained on G(x), which `CDVAETrainer` does where asked: one trained on x relies on what is removed.
+
+    | `fit` trains G and the classifier of residuals on clean images, and needs labels.
+    """
+
+    kind = CDVAE
+    params = [*PurifierPreprocessor.params, "sample", "gamma", "beta"]
+    gamma: float = 2e-3
+    beta: float = 0.2
+
+    def __init__(
+        self,
+        channels: int = 3,
+        size: int | Sequence[int] = 32,
+        width: int = 32,
+        latent: int | None = None,
+        kind: str = "vae",
+        codes: int = 10,
+        classes: int = 10,
+        classifier_width: int = 32,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        sample: bool = False,
+        gamma: float = 2e-3,
+        beta: float = 0.2,
+        clip_values: ClipValues = (0.0, 1.0),
+        channels_first: bool = True,
+        batch_size: int = 128,
+        apply_fit: bool = False,
+        apply_predict: bool = True,
+        device_type: str = "gpu",
+        verbose: bool = False,
+    ) -> None:
+        """Make an untrained CD-VAE; see `from_pretrained` for a trained one. The defaults are the released code's.
+
+        :param channels: Image channels.
+        :param size: Side of the images, or height and width; multiples of 4.
+        :param width: Of the latent map.
+        :param latent: Latents of the VAE; as many as the map holds unless given.
+        :param kind: `vae`, or `vqvae` for large images.
+        :param codes: Of the VQ-VAE's book.
+        :param classes: Of the classifier of residuals.
+        :param classifier_width: Of that classifier.
+        :param mean: Of the pixels in units of [0, 1], one value a channel; 0.5 unless given.
+        :param std: Likewise; 0.25 unless given.
+        :param sample: Draw the latents at inference instead of taking their mean.
+        :param gamma: Weight of the classification of residuals in `fit`.
+        :param beta: Weight of the KL divergence in `fit`.
+        :param clip_values: Smallest and largest value of the estimator's images.
+        :param channels_first: Whether the estimator's images are (N, C, H, W) or (N, H, W, C).
+        :param batch_size: The most images that one call of the purifier sees.
+        :param apply_fit: Whether to purify what the estimator is fitted on.
+        :param apply_predict: Whether to purify what the estimator predicts.
+        :param device_type: `cpu`, or `gpu` where there is one.
+        :param verbose: Show a progress bar while fitting.
+        """
+        purifier = CDVAE(
+            channels, size, width, latent, kind=kind, codes=codes, classes=classes, classifier_width=classifier_width,
+            mean=mean, std=std, sample=sample,
+        )  # fmt: skip
+        self.gamma, self.beta = gamma, beta
+        super().__init__(
+            purifier, clip_values, channels_first, batch_size, apply_fit, apply_predict, device_type, verbose
+        )
+        self._is_fitted = False
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        sample: bool | None = None,
+        gamma: float = 2e-3,
+        beta: float = 0.2,
+        **rim: Any,
+    ) -> CDVAEPreprocessor:
+        """A trained CD-VAE.
+
+        :param name: A preset of the package, a folder made by `save_pretrained`, or an `owner/name` on the Hugging
+                     Face Hub.
+        :param sample: See the constructor; as it was saved unless given.
+        :param gamma: See the constructor; needed only to train further.
+        :param beta: See the constructor; needed only to train further.
+        :param rim: The arguments of the constructor from `clip_values` on.
+        """
+        made = cls._loaded(name, rim)
+        made.set_params(gamma=gamma, beta=beta, sample=made.sample if sample is None else sample)
+        return made
+
+    @property
+    def cdvae(self) -> CDVAE:
+        """The purifier, as what it is."""
+        return cast(CDVAE, self.purifier)
+
+    @property
+    def sample(self) -> bool:
+        """Whether the latents are drawn at inference."""
+        return self.cdvae.sample
+
+    @sample.setter
+    def sample(self, value: bool) -> None:
+        self.cdvae.set_sampling(value)
+
+    def _classes(self) -> int | None:
+        return self.cdvae.classes
+
+    def _stages(self) -> list[Objective]:
+        return self.cdvae.stages(gamma=self.gamma, beta=self.beta)
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if not (0 <= self.gamma < float("inf") and 0 <= self.beta < float("inf")):
+            raise ValueError(f"expected gamma and beta >= 0, got {self.gamma!r} and {self.beta!r}")
 
 
 def _pretrained(kind: Any, name: str | Path) -> Any:

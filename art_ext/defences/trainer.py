@@ -14,12 +14,14 @@ from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 from torch import nn
 
+from art_ext.classifiers import ClassifierObjective
 from art_ext.defences.preprocessor import PurifierPreprocessor
 from art_ext.defences.training import TrainingRun
 from art_ext.defences.view import View, as_module, class_indices
 from art_ext.nn import FeatureExtractor, evaluating, seeded
-from art_ext.purifiers import DIR, RDP, AToP, Purifier
+from art_ext.purifiers import CDVAE, DIR, RDP, AToP, Purifier
 from art_ext.purifiers.atop import AToPFineTuning, AToPPretraining
+from art_ext.purifiers.cdvae import CDVAEGame, CDVAETraining
 from art_ext.purifiers.dir import DIRPretraining, DIRRestoration
 from art_ext.purifiers.rdp import RDPObjective, Weights
 from art_ext.training import Objective, Scheduler
@@ -325,6 +327,85 @@ class AToPTrainer(PurifierTrainer):
 
     def _run(self, kwargs: dict[str, Any], labelled: bool) -> TrainingRun:
         _require_labels(labelled or not self._wanted[1], "AToP's fine-tuning")
+        return super()._run(kwargs, labelled)
+
+
+class CDVAETrainer(PurifierTrainer):
+    """Trains CD-VAE [Yang et al. 2021] for a classifier: class-disentanglement, then the classifier, then the game.
+
+    | The classifier stays as it is unless `train_classifier` (on G(x), the paper's grey-box defence) or `game` (the
+        white-box defence) makes it D_G.
+
+    | Each stage asked for runs for `nb_epochs`. Where they are to differ (the paper: 300 epochs of the first), train
+        several times, with one of them each. For the released curriculum hand `Curriculum(trainer.stages[0])` to `fit`
+        as a scheduler.
+    """
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        gamma: float = 2e-3,
+        beta: float = 0.2,
+        mixup: float = 0.0,
+        disentangle: bool = True,
+        train_classifier: bool = False,
+        game: bool = False,
+        variant: str = "paper",
+        game_gamma: float | None = None,
+        game_beta: float | None = None,
+        margin: float | None = None,
+        clean: float = 1.0,
+        eps: float = 8 / 255,
+        steps: int = 10,
+        learning_rate: float = 1e-3,
+        seed: int = 0,
+        checkpoint: str | Path | None = None,
+        verbose: bool = False,
+    ) -> None:
+        """Prepare the training of a classifier's CD-VAE.
+
+        :param classifier: An ART classifier with a `CDVAEPreprocessor` among its `preprocessing_defences`.
+        :param gamma: Weight of the classification of residuals (Eq. 1); the paper: 2e-3 to defend CIFAR-10.
+        :param beta: Weight of the KL divergence (Eq. 2).
+        :param mixup: Of the first stage: a of Beta(a, a), 0 for none; released: 2.
+        :param disentangle: Train G and the classifier of residuals on clean images.
+        :param train_classifier: Then train the classifier on G(x).
+        :param game: Then train all three against attacks through both (Eqs. 7 to 10).
+        :param variant: Of the game: `paper` or `released`.
+        :param game_gamma: Of the game, see `CDVAEGame`.
+        :param game_beta: Likewise.
+        :param margin: Likewise.
+        :param clean: Likewise.
+        :param eps: Linf radius of the game's attack, for images scaled to [0, 1].
+        :param steps: Of the game's attack.
+        :param learning_rate: Of every stage; AdamW's, and Adam's for the classifier on G(x).
+        :param seed: Of the order of the images and of everything random in a step.
+        :param checkpoint: A file to keep the state of the training in; an existing one is resumed.
+        :param verbose: Show a progress bar.
+        """
+        if not (disentangle or train_classifier or game):
+            raise ValueError("expected a stage to train, got disentangle=False, train_classifier=False and game=False")
+        self._wanted, self._rate = (disentangle, train_classifier, game), learning_rate
+        self._weights = {"gamma": gamma, "beta": beta, "mixup": mixup}
+        self._game = {"variant": variant, "gamma": game_gamma, "beta": game_beta, "margin": margin, "clean": clean}
+        self._game |= {"eps": eps, "steps": steps}
+        super().__init__(classifier, seed, checkpoint, verbose)
+
+    def _stages(self) -> list[Objective]:
+        purifier = _of_kind(CDVAE, self.preprocessor.purifier)
+        if purifier.classes != self.classifier.nb_classes:
+            raise ValueError(f"expected a CDVAE of {self.classifier.nb_classes} classes, got one of {purifier.classes}")
+        stages = (
+            CDVAETraining(purifier, **self._weights),  # type: ignore[arg-type]
+            ClassifierObjective(self._module, purifier=purifier),
+            CDVAEGame(purifier, self._module, **self._game),  # type: ignore[arg-type]
+        )
+        for stage in stages:
+            stage.learning_rate = self._rate
+        return [stage for stage, wanted in zip(stages, self._wanted, strict=True) if wanted]
+
+    def _run(self, kwargs: dict[str, Any], labelled: bool) -> TrainingRun:
+        _require_labels(labelled, "CD-VAE")
         return super()._run(kwargs, labelled)
 
 

@@ -142,7 +142,7 @@ def train(
 
 def measure(
     parts: Mapping[str, tuple[Sequence[Attack], int]], models: Sequence[Defended], knowledge: Sequence[Knowledge],
-    eps: float, test: Images, args: argparse.Namespace,
+    eps: float, test: Images, args: argparse.Namespace, *, norm: str = "Linf",
 ) -> dict[str, Report]:  # fmt: skip
     """A report a part: its attacks on the first so many test images, EOT over 20 draws; sweeps for the last alone."""
     reports = {}
@@ -150,7 +150,7 @@ def measure(
         x, y = test.x[:images].to(args.device), _labels(test)[:images].to(args.device)
         probe = (Probe(4, 2) if args.quick else Probe()) if part == [*parts][-1] else None
         reports[part] = evaluate(
-            models, attacks, x, y, threat=Threat("Linf", eps), knowledge=knowledge, draws=2 if args.quick else 20,
+            models, attacks, x, y, threat=Threat(norm, eps), knowledge=knowledge, draws=2 if args.quick else 20,
             average="gradients", redraws=10, batch_size=args.evaluation_batch, probe=probe, folder=args.runs / part,
             data={"name": NAME.format(n=images)},
         )  # fmt: skip

@@ -152,6 +152,34 @@ def test_methods_of_two_stages(
     assert kind.from_pretrained(out).channels == 1
 
 
+@pytest.mark.parametrize("game", [False, True])
+def test_cdvae_fits_the_images_and_trains_the_classifier_only_in_the_game(
+    call: Any, files: Any, tmp_path: Path, game: bool
+) -> None:
+    out, data = tmp_path / "cdvae", tmp_path / "larger.npz"
+    np.savez(data, x=np.pad(files.x.numpy(), ((0, 0), (0, 0), (0, 2), (0, 4)), mode="edge"), y=files.y.numpy())
+    more = ("--set", "game=true", "--eps", "0.1", "--steps", 1) if game else ()
+    shown = call(
+        "train", "cdvae", "--data", data, "--classifier", files.spec("make"), "--epochs", 1, "--width", 4,
+        "--set", "gamma=0.5", "--set", "classifier_width=4", *more, "--device", "cpu", "--out", out,
+    )  # fmt: skip
+    config = json.loads((out / "config.json").read_text())
+    assert (config["size"], config["classes"], config["channels"]) == ([8, 12], 4, 1)
+    record = json.loads((out / "training.json").read_text())
+    assert record["tuning"] == {"gamma": 0.5} | ({"eps": 0.1, "steps": 1, "game": True} if game else {})
+    assert (out / "classifier.safetensors").is_file() is game
+    assert ("classifier.safetensors" in shown.stdout) is game
+    assert isinstance(PURIFIERS["cdvae"].from_pretrained(out), PURIFIERS["cdvae"])
+
+
+def test_cdvae_is_of_the_images_size(refused: Any, files: Any, tmp_path: Path) -> None:
+    arguments = ("--data", files.npz, "--classifier", files.spec("layered"), "--out", tmp_path / "cdvae")
+    assert "multiples of 4 of at least 8, got [6, 8]" in refused("train", "cdvae", *arguments)
+    size = ("--set", "size=8", "--set", "classes=4")
+    assert "(6, 8)" in refused("train", "cdvae", *arguments, *size)  # what the images are
+    assert not (tmp_path / "cdvae").exists()
+
+
 def test_settings_that_a_method_does_not_have(refused: Any, files: Any, tmp_path: Path) -> None:
     arguments = ("--data", files.npz, "--classifier", files.spec("layered"), "--out", tmp_path / "dir")
     assert "argument of dir out of" in refused("train", "dir", *arguments, *DIR_SHAPE, "--blocks", 3)

@@ -1,0 +1,38 @@
+"""CD-VAE: class-disentanglement by a variational autoencoder [Yang et al., NeurIPS 2021]."""
+
+from art_ext.purifiers.cdvae.analysis import (
+    DELTAS,
+    IMAGES,
+    cosine,
+    cross_classification,
+    decompose,
+    latent_correlation,
+    part_norms,
+    reconstruction_accuracy,
+    trade_off,
+)
+from art_ext.purifiers.cdvae.game import CDVAEGame
+from art_ext.purifiers.cdvae.network import VAE, VQVAE, Coded, ResidualClassifier
+from art_ext.purifiers.cdvae.objective import CDVAETraining, Curriculum
+from art_ext.purifiers.cdvae.purifier import CDVAE, Residual
+
+__all__ = [
+    "CDVAE",
+    "DELTAS",
+    "IMAGES",
+    "VAE",
+    "VQVAE",
+    "CDVAEGame",
+    "CDVAETraining",
+    "Coded",
+    "Curriculum",
+    "Residual",
+    "ResidualClassifier",
+    "cosine",
+    "cross_classification",
+    "decompose",
+    "latent_correlation",
+    "part_norms",
+    "reconstruction_accuracy",
+    "trade_off",
+]

@@ -1,0 +1,157 @@
+"""CD-VAE's white-box game: the classifier of G(x) and the purifier against their attacker [Yang et al. 2021, 3.4]."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from art_ext.attacks import Linf, Loss, Norm, ascent, cross_entropy, logit_margin, margin, pgd, straight_through_clamp
+from art_ext.nn.modes import evaluating
+from art_ext.purifiers.cdvae.network import Coded
+from art_ext.purifiers.cdvae.objective import Disentangling, labels, mean_over
+
+if TYPE_CHECKING:
+    from art_ext.purifiers.cdvae.purifier import CDVAE
+
+VARIANTS: dict[str, dict[str, float]] = {
+    "paper": {"gamma": 0.1, "beta": 0.2, "margin": 0.1},
+    "released": {"gamma": 0.1, "beta": 0.01, "margin": 20.0},
+}
+"""Weights where none are given; the paper's gamma and margin here are not in it."""
+KAPPA = 10.0
+"""Margin beyond which the released attack goes no further."""
+
+
+class CDVAEGame(Disentangling):
+    """Eqs. 7 to 10, mixed with Eqs. 1 to 3 on clean images: what an attack bends in G(x') is to go to R(x').
+
+    x' attacks D_G(G(x')). Where D_G is no longer sure of y, p[y] - max of the others <= margin, the player "game" (G, D
+    and D_G together) minimises L_G(x') - gamma * (log D_G(G(x'))[y] + log D(R(x'))[most likely wrong class]), means
+    over these samples, and 0 where there are none; and Eq. 1 on the clean images.
+
+    The released code is another game, `variant="released"`: G reconstructs the clean image from x', D learns the most
+    likely class, right or wrong, both over all samples; the gate is a margin of logits and holds for D_G's term alone;
+    beta is 0.01; nothing is trained on clean images but those that were wrong before the attack; and the attack ascends
+    the margin up to 10.
+
+    Nothing trains D_G on clean images in the paper's, as printed. Both sample z and put G(x') clamped before D_G, with
+    a straight-through gradient. Differs from the paper, which gives no step size: here eps / sqrt(steps), as in the
+    released code. Start from a CD-VAE trained on clean images.
+
+    Args:
+        purifier: see `Disentangling`.
+        classifier: D_G, images in [0, 1] to logits; it is trained.
+        residual_classifier: see there.
+        gamma: see there; also of the clean images. 0.1, released, unless given.
+        beta: see there; 0.2, released 0.01, unless given.
+        margin: c of Eq. 8, of probabilities, which the paper leaves open: 0.1 unless given; released: 20, of logits.
+        variant: "paper" or "released".
+        clean: weight of Eq. 1 on clean images, in the paper's variant only.
+        eps: radius of the training adversaries, in the units of x.
+        steps: of the training attack, with all networks in eval mode.
+        step_size: of the training attack; eps / sqrt(steps) unless given.
+        norm: of the training attack; Linf unless given.
+
+    Raises:
+        ValueError: an argument out of its range.
+    """
+
+    def __init__(  # noqa: PLR0913  the training attack's, and each term's
+        self,
+        purifier: CDVAE,
+        classifier: nn.Module,
+        residual_classifier: nn.Module | None = None,
+        *,
+        gamma: float | None = None,
+        beta: float | None = None,
+        margin: float | None = None,
+        variant: str = "paper",
+        clean: float = 1.0,
+        eps: float = 8 / 255,
+        steps: int = 10,
+        step_size: float | None = None,
+        norm: Norm | None = None,
+    ) -> None:
+        if variant not in VARIANTS:
+            raise ValueError(f"expected variant to be one of {', '.join(VARIANTS)}; got {variant!r}")
+        given: dict[str, Any] = {"gamma": gamma, "beta": beta, "margin": margin}
+        usual = VARIANTS[variant] | {k: v for k, v in given.items() if v is not None}
+        super().__init__(purifier, residual_classifier, gamma=usual["gamma"], beta=usual["beta"])
+        norm = norm or Linf()
+        largest = 1 if norm.name == "Linf" else float("inf")
+        if not 0 < eps <= largest or steps < 1:
+            raise ValueError(f"expected eps in (0, {largest}] and steps >= 1, got eps={eps} and steps={steps}")
+        if not 0 <= clean < float("inf") or math.isnan(usual["margin"]):
+            raise ValueError(f"expected clean >= 0 and a margin, got {clean=} and margin={usual['margin']}")
+        self.classifier = classifier
+        self.margin, self.variant, self.clean = usual["margin"], variant, clean
+        self.eps, self.steps, self.norm = eps, steps, norm
+        self.step_size = eps / math.sqrt(steps) if step_size is None else step_size
+
+    def trained(self) -> list[nn.Module]:
+        return [*super().trained(), self.classifier]
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {"game": super().players()["cdvae"]}
+
+    def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
+        y = labels(y)
+
+        def model(v: Tensor) -> Tensor:
+            logits: Tensor = self.classifier(self.purifier.relaxed(v))
+            return logits
+
+        released = self.variant == "released"
+        loss = capped(margin(model, y), KAPPA) if released else cross_entropy(model, y)
+        with evaluating(self.purifier, self.classifier):
+            x_adv = pgd(ascent(loss), x, norm=self.norm, eps=self.eps, steps=self.steps, step_size=self.step_size)
+            if not released:
+                return x_adv
+            with torch.no_grad():
+                right = model(x).argmax(1) == y
+        return torch.where(right.view(-1, 1, 1, 1), x_adv, x)
+
+    def terms(self, player: str, x: Tensor, x_adv: Tensor, y: Tensor | None) -> dict[str, Tensor]:
+        y = labels(y)
+        coded = self.coded(x_adv)
+        logits = self.classifier(straight_through_clamp(coded.image))
+        if self.variant == "released":
+            return self.released_terms(coded, logits, x, x_adv, y)
+        terms = self.adversarial_terms(coded, logits, x_adv, y)
+        if self.clean:
+            terms |= {f"clean {k}": self.clean * v for k, v in self.clean_terms(x, [(1.0, y)]).items()}
+        return terms
+
+    def adversarial_terms(self, coded: Coded, logits: Tensor, x_adv: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Eqs. 8 to 10 as printed, from D_G's logits (N, K) on what was made of x' (N, C, H, W)."""
+        unsure = -logit_margin(logits.detach().softmax(1), y) <= self.margin
+        wrong = logits.detach().masked_fill(F.one_hot(y, logits.shape[1]).bool(), -torch.inf).argmax(1)
+        terms = self.reconstruction_terms(coded, x_adv, unsure)
+        return terms | self.class_terms(coded, logits, x_adv, (y, unsure), (wrong, unsure))
+
+    def released_terms(self, coded: Coded, logits: Tensor, x: Tensor, x_adv: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """The released code's loss, see `variant`."""
+        everyone = torch.ones_like(y, dtype=torch.bool)
+        unsure = -logit_margin(logits.detach(), y) < self.margin
+        terms = self.reconstruction_terms(coded, x, everyone)
+        return terms | self.class_terms(coded, logits, x_adv, (y, unsure), (logits.argmax(1), everyone))
+
+    def class_terms(
+        self, coded: Coded, logits: Tensor, x_adv: Tensor, seen: tuple[Tensor, Tensor], hidden: tuple[Tensor, Tensor]
+    ) -> dict[str, Tensor]:
+        """Eq. 10: cross-entropies of D_G on G(x') and of D on R(x'), each against classes (N,) over flagged samples."""
+        residual = self.residual_classifier(x_adv - coded.image)
+        pairs = {"classification": (logits, *seen), "residual": (residual, *hidden)}
+        return {
+            name: self.gamma * mean_over(F.cross_entropy(found, classes, reduction="none"), chosen)
+            for name, (found, classes, chosen) in pairs.items()
+        }
+
+
+def capped(loss: Loss, most: float) -> Loss:
+    """A loss (N,) that stops, with its gradient, where it has reached `most`."""
+    return lambda x: loss(x).clamp_max(most)

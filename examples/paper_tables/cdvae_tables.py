@@ -1,0 +1,86 @@
+"""CD-VAE's tables from their reports: Tables 6 and 7, and those of section 3.2."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import parts
+
+from art_ext.evaluation import Report
+
+TABLE_6 = {
+    "PGD-100, grey-box": ("native PGD-100, transfer", "native PGD-100"),
+    "C&W-100, grey-box": ("native PGD-100 margin, transfer", "native PGD-100 margin"),
+    "StAdv-100, grey-box": ("native StAdv-100 0.05, transfer", "native StAdv-100 0.05"),
+    "PGD-200": ("native PGD-200",),
+    "AutoAttack": ("autoattack standard", "autoattack rand"),
+}
+TABLE_7 = {
+    "PGD-200": ("native PGD-200",),
+    "AutoAttack": ("autoattack standard", "autoattack rand"),
+    "JPEG-100": ("native JPEG-100 0.125",),
+    "ReColor-100": ("native ReColorAdv-100 0.06",),
+    "StAdv-100": ("native StAdv-100 0.05",),
+}
+UNSEEN = ("JPEG-100", "ReColor-100", "StAdv-100")
+
+
+def table(reports: Mapping[str, Report]) -> str:
+    """Table 6 beside full gradients, the same in L2, Table 7 with the mean of what was unseen, as Markdown."""
+    grey, white = reports["grey"], reports["white"]
+    both = {m: [grey, white] for m in grey.models()}
+    lines = ["Linf, grey-box and full:", parts.table([grey, _only(white, grey.models())], TABLE_6, both)]
+    second = [reports["grey_l2"], _only(reports["white_l2"], grey.models())]
+    lines += ["L2:", parts.table(second, TABLE_6, dict.fromkeys(grey.models(), second))]
+    lines += ["White box:", parts.table([white], TABLE_7, {m: [white] for m in white.models()})]
+    return "\n\n".join([*lines, unseen_table(white, reports["white_l2"])])
+
+
+def unseen_table(white: Report, white_l2: Report) -> str:
+    """The last column of Table 7: the mean over L2, JPEG, ReColor and StAdv, those that were run, and the worst of all.
+
+    The Linf and L2 columns are worst cases per image over all attacks of their report.
+    """
+    ran = [k for k in UNSEEN if any(parts.cell([white], m, TABLE_7[k]) for m in white.models())]
+    names = ["model", "Linf", "L2", *ran, "unseen mean", "worst column"]
+    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+    for model in white.models():
+        values = [_share(parts.worst([report], model)) for report in (white, white_l2)]
+        cells = [parts.cell([white], model, TABLE_7[k]) for k in ran]
+        values += [_share([v >= 1 for v in c.survived]) if c else float("nan") for c in cells]
+        shown = [*values, _share(values[1:]), min(values)]
+        lines.append("| " + " | ".join([model, *(f"{100 * v:.1f} %" for v in shown)]) + " |")
+    return "\n".join(lines)
+
+
+def _share(values: Sequence[float]) -> float:
+    return sum(values) / max(1, len(values))
+
+
+def _only(report: Report, models: list[str]) -> Report:
+    """The report without other models, so that a table has no half-empty rows."""
+    return replace(report, cells=tuple(c for c in report.cells if c.model in models))
+
+
+def findings_table(results: Path, prefix: str) -> str:
+    """Tables 1 to 3 and the numbers of Fig. 4, as Markdown."""
+    found, curve = (json.loads((results / f"{prefix}_{k}.json").read_text("utf-8")) for k in ("analysis", "gamma"))
+    lines = ["| part | L1 | L2 | Linf |", "|---|---|---|---|"]
+    for part, sizes in found["norms"].items():
+        lines.append("| " + " | ".join([part, *(f"{m:.3g} ± {s:.2g}" for m, s in sizes.values())]) + " |")
+    for part, (mean, deviation) in found["cosine"].items():
+        lines.append(f"\nCosine similarity of {part}(x) and {part}(x'): {mean:.4f} ± {deviation:.4f}")
+    ordered = sorted(found["correlation"])
+    middle, tenth = ordered[len(ordered) // 2], ordered[len(ordered) // 10]
+    lines.append(f"\nCorrelation of z and z': median {middle:.3f}, tenth percentile {tenth:.3f}")
+    lines += ["\n| trained on | x | G(x) | R(x) |", "|---|---|---|---|"]
+    for trained, row in found["top-1"].items():
+        lines.append("| " + " | ".join([trained, *(f"{100 * row[k]:.1f} %" for k in ("x", "G(x)", "R(x)"))]) + " |")
+    names = [k for k in curve["rows"][0] if k != "gamma"]
+    lines += ["\n| gamma | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for row in curve["rows"]:
+        lines.append(f"| {row['gamma']:g} | " + " | ".join(f"{100 * row[k]:.1f} %" for k in names) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,119 @@
+"""CD-VAE's tables: hand-made cells end where they belong, and both scripts run, tiny, from networks to tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import cdvae_cifar10
+import cdvae_fashion_mnist
+import cdvae_tables
+import pytest
+
+from art_ext.evaluation import Cell, Report
+
+from .test_examples import cifar10_like
+from .test_paper_tables import cell, made, rows
+
+
+def bounded(model: str, name: str, correct: str) -> Cell:
+    return cell(model, name, "full", correct, threat=name.split()[-1])
+
+
+def test_tables_6_and_7_by_hand() -> None:
+    x, g, played = "undefended", "CD-VAE", "CD-VAE, game"
+    reports = {
+        "grey": made(
+            cell(x, "native PGD-100", "undefended", "0000"),
+            cell(g, "native PGD-100", "transfer", "1110"),
+            cell(g, "native PGD-100 margin", "transfer", "1101"),
+        ),
+        "grey_l2": made(cell(x, "native PGD-100", "undefended", "0001"), cell(g, "native PGD-100", "transfer", "1111")),
+        "white": made(
+            cell(x, "native PGD-200", "undefended", "0000"),
+            cell(g, "native PGD-200", "full", "1000"),
+            cell(played, "native PGD-200", "full", "1110"),
+            cell(played, "autoattack standard", "full", "1101"),
+            bounded(played, "native JPEG-100 0.125", "1000"),
+            bounded(played, "native StAdv-100 0.05", "0011"),
+        ),
+        "white_l2": made(
+            cell(x, "native PGD-200", "undefended", "0000"),
+            cell(g, "native PGD-200", "full", "0100"),
+            cell(played, "native PGD-200", "full", "1111"),
+        ),
+    }
+    six, second, seven, unseen = (rows(t) for t in cdvae_tables.table(reports).split("\n\n") if t.startswith("|"))
+    assert six["model"] == [
+        "clean", "PGD-100, grey-box", "C&W-100, grey-box", "StAdv-100, grey-box", "PGD-200", "AutoAttack", "worst case",
+    ]  # fmt: skip
+    assert six[g] == ["100.0", "75.0", "75.0", "", "25.0", "", "25.0"]
+    assert list(six) == ["model", "---", x, g]
+    assert (second[x][1], second[g][1], second[g][4]) == ("25.0", "100.0", "25.0")
+    assert seven[played] == ["100.0", "75.0", "75.0", "25.0", "", "50.0", "50.0"]
+    assert unseen["model"] == ["Linf", "L2", "JPEG-100", "StAdv-100", "unseen mean", "worst column"]
+    # 1 and 0 hold against both; the mean is over L2, JPEG and StAdv.
+    assert unseen[played] == ["50.0", "100.0", "25.0", "50.0", "58.3", "25.0"]
+    assert unseen[g][-2:] == ["nan", "25.0"]  # nobody ran them on it
+
+
+def test_the_fashion_mnist_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*more: str) -> None:
+        small = ("--images", "4", "--quick", "--epochs", "1", "--game-epochs", "1", "--train", "8", "--steps", "1")
+        folders = ("--runs", str(tmp_path / "runs"), "--out", str(tmp_path))
+        monkeypatch.setattr(sys, "argv", ["", *small, "--gammas", "0.002", *folders, *more])
+        cdvae_fashion_mnist.main()
+
+    run("--train-only")
+    networks = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.pt")}
+    assert len(networks) == 5  # two gammas, a classifier of G(x), two games
+    run("--parts", "grey", "white", "analysis", "gamma")  # those in L2 are the same with another norm
+    found = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.pt")}
+    assert found.items() >= networks.items()  # none was made again
+    assert len(found) == 8  # of x, G(x) and R(x) for Table 3
+    reports = {k: Report.load(tmp_path / f"cdvae_fashion_mnist_{k}.json") for k in ("grey", "white")}
+    assert reports["white"].models() == [
+        "undefended", "adversarially trained", "CD-VAE", "CD-VAE, game", "CD-VAE, released game",
+        "CD-VAE, released game, z sampled",
+    ]  # fmt: skip
+    assert {c.knowledge for c in reports["grey"].attacked("CD-VAE")} == {"transfer"}
+    assert {c.knowledge for c in reports["white"].attacked("CD-VAE")} == {"full"}
+    assert reports["white"].provenance["randomised"]["CD-VAE, released game, z sampled"]
+    assert not reports["white"].provenance["randomised"]["CD-VAE, released game"]
+    assert "unseen mean" in cdvae_tables.unseen_table(reports["white"], reports["white"])
+    text = cdvae_tables.findings_table(tmp_path, "cdvae_fashion_mnist")
+    analysis = json.loads((tmp_path / "cdvae_fashion_mnist_analysis.json").read_text())
+    mean, _ = analysis["norms"]["delta"]["Linf"]
+    assert mean == pytest.approx(0.1, abs=0.01) or mean < 0.1
+    assert len(analysis["correlation"]) == 128
+    assert {len(row) for row in analysis["top-5"].values()} == {3}
+    assert "| delta_G |" in text
+    assert "| 0.002 |" in text
+    for name in ("analysis", "gamma"):
+        assert (tmp_path / f"cdvae_fashion_mnist_{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "| model |" not in capsys.readouterr().out  # a trial prints no table
+
+
+def test_the_cifar10_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cifar10_like(tmp_path)
+    small = (
+        "--quick", "--classifier-epochs", "1", "--epochs", "1", "--game-epochs", "1", "--batch-size", "4", "--train",
+        "8", "--images", "4", "--strong-images", "2", "--width", "2", "--latent", "4", "--depth", "10", "--widen", "1",
+        "--steps", "1",
+    )  # fmt: skip
+    folders = ("--data", str(tmp_path), "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "found.json"))
+    monkeypatch.setattr(sys, "argv", ["", *small, *folders])
+    cdvae_cifar10.main()
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert list(found["schedule"]) == [
+        "classifier of x", "cdvae, gamma 0.002", "cdvae, gamma 2", "classifier of G(x)", "game, paper",
+    ]  # fmt: skip
+    assert {v["steps"] for v in found["schedule"].values()} == {2}
+    white, second = (Report.from_json(json.dumps(found["reports"][k])) for k in ("white", "grey_l2"))
+    assert white.models() == ["undefended", "CD-VAE", "CD-VAE, paper game"]
+    assert {"native ReColorAdv-2 0.06", "native JPEG-2 0.125"} <= {c.attack for c in white.cells}
+    assert second.threat == {"norm": "L2", "eps": 1.0}
+    assert second.provenance["images"] == 4
