@@ -1,5 +1,6 @@
-"""The purifiers under ART's names and base classes; nothing here computes, it only translates."""
+"""The purifiers and detectors under ART's names and base classes; nothing here computes, it only translates."""
 
+from art_ext.defences.detector import CDVAEDetector
 from art_ext.defences.foreign import ArtPurifier, as_purifier
 from art_ext.defences.preprocessor import AToPPreprocessor, DIRPreprocessor, PurifierPreprocessor, RDPPreprocessor
 from art_ext.defences.trainer import AToPTrainer, DIRTrainer, PurifierTrainer, RDPTrainer
@@ -9,6 +10,7 @@ __all__ = [
     "AToPPreprocessor",
     "AToPTrainer",
     "ArtPurifier",
+    "CDVAEDetector",
     "DIRPreprocessor",
     "DIRTrainer",
     "PurifierPreprocessor",
