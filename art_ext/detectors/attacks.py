@@ -21,7 +21,8 @@ def joint(fooling: Loss, score: Loss, weight: float = 1.0, *, threshold: float |
         fooling: the attacker wants it large; any loss.
         score: he wants it small.
         weight: of the score, in units of the classifier's loss a unit of the score. Try several.
-        threshold: scores at or below it weigh nothing; without it the score is driven down for ever.
+        threshold: scores at or below it weigh nothing; without it the score is driven down for ever. Sign steps (Linf)
+            then hop about the threshold and spend what it allows on whatever pixels move first: try without as well.
 
     Raises:
         ValueError: a negative weight.
