@@ -66,7 +66,7 @@ class LayerDetector(Detector):
         return layer_scores @ self.get_buffer("weights") + self.get_buffer("bias")
 
     def calibrate(self, clean: Tensor, adversarial: Tensor) -> Self:
-        """Learns from examples how much each layer counts [Lee et al. 2018, section 2.3], and gives itself.
+        """Learns from examples how much each layer counts [Lee et al. 2018], and gives itself.
 
         Scores are then log-odds. They know the attack that made the examples: test with others too.
 

@@ -18,9 +18,9 @@ RELATIVE = 1e-9
 class Mahalanobis(LayerDetector):
     """Squared Mahalanobis distance to the nearest class mean, under one covariance for all classes, layer by layer.
 
-    [Lee et al. 2018, eqs. 1 and 2]. Directions in which clean features do not vary have no say, as in the released
+    [Lee et al. 2018, section 2]. Directions in which clean features do not vary have no say, as in the released
     code, which takes a pseudo-inverse. With `noise` the image is first moved towards its class, by a step against the
-    sign of each layer's own gradient (eq. 3); gradients of the score take the step as given. `calibrate` makes the
+    sign of each layer's own gradient (their input pre-processing); gradients of the score take the step as given. `calibrate` makes the
     paper's ensemble of it.
 
     Differs from the paper: the moved image stays within [0, 1].

@@ -60,7 +60,7 @@ def threshold_at(clean: ArrayLike, false_positives: float = 0.05) -> float:
     if not 0 <= false_positives < 1:
         raise ValueError(f"expected a share of false positives in [0, 1), got {false_positives}")
     low = _sorted(clean)
-    kept = ceil((1 - false_positives) * len(low) - 1e-9)  # (1 - 0.05) * 20 is 19.000000000000004 on some machines
+    kept = ceil((1 - false_positives) * len(low) - 1e-9)  # (1 - 0.7) * 10 is 3.0000000000000004
     return float(low[max(1, kept) - 1])
 
 

@@ -48,6 +48,7 @@ def test_thresholds() -> None:
     assert threshold_at(scores, 0.049) == 20
     assert threshold_at(scores, 0.10) == 18
     assert threshold_at(scores, 0.0) == 20
+    assert threshold_at(range(1, 11), 0.7) == 3  # whatever (1 - 0.7) * 10 is in floating point
     assert threshold_at([7], 0.9) == 7
     assert threshold_at([1, 2, 2, 2], 0.25) == 2  # a tie is not flagged: none above it
     for n in range(1, 200):  # never more false alarms than said, and one more threshold down there would be
