@@ -17,7 +17,8 @@ class LID(LayerDetector):
     """How fast clean neighbours grow in number around an image's features, layer by layer.
 
     -1 / mean_i log(r_i / r_k), with r_1 <= ... <= r_k the distances to the k nearest neighbours in a minibatch of clean
-    images [the estimator of Ma et al. 2018]. `calibrate` makes the paper's detector of it, a logistic regression over layers.
+    images [the estimator of Ma et al. 2018]. `calibrate` makes the paper's detector of it, a logistic regression over
+    layers.
 
     Differs from the paper: one minibatch of the training images, drawn by `fit`, stands for all, so that scores do not
     depend on what else is in the batch. An image that is itself in it is not its own neighbour.

@@ -20,8 +20,8 @@ class Mahalanobis(LayerDetector):
 
     [Lee et al. 2018, section 2]. Directions in which clean features do not vary have no say, as in the released
     code, which takes a pseudo-inverse. With `noise` the image is first moved towards its class, by a step against the
-    sign of each layer's own gradient (their input pre-processing); gradients of the score take the step as given. `calibrate` makes the
-    paper's ensemble of it.
+    sign of each layer's own gradient (their input pre-processing); gradients of the score take the step as given.
+    `calibrate` makes the paper's ensemble of it.
 
     Differs from the paper: the moved image stays within [0, 1].
 
