@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from art_ext.detectors.metrics import Roc
 from art_ext.evaluation.report import CLEAN, Report
 from art_ext.images import check_images
 
@@ -190,6 +191,31 @@ def trade_off_curve(rows: Sequence[Mapping[str, float]]) -> Figure:
     axis.set(xscale="log", xlabel="gamma", ylabel="accuracy (%)", ylim=(-3, 103))
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def roc_curves(found: Mapping[str, Roc], false_positives: float = 0.05) -> Figure:
+    """How many adversarial images detectors flag at each rate of false alarms; the diagonal is chance.
+
+    Args:
+        found: curves by name, see `art_ext.detectors.roc`.
+        false_positives: rate that the dotted line marks.
+
+    Raises:
+        ValueError: no curves.
+    """
+    if not found:
+        raise ValueError("expected at least one ROC curve, got none")
+    figure = Figure(figsize=(4.4, 4.2), layout="constrained")
+    axis = figure.subplots()
+    for name, curve in found.items():
+        area = np.diff(curve.false_positives) @ (curve.true_positives[1:] + curve.true_positives[:-1]) / 2
+        axis.plot(curve.false_positives, curve.true_positives, lw=1.4, label=f"{name} (AUC {100 * area:.1f} %)")
+    axis.plot([0, 1], [0, 1], color="#1c2430", ls="--", lw=0.8)
+    axis.axvline(false_positives, color="#1c2430", ls=":", lw=0.8)
+    axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="clean images flagged", ylabel="adversarial images flagged")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(fontsize=7, frameon=False, loc="lower right")
     return figure
 
 

@@ -32,7 +32,7 @@ ONLY_UNDER = {
     "pyautoattack": ("art_ext.evaluation.backends.",),
     "autoattack": ("art_ext.evaluation.backends.",),
 }
-NEVER_AT_IMPORT = {"torchvision", "timm"}
+NEVER_AT_IMPORT = {"torchvision", "timm", "sklearn", "scipy"}
 
 
 class Import(NamedTuple):

@@ -11,6 +11,7 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 
 from art_ext import plots
+from art_ext.detectors import auc, roc
 from art_ext.evaluation.report import Cell, Report
 from art_ext.plots import COLOURS, accuracy_bars, decompositions, image_grid, png, trade_off_curve
 
@@ -213,3 +214,18 @@ def test_trade_off_curve_has_a_line_for_each_accuracy() -> None:
     }  # fmt: skip
     with pytest.raises(ValueError, match="at least one gamma"):
         trade_off_curve([])
+
+
+def test_curves_of_detectors() -> None:
+    clean, adversarial = [1.0, 2.0, 3.0], [2.0, 4.0]
+    figure = plots.roc_curves({"one": roc(clean, adversarial), "other": roc(adversarial, clean)}, 0.1)
+    (axis,) = figure.axes
+    one, other, chance, rate = axis.lines
+    # Above 4, 3, 2, 1 and minus infinity: shares of the clean images, then of the adversarial ones.
+    np.testing.assert_allclose(one.get_xydata(), [[0, 0], [0, 0.5], [1 / 3, 0.5], [2 / 3, 1], [1, 1]])
+    assert one.get_label() == f"one (AUC {100 * auc(clean, adversarial):.1f} %)" == "one (AUC 75.0 %)"
+    assert other.get_label() == "other (AUC 25.0 %)"
+    assert chance.get_xydata().tolist() == [[0, 0], [1, 1]]
+    assert rate.get_xdata() == [0.1, 0.1]
+    with pytest.raises(ValueError, match="at least one ROC curve"):
+        plots.roc_curves({})

@@ -1,5 +1,6 @@
-"""The purifiers under ART's names and base classes; nothing here computes, it only translates."""
+"""The purifiers and detectors under ART's names and base classes; nothing here computes, it only translates."""
 
+from art_ext.defences.detector import CDVAEDetector
 from art_ext.defences.foreign import ArtPurifier, as_purifier
 from art_ext.defences.preprocessor import (
     AToPPreprocessor,
@@ -15,6 +16,7 @@ __all__ = [
     "AToPPreprocessor",
     "AToPTrainer",
     "ArtPurifier",
+    "CDVAEDetector",
     "CDVAEPreprocessor",
     "CDVAETrainer",
     "DIRPreprocessor",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from art_ext import presets
+from art_ext.defences.parameters import set_checked
 from art_ext.defences.training import TrainingRun
 from art_ext.defences.view import ClipValues, View, as_tensor, check_array, check_clip_values
 from art_ext.purifiers import CDVAE, DIR, RDP, AToP, Purifier
@@ -137,18 +138,7 @@ class PurifierPreprocessor(PreprocessorPyTorch):
 
         :param kwargs: Names out of `params`.
         """
-        unknown = sorted(set(kwargs) - set(self.params))
-        if unknown:
-            raise ValueError(f"expected parameters out of {self.params}, got {unknown}")
-        before = {key: getattr(self, key) for key in kwargs}
-        try:
-            for key, value in kwargs.items():
-                setattr(self, key, value)
-            self._check_params()
-        except (TypeError, ValueError):
-            for key, value in before.items():
-                setattr(self, key, value)
-            raise
+        set_checked(self, self.params, kwargs)
 
     def _stages(self) -> list[Objective]:
         stages = self.purifier.stages()

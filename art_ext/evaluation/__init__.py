@@ -7,7 +7,7 @@ from art_ext.evaluation.jobs import Probe
 from art_ext.evaluation.models import Defended
 from art_ext.evaluation.plans import PLANS, plan
 from art_ext.evaluation.report import Cell, Report
-from art_ext.evaluation.statistics import Interval, paired_difference, wilson
+from art_ext.evaluation.statistics import Interval, bootstrap, paired_difference, wilson
 from art_ext.evaluation.threat import Knowledge, Threat
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Report",
     "Threat",
     "binarisation_test",
+    "bootstrap",
     "evaluate",
     "merged",
     "paired_difference",

@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from art_ext import __version__
-from art_ext.data import fashion_mnist, shift_and_flip
+from art_ext.data import Images, fashion_mnist, shift_and_flip
 from art_ext.evaluation import paired_difference, wilson
 from art_ext.training import Batches, Checkpoint, Objective, fit, replacing
 
 
 def train(
     objective: Objective, name: str, *, images: int, epochs: int, seed: int, runs: Path, labels: bool,
-    rate: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+    rate: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), data: Images | None = None,
 ) -> None:  # fmt: skip
-    """Adam and a cosine, on the first training images that ship with the package; goes on where it was."""
-    data = fashion_mnist("train", images)
+    """Adam and a cosine, on the first training images that ship with the package or `data`; goes on where it was."""
+    data = fashion_mnist("train", images) if data is None else data
     y = data.y if labels else None
     batches = Batches(data.x, y, batch_size=64, seed=seed, augment=shift_and_flip(2))
     optimizers = {player: torch.optim.Adam(p, lr=rate, betas=betas) for player, p in objective.players().items()}

@@ -28,13 +28,13 @@ from art_ext import plots, presets
 from art_ext.attacks import Linf, ascent, cross_entropy, pgd
 from art_ext.classifiers import ClassifierObjective, SmallCNN
 from art_ext.data import fashion_mnist
+from art_ext.detectors import Residual
 from art_ext.evaluation import Attack, Defended, Knowledge, Report, Threat
 from art_ext.nn import seeded
 from art_ext.purifiers import CDVAE
 from art_ext.purifiers.cdvae import (
     CDVAEGame,
     CDVAETraining,
-    Residual,
     cosine,
     cross_classification,
     decompose,

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from art_ext.attacks import ascent, cross_entropy
+from art_ext.detectors import Residual
 from art_ext.nn import FeatureExtractor, evaluating, seeded
 from art_ext.purifiers import CDVAE
-from art_ext.purifiers.cdvae import CDVAEGame, CDVAETraining, Coded, Curriculum, Residual, ResidualClassifier
+from art_ext.purifiers.cdvae import CDVAEGame, CDVAETraining, Coded, Curriculum, ResidualClassifier
 from art_ext.purifiers.cdvae.network import gaussian_kl
 from art_ext.purifiers.cdvae.objective import mean_over, mixed
 from art_ext.training import Batches, Checkpoint, fit

@@ -14,7 +14,7 @@ from art_ext.purifiers.cdvae.analysis import (
 from art_ext.purifiers.cdvae.game import CDVAEGame
 from art_ext.purifiers.cdvae.network import VAE, VQVAE, Coded, ResidualClassifier
 from art_ext.purifiers.cdvae.objective import CDVAETraining, Curriculum
-from art_ext.purifiers.cdvae.purifier import CDVAE, Residual
+from art_ext.purifiers.cdvae.purifier import CDVAE
 
 __all__ = [
     "CDVAE",
@@ -26,7 +26,6 @@ __all__ = [
     "CDVAETraining",
     "Coded",
     "Curriculum",
-    "Residual",
     "ResidualClassifier",
     "cosine",
     "cross_classification",

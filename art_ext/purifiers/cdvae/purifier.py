@@ -201,22 +201,3 @@ class CDVAE(Purifier):
 
             attacks["mean of z"] = ascent(cross_entropy(at_the_mean, y))
         return attacks
-
-
-class Residual(nn.Module):
-    """R of a purifier as a module, to be put before a classifier or to take features behind.
-
-    `nn.Sequential(Residual(purifier), purifier.residual_classifier)` is D(x - G(x)); for features of D, put
-    `FeatureExtractor(purifier.residual_classifier, "stages.0")` in its place.
-
-    Args:
-        purifier: a CDVAE; held, not copied.
-    """
-
-    def __init__(self, purifier: CDVAE) -> None:
-        super().__init__()
-        self.purifier = purifier
-
-    def forward(self, x: Tensor) -> Tensor:
-        """R(x), (N, C, H, W) in the units of x, of images in [0, 1]."""
-        return self.purifier.residual(x)

@@ -1,0 +1,176 @@
+"""The detectors' tables: which images count, what is compared with what, and a small run from end to end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import detection
+import detection_fashion_mnist
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from art_ext import presets
+from art_ext.detectors import auc, tnr_at_tpr
+from art_ext.purifiers import RDP
+
+QUICK = ("--quick", "--images", "24", "--threshold-images", "20")
+
+
+class Fake(detection.Mahalanobis):
+    """Two layers whose scores are given: image i of a set has (i, noise * 100) and 5 more in the first if attacked."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.features = nn.Identity()  # type: ignore[assignment]
+        self.features.layers = ("a", "b")
+        self.noise = 0.0
+
+    def layer_scores(self, x: Tensor) -> Tensor:
+        first = x.flatten(1)[:, 0]
+        helped = 5.0 * x.flatten(1)[:, 1] * (self.noise == 0.01)  # this noise alone tells the kinds apart
+        return torch.stack([first % 3 + helped, torch.zeros_like(first)], 1)
+
+
+def sets(n: int = 40) -> dict[str, Tensor]:
+    numbers = torch.arange(n).float()
+    clean = torch.stack([numbers, torch.zeros(n)], 1)
+    return {"clean": clean, "noisy": clean, "PGD-Linf": torch.stack([numbers, torch.ones(n)], 1)}
+
+
+def test_cells_keep_the_images_of_the_protocol_and_choose_the_noise() -> None:
+    measured = detection.Measured(Fake(), sets())
+    kept = torch.arange(40).numpy() % 2 == 0
+    found = detection.cell_scores(measured, "PGD-Linf", "PGD-Linf", ("clean", "noisy"), kept, 20, (0.0, 0.01, 0.005))
+    assert found is not None
+    low, high, noise = found
+    assert (low.shape, high.shape, noise) == ((10, 2), (10,), 0.01)
+    assert auc(low, high) == 1
+    np.testing.assert_array_equal(low[:, 0], low[:, 1])
+    assert len(np.unique(low)) == 3  # the images are 20, 22, ..., by their number modulo 3
+    assert {key[0] for key in measured.found} == {"clean", "noisy", "PGD-Linf"}
+    few = np.zeros(40, dtype=bool)
+    few[20:] = True
+    assert detection.cell_scores(measured, "PGD-Linf", "PGD-Linf", ("clean",), few, 20, (0.0,)) is None
+
+
+def test_selection_of_the_paper() -> None:
+    answers = {k: np.ones(40, dtype=bool) for k in ("clean", "noisy")} | {"PGD-Linf": np.zeros(40, dtype=bool)}
+    answers["clean"][[0, 21]], answers["noisy"][[1, 22]], answers["PGD-Linf"][[2, 23]] = False, False, True
+    measured = {name: detection.Measured(Fake(), sets()) for name in ("x", "R(x)")}
+    options: tuple[Any, ...] = ("PGD-Linf", detection.KNOWN)
+    found, numbers = detection._both(measured, {"x": answers, "R(x)": answers}, *options, "paper", 20, (0.01,))
+    assert numbers["x"].tolist() == [20, *range(24, 40)]
+    assert found["x"] is not None
+    assert found["x"][0].shape == (17, 2)
+    found, numbers = detection._both(measured, {"x": answers, "R(x)": answers}, *options, "all", 20, (0.01,))
+    assert numbers["R(x)"].tolist() == [*range(20, 40)]
+    assert found["x"] is not None
+    assert found["x"][0].shape == (20, 1)
+
+
+def test_differences_are_of_the_same_images() -> None:
+    # Images 1, 2 and 3 on x, 2, 3 and 4 on R(x): only 2 and 3 are compared; R(x) tells them apart, x does not.
+    on_x = (np.array([[9.0], [1.0], [2.0]]), np.array([0.0, 1.0, 2.0]), 0.0)
+    on_r = (np.array([[1.0], [2.0], [9.0]]), np.array([5.0, 6.0, 0.0]), 0.0)
+    row = detection.summary(
+        {"x": on_x, "R(x)": on_r}, {"x": np.array([1, 2, 3]), "R(x)": np.array([2, 3, 4])}, resamples=20, scores=True
+    )
+    # On images 2 and 3: R(x) has 1, 2 clean and 5, 6 attacked, all pairs right. x has 1, 2 and 1, 2: half of them.
+    assert row["difference"]["AUC"][0] == 0.5
+    assert row["difference"]["AUC"][3] == 2
+    assert row["spaces"]["x"]["AUC"][0] == pytest.approx(auc(*on_x[:2]), abs=1e-5)
+    assert row["spaces"]["x"]["adversarial"] == [0, 1, 2]
+    alone = detection.summary(
+        {"x": on_x, "R(x)": None}, {"x": np.array([1]), "R(x)": np.array([])}, resamples=2, scores=False
+    )
+    assert alone["difference"] == {}
+    assert list(alone["spaces"]) == ["x"]
+
+
+def test_counting_who_beats_whom() -> None:
+    gaps = [[0.1, 0.05, 0.2, 9], [0.1, -0.1, 0.3, 9], [0.0, -0.1, 0.1, 9], [-0.2, -0.3, -0.1, 9]]
+    rows = [{"difference": {"AUC": gap}} for gap in gaps] + [{"difference": {}}]
+    assert detection.compared(rows, "AUC") == "R(x) above x in 2 of 4 cells (1 surely), below in 1 (1 surely)"
+
+
+def test_attacks_are_the_papers() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    x, y = 0.3 + 0.4 * torch.rand(6, 1, 3, 4), torch.arange(6) % 3
+    eps = {"Linf": 0.1, "L2": 0.5}
+    moved = {name: detection.attacked(name, network, x, y, eps) - x for name in detection.ATTACKS}
+    assert all(float(moved[n].abs().max()) <= 0.1 + 1e-6 for n in ("FGSM", "BIM", "C&W", "PGD-Linf"))
+    torch.testing.assert_close(moved["FGSM"].abs(), torch.full_like(x, 0.1))
+    assert bool((moved["PGD-L2"].flatten(1).norm(dim=1) <= 0.5 + 1e-5).all())
+    assert not torch.equal(moved["BIM"], moved["PGD-Linf"])  # one starts at random
+    with torch.no_grad():
+        assert not network(x + moved["C&W"]).argmax(1).eq(y).all()
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    monkeypatch.setattr(sys, "argv", ["detection_fashion_mnist.py", *map(str, arguments)])
+    detection_fashion_mnist.main()
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "kind", ["LID", pytest.param("KD", marks=pytest.mark.slow), pytest.param("MD", marks=pytest.mark.slow)]
+)
+def test_a_small_run_and_its_continuation(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = {"channels": 1, "width": 4, "blocks": 2, "block": "residual"}
+    facts: dict[str, Any] = {"paper": "", "data": "none", "command": "none", "training": {}, "measured": {}}
+    presets.save(RDP(**arguments), "tiny", arguments=arguments, folder=tmp_path, **facts)
+    options = (
+        *QUICK,
+        "--detectors",
+        kind,
+        "--purifier",
+        tmp_path / "tiny",
+        "--runs",
+        tmp_path / "runs",
+        "--out",
+        tmp_path / "found.json",
+    )
+    shown = run(monkeypatch, capsys, *options)
+    found = json.loads((tmp_path / "found.json").read_text())
+    # 5 attacks, and 4 for a detector calibrated on FGSM, which KD is not. Two targets, two protocols.
+    cells = 5 if kind == "KD" else 9
+    assert len(found["rows"]) == cells * 4
+    whole = [r for r in found["rows"] if r["protocol"] == "all"]
+    assert all(set(r["spaces"]) == {"x", "R(x)"} and r["difference"]["AUC"][3] == 16 for r in whole)
+    for row in whole:
+        if row["detector"] in detection_fashion_mnist.KINDS:
+            for space in row["spaces"].values():
+                scores = np.array(space["clean"]), np.array(space["adversarial"])
+                assert len(scores[0]) == len(scores[1]) == 16
+                assert space["AUC"][0] == pytest.approx(auc(*scores), abs=1e-5)
+                assert space["TNR at 95 % TPR"][0] == pytest.approx(tnr_at_tpr(*scores), abs=1e-5)
+    assert [(r["detector"], r["system"]) for r in found["adaptive"]] == [
+        (kind, s) for s in detection_fashion_mnist.SYSTEMS
+    ]
+    for row in found["adaptive"]:
+        assert {len(flags) for flags in row["broken"].values()} == {16}
+        broken = {k: np.array(v) for k, v in row["broken"].items()}
+        assert (broken.pop("any of them") == np.any(list(broken.values()), 0)).all()
+    assert found["options"]["purifier_sha256"] == presets.describe("tiny", tmp_path).sha256[:8]
+    assert f"of {cells} cells" in shown
+    assert f"| {kind} on R(x) |" in shown
+    # The same again reads what was kept, and says the same.
+    monkeypatch.setattr(detection, "cells", None)
+    monkeypatch.setattr(detection_fashion_mnist, "adaptive", None)
+    assert run(monkeypatch, capsys, *options) == shown
+
+
+def test_another_data_set_needs_a_purifier_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run(monkeypatch, capsys, "--data", tmp_path)
+    assert "--data needs a --purifier of 3 channels" in capsys.readouterr().err
