@@ -168,15 +168,24 @@ PARTS: Mapping[str, parts.Part] = {
 
 
 def table(reports: Mapping[str, Report]) -> str:
-    """Table 7 beside the strongest attacks, and what fine-tuning against one attack gives against others."""
-    seven, both = [reports[k] for k in ("blind", "strong", "frozen")], [reports["blind"], reports["strong"]]
-    worst_over = dict.fromkeys(reports["strong"].models(), both)
-    worst_over |= {m: [reports["frozen"]] for m in reports["frozen"].models() if m.endswith(FROZEN)}
-    lines = [parts.table(seven, COLUMNS, worst_over)]
+    """Table 7 beside the strongest attacks, and what fine-tuning against one attack gives against others.
+
+    Of parts that have been measured; without the strong one no model has a worst case, since that of blind attackers
+    would be none.
+    """
+    seven = [reports[k] for k in ("blind", "strong", "frozen") if k in reports]
+    worst_over: dict[str, list[Report]] = {}
+    if "strong" in reports:
+        both = [reports[k] for k in ("blind", "strong") if k in reports]
+        worst_over |= dict.fromkeys(reports["strong"].models(), both)
+    if "frozen" in reports:
+        worst_over |= {m: [reports["frozen"]] for m in reports["frozen"].models() if m.endswith(FROZEN)}
+    lines = [parts.table(seven, COLUMNS, worst_over)] if seven else []
     for norm, part, eps in (("Linf", "known", EPS), ("L2", "unseen", EPS_L2)):
-        found = reports[part]
-        lines += [f"{norm} {eps:g}, by what RT2 was fine-tuned against:"]
-        lines += [parts.table([found], COLUMNS, {m: [found] for m in found.models()})]
+        if part in reports:
+            found = reports[part]
+            lines += [f"{norm} {eps:g}, by what RT2 was fine-tuned against:"]
+            lines += [parts.table([found], COLUMNS, {m: [found] for m in found.models()})]
     return "\n\n".join(lines)
 
 

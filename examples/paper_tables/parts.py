@@ -83,6 +83,11 @@ def load(results: Path, prefix: str, names: Sequence[str]) -> dict[str, Report]:
     return {name: Report.load(results / f"{prefix}_{name}.json") for name in names}
 
 
+def there(results: Path, prefix: str, names: Sequence[str]) -> list[str]:
+    """The parts that a folder holds."""
+    return [name for name in names if (results / f"{prefix}_{name}.json").is_file()]
+
+
 def table(
     reports: Sequence[Report], columns: Mapping[str, Sequence[str]], worst_over: Mapping[str, Sequence[Report]]
 ) -> str:
@@ -90,17 +95,21 @@ def table(
 
     Args:
         reports: of the same images.
-        columns: titles of attacks as `title` gives them, by what stands above; the first that is there is shown.
+        columns: titles of attacks as `title` gives them, by what stands above; the first that is there is shown, and
+            a column that no model has is left out.
         worst_over: the reports whose attacks the worst case of a model counts; others have none, so that no model looks
             better for having been attacked less.
     """
-    lines = ["| " + " | ".join(["model", "clean", *columns, "worst case"]) + " |", "|---" * (len(columns) + 3) + "|"]
-    for model in dict.fromkeys(m for r in reports for m in r.models()):
+    models = list(dict.fromkeys(m for r in reports for m in r.models()))
+    found = {m: {k: cell(reports, m, titles) for k, titles in columns.items()} for m in models}
+    shown = [k for k in columns if any(found[m][k] is not None for m in models)]
+    header = ["model", "clean", *shown, *(["worst case"] if worst_over else [])]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    for model in models:
         clean = next(r for r in reports if model in r.models()).cell(model, "clean", "none").accuracy
-        found = [cell(reports, model, titles) for titles in columns.values()]
-        entries = ["" if c is None else str(c.accuracy) for c in found]
-        left = str(interval(worst(worst_over[model], model))) if model in worst_over else ""
-        lines.append("| " + " | ".join([model, str(clean), *entries, left]) + " |")
+        entries = ["" if (c := found[model][k]) is None else str(c.accuracy) for k in shown]
+        left = [str(interval(worst(worst_over[model], model))) if model in worst_over else ""] if worst_over else []
+        lines.append("| " + " | ".join([model, str(clean), *entries, *left]) + " |")
     return "\n".join(lines)
 
 

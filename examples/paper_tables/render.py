@@ -108,8 +108,13 @@ def dir_section(folder: Path) -> str:
 
 def atop_section(folder: Path) -> str:
     script = load("atop_fashion_mnist")
-    reports = parts.load(folder, script.PREFIX, list(script.PARTS))
-    about = reports["strong"].provenance["data"]["purifiers"]
+    measured = parts.there(folder, script.PREFIX, list(script.PARTS))
+    if not measured:
+        return ""
+    reports = parts.load(folder, script.PREFIX, measured)
+    first = reports[measured[0]]
+    about = first.provenance["data"]["purifiers"]
+    missing = ", ".join(f"`{k}`" for k in script.PARTS if k not in measured)
     lines = [
         "## AToP on Fashion-MNIST, before a classifier that was trained on clean images",
         "",
@@ -125,9 +130,10 @@ def atop_section(folder: Path) -> str:
         "",
         script.table(reports),
         "",
+        *([f"Not measured: {missing}.", ""] if missing else []),
         *unhappy(reports),
     ]
-    return "\n".join([*lines, "", f"`{json.dumps(_about(reports['strong']) | {'purifiers': about})}`", ""])
+    return "\n".join([*lines, "", f"`{json.dumps(_about(first) | {'purifiers': about})}`", ""])
 
 
 def unhappy(reports: Mapping[str, Report]) -> list[str]:
@@ -204,7 +210,13 @@ def preset_section() -> str:
 def render(folder: Path) -> str:
     sections = [report_section(name, folder) for name in SECTIONS]
     of_dir = [dir_section(folder), dir_ablation_section(folder)]
-    others = [ablation_section(folder), *of_dir, agreement_section(folder), binarisation_section(folder)]
+    others = [
+        ablation_section(folder),
+        *of_dir,
+        *filter(None, [atop_section(folder)]),
+        agreement_section(folder),
+        binarisation_section(folder),
+    ]
     others.append(preset_section())
     return "\n".join([HEAD, *sections, *others])
 
