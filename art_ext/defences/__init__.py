@@ -1,5 +1,6 @@
 """The purifiers under ART's names and base classes; nothing here computes, it only translates."""
 
+from art_ext.defences.drrdn import DRRDNTrainer
 from art_ext.defences.foreign import ArtPurifier, as_purifier
 from art_ext.defences.preprocessor import AToPPreprocessor, DIRPreprocessor, PurifierPreprocessor, RDPPreprocessor
 from art_ext.defences.trainer import AToPTrainer, DIRTrainer, PurifierTrainer, RDPTrainer
@@ -11,6 +12,7 @@ __all__ = [
     "ArtPurifier",
     "DIRPreprocessor",
     "DIRTrainer",
+    "DRRDNTrainer",
     "PurifierPreprocessor",
     "PurifierTrainer",
     "RDPPreprocessor",
