@@ -16,7 +16,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from art_ext.attacks import Linf, ascent, cross_entropy, pgd
-from art_ext.classifiers.drrdn import DRRDN, diagnose
+from art_ext.classifiers.drrdn import DRRDN, Weights, diagnose
 from art_ext.defences import DRRDNTrainer, as_module
 from art_ext.defences.validation import Validation
 from art_ext.estimators import DRRDNClassifier
@@ -101,10 +101,8 @@ def test_options_reach_the_objective() -> None:
     trainer = DRRDNTrainer(made(), **options, **weighted, printed=("entropy",), learning_rate=0.3, weight_decay=0.4)
     objective = trainer.objective
     assert {k: getattr(objective, k) for k in options} == options
-    assert objective.weights == {
-        "domain": 1.0, "adversarial": 1.0, "entropy": 0.5, "information": 2.0, "reconstruction": 3.0
-    }  # fmt: skip
-    assert objective.printed == {"entropy"}
+    assert objective.weights == Weights(1.0, 1.0, 0.5, 2.0, 3.0)
+    assert objective.printed == ("entropy",)
     assert trainer.optimizers["classifiers"].param_groups[0]["lr"] == 0.3
     assert trainer.optimizers["classifiers"].param_groups[0]["weight_decay"] == 0.4
     assert list(DRRDNTrainer(made(), lambda_mi=0, lambda_rec=0).optimizers) == ["classifiers", "disentanglers"]

@@ -3,7 +3,7 @@
 from art_ext.classifiers.drrdn.diagnostics import diagnose
 from art_ext.classifiers.drrdn.mine import Mine
 from art_ext.classifiers.drrdn.network import DRRDN, Representations, SmallDRRDN, WideDRRDN, headless
-from art_ext.classifiers.drrdn.objective import PAPER, PRINTED, DRRDNObjective
+from art_ext.classifiers.drrdn.objective import PAPER, PRINTED, DRRDNObjective, Weights
 
 __all__ = [
     "DRRDN",
@@ -13,6 +13,7 @@ __all__ = [
     "Mine",
     "Representations",
     "SmallDRRDN",
+    "Weights",
     "WideDRRDN",
     "diagnose",
     "headless",

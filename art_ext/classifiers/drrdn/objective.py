@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,6 +25,28 @@ PAPER: Mapping[str, Mapping[str, Any]] = {
 
 PRINTED = ("adversarial", "entropy", "information", "reconstruction")
 """Terms that have another form in print than the one used by default, see `DRRDNObjective`."""
+
+WEIGHTED = ("domain", "adversarial", "entropy")
+"""Terms whose weight is 1 in the paper."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of the terms of Eq. 11 but the class's, which is 1."""
+
+    domain: float = 1.0
+    adversarial: float = 1.0
+    entropy: float = 1.0
+    information: float = 0.1
+    reconstruction: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not all(0 <= w < math.inf for w in vars(self).values()):
+            raise ValueError(f"expected weights >= 0, got {self}")
+        if self.adversarial and not self.domain:
+            raise ValueError(
+                f"expected a domain term where there is an adversarial one, for c_i to learn from; got {self}"
+            )
 
 
 class DRRDNObjective(Objective):
@@ -98,22 +121,24 @@ class DRRDNObjective(Objective):
         enter: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.printed = model, frozenset(printed)
-        self.weights = _weights(weights or {}, lambda_mi, lambda_rec)
-        if unknown := self.printed - {*PRINTED}:
+        if unknown := {*(weights or {})} - {*WEIGHTED}:
+            raise ValueError(f"expected weights of {', '.join(WEIGHTED)}; got {sorted(unknown)}")
+        if unknown := {*printed} - {*PRINTED}:
             raise ValueError(f"expected printed out of {', '.join(PRINTED)}; got {sorted(unknown)}")
+        self.weights = Weights(**weights or {}, information=lambda_mi, reconstruction=lambda_rec)
+        self.model, self.printed = model, tuple(sorted(printed))
         self.eps, self.steps, self.step_size, self.norm = eps, steps, step_size, norm or Linf()
         self.enter: Callable[[Tensor], Tensor] = enter or (lambda x: x)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         m, on = self.model, self.weights
         found = {"classifiers": _parameters(m.encoder, m.d_s, m.c_s, m.d_i, m.c_i)}
-        if on["adversarial"] or on["entropy"]:
+        if on.adversarial or on.entropy:
             found["disentanglers"] = _parameters(m.encoder, m.d_s, m.d_i)
-        if on["information"]:
+        if on.information:
             found["critic"] = _parameters(m.critic)
             found["information"] = _parameters(m.d_s, m.d_i)
-        if on["reconstruction"]:
+        if on.reconstruction:
             found["reconstructor"] = _parameters(m.d_s, m.d_i, m.reconstructor)
         return found
 
@@ -150,7 +175,7 @@ class DRRDNObjective(Objective):
         """Eqs. 4 and 6 on representations of images, then of their adversaries, (2 N, F)."""
         z_s = self.model.d_s(z)
         terms = {"class": sum_of_halves(F.cross_entropy(self.model.c_s(z_s), y.repeat(2), reduction="none"))}
-        if self.weights["domain"]:
+        if self.weights.domain:
             z_i = self.model.d_i(z)
             terms["domain"] = told_apart(self.model.natural(z_i)) + told_apart(self.model.natural(z_s.detach()))
         return terms
@@ -158,10 +183,10 @@ class DRRDNObjective(Objective):
     def _exclusion(self, z: Tensor) -> dict[str, Tensor]:
         """Eqs. 7 and 8, each where it has a weight."""
         terms = {}
-        if self.weights["adversarial"]:
+        if self.weights.adversarial:
             u = self.model.natural(self.model.d_s(z))
             terms["adversarial"] = -told_apart(u) if "adversarial" in self.printed else told_apart(-u)
-        if self.weights["entropy"]:
+        if self.weights.entropy:
             log_p = self.model.c_s(self.model.d_i(z)).log_softmax(1)
             natural, adversarial = log_p.chunk(2)
             crossed = "entropy" in self.printed
@@ -176,7 +201,7 @@ class DRRDNObjective(Objective):
         return sum_of_halves((a - b).square().sum(1) if printed else per_sample_mse(a, b))
 
     def _weighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: self.weights.get(name, 1.0) * term for name, term in terms.items()}
+        return {name: getattr(self.weights, name, 1.0) * term for name, term in terms.items()}
 
 
 def sum_of_halves(values: Tensor) -> Tensor:
@@ -189,18 +214,6 @@ def told_apart(u: Tensor) -> Tensor:
     """-E log c_i(natural) - E log(1 - c_i(adversarial)) of the logits (2 N,) of both, without overflow."""
     natural, adversarial = u.chunk(2)
     return F.softplus(-natural).mean() + F.softplus(adversarial).mean()
-
-
-def _weights(given: Mapping[str, float], lambda_mi: float, lambda_rec: float) -> dict[str, float]:
-    every = {"domain": 1.0, "adversarial": 1.0, "entropy": 1.0}
-    if unknown := {*given} - {*every}:
-        raise ValueError(f"expected weights of {', '.join(every)}; got {sorted(unknown)}")
-    every |= {**given, "information": lambda_mi, "reconstruction": lambda_rec}
-    if not all(0 <= w < math.inf for w in every.values()):
-        raise ValueError(f"expected weights >= 0, got {every}")
-    if every["adversarial"] and not every["domain"]:
-        raise ValueError("expected a domain term for c_i to learn from where there is an adversarial one, got weight 0")
-    return every
 
 
 def _parameters(*modules: nn.Module) -> list[nn.Parameter]:
