@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -229,3 +231,53 @@ def test_curves_of_detectors() -> None:
     assert rate.get_xdata() == [0.1, 0.1]
     with pytest.raises(ValueError, match="at least one ROC curve"):
         plots.roc_curves({})
+
+
+def test_the_map_puts_each_representation_in_its_place() -> None:
+    y = np.array([3, 0, 12])
+    natural = {"z_s": np.arange(6.0).reshape(3, 2), "z": np.arange(9.0).reshape(3, 3) + 10}
+    adversarial = {k: v + 100 for k, v in natural.items()}
+    figure = plots.representation_map(natural, adversarial, y, embed=lambda z: -z[:, :2])
+    panels = np.array(figure.axes).reshape(3, 2)
+    for column, title in enumerate(natural):
+        images, both, adversaries = (
+            [np.asarray(c.get_offsets()) for c in axis.collections] for axis in panels[:, column]
+        )
+        expected = [-natural[title][:, :2], -adversarial[title][:, :2]]
+        for found, points in ((images, expected[:1]), (both, expected), (adversaries, expected[1:])):
+            np.testing.assert_array_equal(found, points)
+    assert [axis.get_title() for axis in panels[0]] == ["z_s", "z"]
+    assert [axis.get_ylabel() for axis in panels[:, 0]] == ["natural", "both", "adversarial"]
+    coloured = panels[0, 0].collections[0]
+    assert np.asarray(coloured.get_array()).tolist() == [3, 0, 12]
+    assert coloured.get_clim() == (0, 12)
+
+
+def test_the_map_by_t_sne_keeps_groups_apart() -> None:
+    groups = np.repeat([[0.0] * 5, [50.0] * 5], 6, axis=0)
+    noise = np.random.default_rng(0).normal(size=(2, 12, 5))
+    figure = plots.representation_map({"z": groups + noise[0]}, {"z": groups + noise[1]}, np.arange(12) // 6)
+    points = np.asarray(figure.axes[0].collections[0].get_offsets())
+    centres = points[:6].mean(0), points[6:].mean(0)
+    spread = max(np.linalg.norm(points[i] - centres[i // 6]) for i in range(12))
+    assert np.linalg.norm(centres[0] - centres[1]) > spread
+    assert png(figure).startswith(b"\x89PNG")
+
+
+def test_the_map_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    z, y = np.zeros((3, 2)), np.zeros(3, np.int64)
+    for natural, adversarial in (
+        ({}, {}),
+        ({"z": z}, {"z_s": z}),
+        ({"z": z}, {"z": z[:2]}),
+        ({"z": z[:2]}, {"z": z[:2]}),
+    ):
+        with pytest.raises(ValueError, match="expected the same titles and shapes"):
+            plots.representation_map(natural, adversarial, y)
+    with pytest.raises(ValueError, match="at least 2 images, got 1"):
+        plots.representation_map({"z": z[:1]}, {"z": z[:1]}, y[:1])
+    with pytest.raises(ValueError, match="got 'PCA'"):
+        plots.representation_map({"z": z}, {"z": z}, y, embed="PCA")
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ImportError, match="pip install umap-learn"):
+        plots.representation_map({"z": z}, {"z": z}, y, embed="UMAP")

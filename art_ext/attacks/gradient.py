@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from art_ext.nn.losses import per_sample_mse
+from art_ext.nn.losses import kl, per_sample_mse
 from art_ext.nn.modes import seeded
 
 Model = Callable[[Tensor], Tensor]
@@ -135,6 +135,20 @@ def feature(features: Model, x: Tensor, *, through: Model | None = None) -> Loss
     def loss(x_adv: Tensor) -> Tensor:
         seen = x_adv if through is None else through(x_adv)
         return per_sample_mse(features(seen), _tiled(original, x_adv))
+
+    return loss
+
+
+def divergence(model: Model, x: Tensor) -> Loss:
+    """KL(p(x) || p(x_adv)) of the model's predictions, x (N, C, H, W) being the originals [Zhang et al. 2019, TRADES].
+
+    Without labels. Its gradient at x itself is zero: start at random.
+    """
+    with torch.no_grad():
+        original = model(x).log_softmax(1)
+
+    def loss(x_adv: Tensor) -> Tensor:
+        return kl(_tiled(original, x_adv), model(x_adv).log_softmax(1))
 
     return loss
 

@@ -1,11 +1,22 @@
 """Reference classifiers for 28x28 and 32x32 images in [0, 1]; they give logits and normalise inside."""
 
 from art_ext.classifiers.cnn import SmallCNN
-from art_ext.classifiers.objective import ClassifierObjective
+from art_ext.classifiers.drrdn import SmallDRRDN, WideDRRDN
+from art_ext.classifiers.objective import ClassifierObjective, TradesObjective
 from art_ext.classifiers.resnet import ResNet18, WideResNet
 from art_ext.classifiers.vgg import VGG
 
-CLASSIFIERS = {c.__name__: c for c in (SmallCNN, ResNet18, WideResNet, VGG)}
+CLASSIFIERS = {c.__name__: c for c in (SmallCNN, ResNet18, WideResNet, VGG, SmallDRRDN, WideDRRDN)}
 """By name, for presets and the command line."""
 
-__all__ = ["CLASSIFIERS", "VGG", "ClassifierObjective", "ResNet18", "SmallCNN", "WideResNet"]
+__all__ = [
+    "CLASSIFIERS",
+    "VGG",
+    "ClassifierObjective",
+    "ResNet18",
+    "SmallCNN",
+    "SmallDRRDN",
+    "TradesObjective",
+    "WideDRRDN",
+    "WideResNet",
+]

@@ -1,6 +1,7 @@
 """The purifiers and detectors under ART's names and base classes; nothing here computes, it only translates."""
 
 from art_ext.defences.detector import CDVAEDetector
+from art_ext.defences.drrdn import DRRDNTrainer
 from art_ext.defences.foreign import ArtPurifier, as_purifier
 from art_ext.defences.preprocessor import (
     AToPPreprocessor,
@@ -21,6 +22,7 @@ __all__ = [
     "CDVAETrainer",
     "DIRPreprocessor",
     "DIRTrainer",
+    "DRRDNTrainer",
     "PurifierPreprocessor",
     "PurifierTrainer",
     "RDPPreprocessor",

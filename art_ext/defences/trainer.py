@@ -16,7 +16,7 @@ from torch import nn
 
 from art_ext.classifiers import ClassifierObjective
 from art_ext.defences.preprocessor import PurifierPreprocessor
-from art_ext.defences.training import TrainingRun
+from art_ext.defences.training import TrainingRun, listed
 from art_ext.defences.view import View, as_module, class_indices
 from art_ext.nn import FeatureExtractor, evaluating, seeded
 from art_ext.purifiers import CDVAE, DIR, RDP, AToP, Purifier
@@ -83,7 +83,7 @@ class PurifierTrainer(Trainer):
         run = self._run(kwargs, labelled=y is not None)
         validate = self._validation(validation_data, run)
         run.fit(
-            x, y, epochs=nb_epochs, batch_size=batch_size, schedulers=_listed(scheduler), validate=validate,
+            x, y, epochs=nb_epochs, batch_size=batch_size, schedulers=listed(scheduler), validate=validate,
             optimizers=self._first_optimizers(),
         )  # fmt: skip
         self.preprocessor._is_fitted = True
@@ -107,7 +107,7 @@ class PurifierTrainer(Trainer):
         run = self._run(kwargs, labelled=True)  # each batch shows whether it is
         validate = self._validation(validation_data, run)
         run.fit_generator(
-            generator, epochs=nb_epochs, schedulers=_listed(scheduler), validate=validate,
+            generator, epochs=nb_epochs, schedulers=listed(scheduler), validate=validate,
             optimizers=self._first_optimizers(),
         )  # fmt: skip
         self.preprocessor._is_fitted = True
@@ -430,11 +430,3 @@ def _preprocessor_of(classifier: PyTorchClassifier) -> PurifierPreprocessor:
             f"expected one PurifierPreprocessor among the classifier's preprocessing_defences, got {names}"
         )
     return found[0]
-
-
-def _listed(scheduler: Scheduler | Sequence[Scheduler] | None) -> list[Scheduler]:
-    schedulers = [] if scheduler is None else list(scheduler) if isinstance(scheduler, Sequence) else [scheduler]
-    for s in schedulers:
-        if not callable(getattr(s, "step", None)):
-            raise TypeError(f"expected a scheduler with a method step(), got {type(s).__name__}")
-    return schedulers

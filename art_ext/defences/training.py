@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from art_ext.training import Batches, Checkpoint, Data, Objective, Scheduler, St
 
 logger = logging.getLogger(__name__)
 CHECKED_AT_ONCE = 4096
+Validate = Callable[[], float | Mapping[str, float]]
+"""Run at the end of each epoch; a number is the accuracy, more of them have names."""
 
 
 class TrainingRun:
@@ -56,9 +58,10 @@ class TrainingRun:
         batch_size: int,
         schedulers: Sequence[Scheduler] = (),
         optimizers: dict[str, torch.optim.Optimizer] | None = None,
-        validate: Callable[[], float] | None = None,
+        validate: Validate | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> None:
-        """Trains on arrays. Everything is checked before anything is trained.
+        """Trains on arrays, until `stop` says so after a step. Everything is checked before anything is trained.
 
         Raises:
             TypeError: images or labels are not numeric arrays.
@@ -67,7 +70,7 @@ class TrainingRun:
         images = self.images(x)
         labels = None if y is None or self.classes is None else class_indices(y, len(x), self.classes)
         data = Batches(images, labels, batch_size=batch_size, seed=self.seed)
-        self._train(data, epochs, schedulers, optimizers, validate)
+        self._train(data, epochs, schedulers, optimizers, validate, stop)
 
     def fit_generator(
         self,
@@ -76,7 +79,8 @@ class TrainingRun:
         epochs: int,
         schedulers: Sequence[Scheduler] = (),
         optimizers: dict[str, torch.optim.Optimizer] | None = None,
-        validate: Callable[[], float] | None = None,
+        validate: Validate | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> None:
         """Trains on an ART data generator, whose order is its own: a resumed run is not bit-identical.
 
@@ -88,7 +92,7 @@ class TrainingRun:
             raise TypeError(f"expected an ART DataGenerator, got {type(generator).__name__}")
         if generator.size is None:
             raise ValueError("expected a generator with a size, got None")
-        self._train(_Generated(generator, self), epochs, schedulers, optimizers, validate)
+        self._train(_Generated(generator, self), epochs, schedulers, optimizers, validate, stop)
 
     def images(self, x: Any) -> Tensor:
         """The user's array as (N, C, H, W) in [0, 1], float32, checked; a copy."""
@@ -111,7 +115,8 @@ class TrainingRun:
         epochs: int,
         schedulers: Sequence[Scheduler],
         optimizers: dict[str, torch.optim.Optimizer] | None,
-        validate: Callable[[], float] | None,
+        validate: Validate | None,
+        stop: Callable[[], bool] | None,
     ) -> None:
         if epochs < 1:
             raise ValueError(f"expected at least one epoch, got {epochs}")
@@ -123,22 +128,31 @@ class TrainingRun:
             )  # fmt: skip
             title = f"{type(stage).__name__} {number}/{len(self.stages)}"
             with tqdm(total=epochs * len(data), desc=title, disable=not self.verbose) as bar:
-                self._watch(steps, len(data), bar, validate)
+                self._watch(steps, len(data), bar, validate, stop)
 
-    def _watch(self, steps: Iterator[Step], batches: int, bar: Any, validate: Callable[[], float] | None) -> None:
+    def _watch(
+        self,
+        steps: Iterator[Step],
+        batches: int,
+        bar: Any,
+        validate: Validate | None,
+        stop: Callable[[], bool] | None,
+    ) -> None:
         sums: dict[str, float] = {}
         for step in steps:
             bar.update(step.number - bar.n)
             sums = {k: sums.get(k, 0.0) + v for k, v in step.terms.items()}
-            if step.number % batches:
-                continue
-            row = {k: v / batches for k, v in sums.items()} | {"epoch": float(step.epoch)}
-            if validate is not None:
-                row["validation_accuracy"] = validate()
-            self.history.append(row)
-            bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k != "epoch"})
-            logger.info("epoch %d: %s", step.epoch, row)
-            sums = {}
+            if step.number % batches == 0:
+                row = {k: v / batches for k, v in sums.items()} | {"epoch": float(step.epoch)}
+                if validate is not None:
+                    found = validate()
+                    row |= found if isinstance(found, Mapping) else {"validation_accuracy": found}
+                self.history.append(row)
+                bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k != "epoch"})
+                logger.info("epoch %d: %s", step.epoch, row)
+                sums = {}
+            if stop is not None and stop():  # also right after a step of a resumed run that had been stopped
+                return
 
 
 class _Generated:
@@ -157,3 +171,16 @@ class _Generated:
             if rest and self.run.classes is not None:
                 labels = class_indices(np.asarray(rest[0]), len(x), self.run.classes)
             yield self.run.images(x), labels
+
+
+def listed(scheduler: Scheduler | Sequence[Scheduler] | None) -> list[Scheduler]:
+    """The schedulers that a caller gave, none, one or several.
+
+    Raises:
+        TypeError: one that cannot be stepped.
+    """
+    schedulers = [] if scheduler is None else list(scheduler) if isinstance(scheduler, Sequence) else [scheduler]
+    for s in schedulers:
+        if not callable(getattr(s, "step", None)):
+            raise TypeError(f"expected a scheduler with a method step(), got {type(s).__name__}")
+    return schedulers

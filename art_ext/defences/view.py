@@ -101,7 +101,7 @@ def class_indices(y: Any, images: int, classes: int) -> Tensor:
     return torch.from_numpy(labels.astype(np.int64))
 
 
-class _Logits(nn.Module):
+class Logits(nn.Module):
     """A classifier's network behind its own range, layout and standardisation."""
 
     def __init__(self, model: nn.Module, view: View, standardise: Any) -> None:
@@ -109,14 +109,18 @@ class _Logits(nn.Module):
         self.model, self.view, self.standardise = model, view, standardise
 
     def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(self.enter(x))
+        return logits
+
+    def enter(self, x: Tensor) -> Tensor:
+        """What the network gets for images (N, C, H, W) in [0, 1]."""
         x = self.view.leave(x)
         if self.standardise is not None:
             x, _ = self.standardise.forward(x, None)
-        logits: Tensor = self.model(x)
-        return logits
+        return x
 
 
-def as_module(classifier: PyTorchClassifier) -> nn.Module:
+def as_module(classifier: PyTorchClassifier) -> Logits:
     """The undefended classifier as a module: images (N, C, H, W) in [0, 1] to what its model gives.
 
     Its clip values, channel order and standardisation are applied, its preprocessing defences are not. The model is
@@ -130,4 +134,4 @@ def as_module(classifier: PyTorchClassifier) -> nn.Module:
         raise TypeError(f"expected an ART PyTorchClassifier, got {type(classifier).__name__}")
     if classifier.clip_values is None:
         raise ValueError("expected a classifier with clip_values, got None: the range of its images is unknown")
-    return _Logits(classifier.model, View(classifier.clip_values, classifier.channels_first), classifier.preprocessing)
+    return Logits(classifier.model, View(classifier.clip_values, classifier.channels_first), classifier.preprocessing)

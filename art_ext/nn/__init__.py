@@ -3,7 +3,7 @@
 from art_ext.nn.blocks import RRDB, DenseBlock, ResidualBlock
 from art_ext.nn.features import FeatureExtractor, imagenet_vgg16
 from art_ext.nn.losses import mean_l1, relativistic
-from art_ext.nn.modes import evaluating, seeded, trainable
+from art_ext.nn.modes import evaluating, seeded, trainable, untracked
 
 __all__ = [
     "RRDB",
@@ -16,4 +16,5 @@ __all__ = [
     "relativistic",
     "seeded",
     "trainable",
+    "untracked",
 ]

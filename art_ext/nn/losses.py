@@ -1,4 +1,4 @@
-"""Losses that several purifiers share; every one returns a scalar."""
+"""Losses that several methods share."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def relativistic(preferred: Tensor, other: Tensor) -> Tensor:
 def per_sample_mse(a: Tensor, b: Tensor) -> Tensor:
     """Mean squared difference of each sample, (N,)."""
     return (a - b).square().flatten(1).mean(1)
+
+
+def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) of each row in nats, (N,), from logarithms of probabilities (N, K)."""
+    return (log_p.exp() * (log_p - log_q)).sum(1)

@@ -23,6 +23,23 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def untracked(*modules: nn.Module) -> Iterator[None]:
+    """Batch normalisation in train mode leaves its running statistics alone inside; it normalises as it always does.
+
+    For one more pass of images that a step has already counted. A layer in eval mode is not concerned.
+    """
+    norms = [m for module in modules for m in module.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+    flags = [(m, m.track_running_stats) for m in norms if m.training]
+    try:
+        for norm, _ in flags:
+            norm.track_running_stats = False
+        yield
+    finally:
+        for norm, flag in flags:
+            norm.track_running_stats = flag
+
+
+@contextmanager
 def trainable(parameters: Iterable[nn.Parameter], among: Iterable[nn.Parameter]) -> Iterator[None]:
     """Only `parameters` require a gradient inside, none of the others `among`; the flags are restored after."""
     chosen = {id(p) for p in parameters}

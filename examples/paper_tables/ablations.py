@@ -15,7 +15,7 @@ from tqdm import tqdm
 from art_ext import __version__
 from art_ext.data import Images, fashion_mnist, shift_and_flip
 from art_ext.evaluation import paired_difference, wilson
-from art_ext.training import Batches, Checkpoint, Objective, fit, replacing
+from art_ext.training import Batches, Checkpoint, Data, Objective, Scheduler, fit, replacing
 
 
 def train(
@@ -28,13 +28,37 @@ def train(
     batches = Batches(data.x, y, batch_size=64, seed=seed, augment=shift_and_flip(2))
     optimizers = {player: torch.optim.Adam(p, lr=rate, betas=betas) for player, p in objective.players().items()}
     cosine = [torch.optim.lr_scheduler.CosineAnnealingLR(o, epochs, rate / 50) for o in optimizers.values()]
+    follow(
+        objective, name, batches, optimizers, cosine, epochs=epochs, seed=seed, runs=runs,
+        facts=[images, epochs, rate, betas],
+    )  # fmt: skip
+
+
+def follow(
+    objective: Objective, name: str, batches: Data, optimizers: Mapping[str, torch.optim.Optimizer],
+    schedulers: Sequence[Scheduler], *, epochs: int, seed: int, runs: Path, facts: Sequence[Any],
+) -> None:  # fmt: skip
+    """Trains with a progress bar, from a checkpoint that carries the settings in its name.
+
+    Args:
+        objective: its plain attributes are settings.
+        name: of the variant.
+        batches: to train on.
+        optimizers: one a player.
+        schedulers: stepped once an epoch.
+        epochs: passes over the data.
+        seed: of everything random in a step.
+        runs: the checkpoints' folder.
+        facts: the other settings, epochs among them, as JSON values.
+    """
     # A run with other settings is another run: it must not take this one's weights for its own.
     settings = {k: v for k, v in vars(objective).items() if isinstance(v, (bool, int, float, str))}
-    told = json.dumps([settings, images, epochs, rate, betas], sort_keys=True)
+    told = json.dumps([settings, *facts], sort_keys=True)
     stamp = hashlib.sha256(told.encode()).hexdigest()[:8]
     checkpoint = Checkpoint(runs / f"{name} {seed} {stamp}.pt", every=50)
     steps = fit(
-        objective, batches, epochs=epochs, seed=seed, optimizers=optimizers, schedulers=cosine, checkpoint=checkpoint
+        objective, batches, epochs=epochs, seed=seed, optimizers=optimizers, schedulers=schedulers,
+        checkpoint=checkpoint,
     )  # fmt: skip
     for _ in tqdm(steps, desc=f"{name}, seed {seed}", total=epochs * len(batches), mininterval=10):
         pass

@@ -9,7 +9,7 @@ from typing import Any
 
 import ablations
 
-from art_ext.data import fashion_mnist
+from art_ext.data import Images, fashion_mnist
 from art_ext.evaluation import Attack, Cell, Defended, Interval, Report, evaluate, merged, paired_difference, wilson
 from art_ext.evaluation.report import robust
 
@@ -62,10 +62,13 @@ def run(args: argparse.Namespace, prefix: str, parts: Mapping[str, Part], others
 
 def part(
     name: str, models: Sequence[Defended], attacks: Sequence[Attack], args: argparse.Namespace,
-    about: Mapping[str, Any] | None = None, **options: Any,
+    about: Mapping[str, Any] | None = None, test: Images | None = None, **options: Any,
 ) -> Report:  # fmt: skip
-    """The report of a part: EOT over 20 draws of averaged gradients, ten redraws; `about` goes with the data."""
-    data = fashion_mnist("test", args.images)
+    """The report of a part: EOT over 20 draws of averaged gradients, ten redraws; `about` goes with the data.
+
+    On the Fashion-MNIST that ships with the package unless other test images are given.
+    """
+    data = fashion_mnist("test", args.images) if test is None else test
     return evaluate(
         models, attacks, data.x, data.y, draws=2 if args.quick else 20, average="gradients", redraws=10, batch_size=64,
         shard=tuple(args.shard), folder=_folder(args, name, args.shard),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from art_ext.classifiers import CLASSIFIERS, VGG, ClassifierObjective, ResNet18, SmallCNN, WideResNet
+from art_ext.classifiers import CLASSIFIERS, VGG, ClassifierObjective, ResNet18, SmallCNN, TradesObjective, WideResNet
 from art_ext.nn import FeatureExtractor, seeded
 from art_ext.training import Batches, fit
 
@@ -15,6 +15,8 @@ SMALL = {
     "ResNet18": {"width": 4},
     "WideResNet": {"depth": 10, "widen": 1},
     "VGG": {"width": 4},
+    "SmallDRRDN": {"width": 4},
+    "WideDRRDN": {"depth": 10, "widen": 1},
 }
 
 
@@ -175,3 +177,46 @@ def test_the_purifier_draws_anew_at_every_step() -> None:
     x, y = torch.rand(6, 1, 12, 12), torch.arange(6) % 3
     values = {objective.terms("classifier", x, x, y)["cross_entropy"].item() for _ in range(3)}
     assert len(values) == 3
+
+
+# --- TRADES ---
+
+
+def half_linear() -> nn.Sequential:
+    """Logits (0, sum of the pixels)."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    nn.init.zeros_(model[1].weight)
+    model[1].weight.data[1] = 1.0
+    return model
+
+
+def test_trades_by_hand() -> None:
+    x, y = torch.zeros(1, 1, 2, 2), torch.tensor([0])
+    # p(x) = (1/2, 1/2). x' has logits (0, 2): log q = (-2.126928, -0.126928).
+    # KL(p || q) = (-0.693147 + 2.126928) / 2 + (-0.693147 + 0.126928) / 2 = 0.433781; the other way round 0.327813.
+    terms = TradesObjective(half_linear(), eps=0.5, beta=6.0).terms("classifier", x, x + 0.5, y)
+    assert terms["cross_entropy"].item() == pytest.approx(0.693147, abs=1e-5)
+    assert terms["divergence"].item() == pytest.approx(6 * 0.433781, abs=1e-5)
+
+
+def test_trades_attacks_the_prediction_whatever_the_label() -> None:
+    model = nn.Sequential(half_linear(), nn.Dropout(0.5)).train()
+    x = torch.full((2, 1, 2, 2), 0.5)
+    objective = TradesObjective(model, eps=0.2, steps=20)
+    x_adv = objective.perturb(x, None)
+    assert model[1].training
+    # The logit of class 1 is 2: KL is larger below than above, but convex on both sides, so every pixel ends at +-0.2.
+    torch.testing.assert_close((x_adv - x).abs(), torch.full_like(x, 0.2))
+    assert all(len(set(one.flatten().tolist())) == 1 for one in (x_adv - x).sign())
+    with pytest.raises(ValueError, match="expected labels"):
+        objective.terms("classifier", x, x, None)
+    with pytest.raises(ValueError, match="expected beta >= 0, got -1"):
+        TradesObjective(model, eps=0.2, beta=-1)
+
+
+def test_trades_is_one_batch_for_batch_normalisation() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(4, 2)).train()
+    x, x_adv = torch.zeros(3, 1, 2, 2), torch.ones(3, 1, 2, 2)
+    TradesObjective(model, eps=1.0).terms("classifier", x, x_adv, torch.zeros(3, dtype=torch.long))
+    assert model[0].running_mean.item() == pytest.approx(0.1 * 0.5)
+    assert model[0].num_batches_tracked == 1

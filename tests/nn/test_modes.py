@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from art_ext.nn import evaluating, seeded, trainable
+from art_ext.nn import evaluating, seeded, trainable, untracked
 
 
 def mixed() -> nn.Sequential:
@@ -123,3 +123,21 @@ def test_seeded_starts_from_the_seed() -> None:
     torch.manual_seed(7)
     assert torch.equal(torch.rand(4), first)
     assert torch.equal(torch.rand(4), second)
+
+
+@both_ways
+def test_untracked_keeps_the_running_statistics_and_normalises_by_the_batch(how: str) -> None:
+    norm, still = nn.BatchNorm1d(2), nn.BatchNorm1d(2).eval()
+    network = nn.Sequential(norm, still)
+    x = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
+    with untracked(network):
+        torch.testing.assert_close(norm(x), torch.tensor([[-1.0, -1.0], [1.0, 1.0]]), atol=1e-4, rtol=0)
+        torch.testing.assert_close(still(x), x, atol=1e-4, rtol=1e-4)  # mean 0, variance 1
+    assert norm.num_batches_tracked == 0
+    assert norm.running_mean is not None
+    assert norm.running_mean.tolist() == [0, 0]
+    leave(untracked(network), how)
+    assert norm.track_running_stats
+    assert still.track_running_stats
+    norm(x)
+    assert norm.num_batches_tracked == 1

@@ -63,7 +63,7 @@ def test_round_trip(tmp_path):
 @pytest.mark.parametrize("name", sorted(CLASSIFIERS))
 def test_every_classifier_can_be_a_preset(tmp_path, name):
     """Buffers of batch normalisation travel with the weights."""
-    sizes = {"depth": 10, "widen": 1} if name == "WideResNet" else {"width": 2}
+    sizes = {"depth": 10, "widen": 1} if name.startswith("Wide") else {"width": 2}
     arguments = {"channels": 1, "classes": 4} | sizes
     module = CLASSIFIERS[name](**arguments)
     module(torch.rand(4, 1, 32, 32))  # in train mode: the running statistics move

@@ -1,0 +1,20 @@
+"""DRRDN: deep robust representation disentanglement network [Yang et al., AAAI 2021]."""
+
+from art_ext.classifiers.drrdn.diagnostics import diagnose
+from art_ext.classifiers.drrdn.mine import Mine
+from art_ext.classifiers.drrdn.network import DRRDN, Representations, SmallDRRDN, WideDRRDN, headless
+from art_ext.classifiers.drrdn.objective import PAPER, PRINTED, DRRDNObjective, Weights
+
+__all__ = [
+    "DRRDN",
+    "PAPER",
+    "PRINTED",
+    "DRRDNObjective",
+    "Mine",
+    "Representations",
+    "SmallDRRDN",
+    "Weights",
+    "WideDRRDN",
+    "diagnose",
+    "headless",
+]

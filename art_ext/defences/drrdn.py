@@ -1,0 +1,184 @@
+"""Training a DRRDN for robust accuracy, from ART's arrays and generators."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from art.data_generators import DataGenerator
+from art.defences.trainer.trainer import Trainer
+from numpy.typing import NDArray
+
+from art_ext.classifiers.drrdn import DRRDN, DRRDNObjective
+from art_ext.defences.training import TrainingRun, listed
+from art_ext.defences.validation import Validation
+from art_ext.defences.view import View, as_module, class_indices
+from art_ext.training import Scheduler
+
+FALLS = (0.55, 0.75, 0.9)
+"""Shares of the epochs after which the paper's rate falls to a tenth."""
+
+
+class DRRDNTrainer(Trainer):
+    """Trains a DRRDN [Yang et al., AAAI 2021, Algorithm 1] in place, and keeps the epoch of highest robust accuracy.
+
+    | Please keep in mind the limitations of defences: robust accuracy under the training attack is an upper bound of
+        what stronger attacks leave.
+
+    | The defaults are the paper's for MNIST; for CIFAR-10 it has `eps=0.031, steps=10, step_size=0.007,
+        learning_rate=0.1`.
+
+    | Attributes: `history`, one dict an epoch with the mean of every loss term and, with validation data,
+        `validation_accuracy`, `validation_robust_accuracy` and what `art_ext.classifiers.drrdn.diagnose` gives;
+        `best_epoch`, from 0, -1 without validation data; `optimizers`, by player, for learning rate schedulers.
+    """
+
+    def __init__(
+        self,
+        classifier: Any,
+        eps: float = 0.3,
+        steps: int = 40,
+        step_size: float | None = 0.01,
+        lambda_mi: float = 0.1,
+        lambda_rec: float = 0.1,
+        weights: Mapping[str, float] | None = None,
+        printed: Collection[str] = (),
+        learning_rate: float = 1e-2,
+        weight_decay: float = 0.0,
+        validation_steps: int = 20,
+        patience: int | None = None,
+        seed: int = 0,
+        checkpoint: str | Path | None = None,
+        verbose: bool = False,
+    ) -> None:
+        """Prepare the training of a DRRDN.
+
+        :param classifier: A `DRRDNClassifier` with clip values. Its preprocessing defences take no part in it.
+        :param eps: Linf radius of the training adversaries, for images scaled to [0, 1].
+        :param steps: Of the training attack.
+        :param step_size: Of the training attack, for images scaled to [0, 1]; 2.5 * eps / steps if None.
+        :param lambda_mi: Weight of the mutual information, 0 for none; the paper's is not to be had.
+        :param lambda_rec: Weight of the reconstruction, 0 for none; the paper's is not to be had.
+        :param weights: Of the terms `domain`, `adversarial` and `entropy`; the paper's 1 where not given.
+        :param printed: Terms in the paper's form rather than the stable one, see `DRRDNObjective`.
+        :param learning_rate: SGD's.
+        :param weight_decay: SGD's.
+        :param validation_steps: Of PGD on the validation data, with a step size of 2.5 * eps / steps.
+        :param patience: Stop once so many epochs have passed without a higher robust accuracy on the validation data.
+        :param seed: Of the order of the images, of the validation attack and of everything random in a step.
+        :param checkpoint: A file to keep the state of the training in, as "name.1" and "name.best"; an existing one is
+                           resumed, and ends where the unbroken training would have.
+        :param verbose: Show a progress bar.
+        """
+        super().__init__(classifier)
+        self._module = as_module(classifier)  # refuses what is no ART classifier
+        if not isinstance(self._module.model, DRRDN):
+            raise TypeError(f"expected a classifier of a DRRDN, got one of {type(self._module.model).__name__}")
+        if validation_steps < 1 or (patience is not None and patience < 1):
+            raise ValueError(
+                f"expected validation_steps >= 1 and patience >= 1 or None, got {validation_steps} and {patience}"
+            )
+        self.validation_steps, self.patience = validation_steps, patience
+        self.seed, self.checkpoint, self.verbose = seed, checkpoint, verbose
+        self.history: list[dict[str, float]] = []
+        self.best_epoch = -1
+        self.objective = DRRDNObjective(
+            self._module.model, eps=eps, steps=steps, step_size=step_size, lambda_mi=lambda_mi, lambda_rec=lambda_rec,
+            weights=weights, printed=printed, enter=self._module.enter,
+        )  # fmt: skip
+        self.objective.learning_rate, self.objective.weight_decay = learning_rate, weight_decay
+        self.optimizers = {k: self.objective.optimizer(k, p) for k, p in self.objective.players().items()}
+
+    def fit(
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        validation_data: tuple[NDArray[Any], NDArray[Any]] | None = None,
+        batch_size: int = 128,
+        nb_epochs: int = 100,
+        scheduler: Scheduler | Sequence[Scheduler] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Train on arrays; with validation data, the classifier ends with the weights of the best epoch.
+
+        :param x: Images in the classifier's range and layout.
+        :param y: Labels, one-hot or indices.
+        :param validation_data: Images and labels; each epoch ends with PGD on them.
+        :param batch_size: Images a step; as many adversaries join them.
+        :param nb_epochs: Passes over the images, at most.
+        :param scheduler: One or more objects with `step`, stepped at the end of each epoch; the paper's unless given:
+                          a tenth of the rate after 55, 75 and 90 % of the epochs. A second call of `fit` goes on at the
+                          rates that the first one left.
+        :param kwargs: Refused; ART's signature has them.
+        """
+        if y is None:
+            raise ValueError("expected labels to train DRRDN, got None")
+        run = self._run(kwargs)
+        validation = self._validation(validation_data, run, batch_size)
+        run.fit(x, y, epochs=nb_epochs, batch_size=batch_size, **self._options(scheduler, nb_epochs, validation))
+        self._end(validation)
+
+    def fit_generator(
+        self,
+        generator: DataGenerator,
+        validation_data: tuple[NDArray[Any], NDArray[Any]] | None = None,
+        nb_epochs: int = 100,
+        scheduler: Scheduler | Sequence[Scheduler] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Train on an ART data generator.
+
+        :param generator: Gives images in the classifier's range and layout, and labels.
+        :param validation_data: As for `fit`.
+        :param nb_epochs: Passes over the generator's size, at most.
+        :param scheduler: As for `fit`.
+        :param kwargs: Refused; ART's signature has them.
+        """
+        run = self._run(kwargs)
+        validation = self._validation(validation_data, run, int(getattr(generator, "batch_size", 1)))
+        run.fit_generator(generator, epochs=nb_epochs, **self._options(scheduler, nb_epochs, validation))
+        self._end(validation)
+
+    def _run(self, kwargs: dict[str, Any]) -> TrainingRun:
+        if kwargs:
+            raise TypeError(f"expected no further arguments, got {sorted(kwargs)}")
+        view = View(self.classifier.clip_values, self.classifier.channels_first)
+        classes = int(self.classifier.nb_classes)
+        run = TrainingRun([self.objective], view, self.seed, self.checkpoint, self.verbose, classes)
+        self.history = run.history
+        return run
+
+    def _validation(
+        self, data: tuple[NDArray[Any], NDArray[Any]] | None, run: TrainingRun, batch_size: int
+    ) -> Validation | None:
+        if data is None:
+            if self.patience is not None:
+                raise ValueError(f"expected validation data where there is patience ({self.patience} epochs), got none")
+            return None
+        x, y = run.images(data[0]), class_indices(data[1], len(data[0]), int(self.classifier.nb_classes))
+        path = None if self.checkpoint is None else Path(f"{self.checkpoint}.best")
+        return Validation(
+            self.objective, self._module, x, y, steps=self.validation_steps, batch_size=batch_size, seed=self.seed,
+            patience=self.patience, path=path,
+        )  # fmt: skip
+
+    def _options(
+        self, scheduler: Scheduler | Sequence[Scheduler] | None, epochs: int, validation: Validation | None
+    ) -> dict[str, Any]:
+        falls = [max(1, round(share * epochs)) for share in FALLS]
+        usual = [torch.optim.lr_scheduler.MultiStepLR(o, falls) for o in self.optimizers.values()]
+        options: dict[str, Any] = {"optimizers": self.optimizers}
+        schedulers = list(usual) if scheduler is None else listed(scheduler)
+        if validation is None:
+            return {**options, "schedulers": schedulers}
+        stop = validation.exhausted
+        return {
+            **options, "schedulers": [*schedulers, validation], "validate": lambda: validation.row, "stop": stop
+        }  # fmt: skip
+
+    def _end(self, validation: Validation | None) -> None:
+        if validation is not None:
+            validation.restore()
+            self.best_epoch = validation.best_epoch
