@@ -8,6 +8,7 @@
     python examples/make_presets.py fashion_mnist_dir --epochs 14  # needs fashion_mnist_robust
     python examples/make_presets.py fashion_mnist_atop_pretrained --seed 0 --pretraining-epochs 10
     python examples/make_presets.py fashion_mnist_atop --seed 0 --pretraining-epochs 10 --epochs 8  # needs the first
+    python examples/make_presets.py fashion_mnist_drrdn      # a classifier, the encoder that of fashion_mnist_robust
     python examples/make_presets.py fashion_mnist_cdvae --epochs 60  # needs fashion_mnist_cnn to measure
 
 The last makes two: `fashion_mnist_cdvae_classifier` is D_G, which was trained on what the purifier gives.
@@ -29,7 +30,8 @@ from tqdm import tqdm
 
 from art_ext import presets
 from art_ext.attacks import Averaged, Linf, ascent, cross_entropy, pgd
-from art_ext.classifiers import VGG, ClassifierObjective, ResNet18, SmallCNN
+from art_ext.classifiers import VGG, ClassifierObjective, ResNet18, SmallCNN, SmallDRRDN
+from art_ext.classifiers.drrdn import DRRDN, DRRDNObjective, diagnose
 from art_ext.data import fashion_mnist, shift_and_flip
 from art_ext.nn import FeatureExtractor, seeded
 from art_ext.purifiers import CDVAE, DIR, RDP, AToP
@@ -57,20 +59,25 @@ SEEDS = (
     "fashion_mnist_atop_pretrained",
     "fashion_mnist_atop",
     "fashion_mnist_cdvae",
+    "fashion_mnist_drrdn",
 )
 CDVAE_ARGUMENTS = {
     "channels": 1, "size": 28, "width": 16, "latent": 128, "classifier_width": 16, "mean": [0.286], "std": [0.353]
 }  # fmt: skip
 DIR_ARGUMENTS = {"channels": 1, "patch": 4, "width": 48, "heads": 3, "depth": 3, "decoder_depth": 1}
+DRRDN_ARGUMENTS = {"channels": 1, "classes": 10, "width": 16}
 ATOP_ARGUMENTS = {"channels": 1, "width": 8, "dilations": [1, 2, 1]}
 RDP_ARGUMENTS = {"channels": 1, "width": 24, "blocks": 8, "block": "residual", "fold": 2}
 
 
-def train(objective: Objective, args: argparse.Namespace, peak: float, beta: float = 0.9) -> float:
-    """Trains with Adam (its first beta) and one cycle of the learning rate; gives the seconds it took."""
+def train(
+    objective: Objective, args: argparse.Namespace, peak: float, beta: float = 0.9, optimizers: Any = None
+) -> float:
+    """Trains with Adam (its first beta) or what is given, rates falling by a cosine; gives the seconds it took."""
     data = fashion_mnist("train", args.images)
     batches = Batches(data.x, data.y, batch_size=args.batch_size, seed=args.seed, augment=shift_and_flip(2))
-    optimizers = {name: torch.optim.Adam(p, lr=peak, betas=(beta, 0.999)) for name, p in objective.players().items()}
+    if optimizers is None:
+        optimizers = {k: torch.optim.Adam(p, lr=peak, betas=(beta, 0.999)) for k, p in objective.players().items()}
     cosine = partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=args.epochs, eta_min=peak / 50)
     checkpoint = Checkpoint(Path(args.runs) / f"{args.name}.pt", every=len(batches))
     steps = fit(
@@ -112,7 +119,12 @@ def measure(module: nn.Module, n: int, folder: Path | str = presets.FOLDER) -> d
         return measure_cdvae(module, presets.load("fashion_mnist_cdvae_classifier", folder), test.x, test.y)
     if not isinstance(module, RDP):
         found = {"n": n, "clean": accuracy(module, test.x, test.y)}
-        return found | {"pgd40": accuracy(module, attacked(module, test.x, test.y, 40), test.y)}
+        x_adv = attacked(module, test.x, test.y, 40)
+        found["pgd40"] = accuracy(module, x_adv, test.y)
+        if isinstance(module, DRRDN):
+            told = diagnose(module, test.x, x_adv, test.y)
+            found |= {k: v for k, v in told.items() if k != "mutual_information"}  # which is no share of images
+        return found
     classifier = presets.load("fashion_mnist_cnn", folder)
     surrogate = presets.load("fashion_mnist_surrogate", folder)
     defended = nn.Sequential(module, classifier)
@@ -243,6 +255,18 @@ def make_cdvae(args: argparse.Namespace) -> dict[str, Any]:
     return made | {"further": further, "beside": beside}
 
 
+def make_drrdn(args: argparse.Namespace) -> dict[str, Any]:
+    """DRRDN with the paper's SGD, in eps and size that of fashion_mnist_robust."""
+    with seeded(args.seed):
+        model = SmallDRRDN(**DRRDN_ARGUMENTS)
+    game = DRRDNObjective(model, eps=EPS, steps=args.steps)
+    game.learning_rate = args.sgd_rate
+    optimizers = {name: game.optimizer(name, p) for name, p in game.players().items()}
+    seconds = train(game, args, peak=args.sgd_rate, optimizers=optimizers)
+    made = {"module": model.eval().requires_grad_(False), "arguments": DRRDN_ARGUMENTS, "seconds": seconds}
+    return made | {"paper": "Yang et al., AAAI 2021", "further": {"sgd_rate": args.sgd_rate, "steps": args.steps}}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=SEEDS)
@@ -263,6 +287,7 @@ def main() -> None:
     )
     parser.add_argument("--restoration-rate", type=float, default=3e-4, help="of DIR's second stage, likewise")
     parser.add_argument("--squared-error", type=float, default=10.0, help="weight of DIR's pixel term there")
+    parser.add_argument("--sgd-rate", type=float, default=0.05, help="of DRRDN, at the start of the cosine")
     parser.add_argument("--tuning-share", type=float, default=0.3, help="of that rate in AToP's second stage")
     parser.add_argument("--weight", type=float, default=0.05, help="of the classifier's loss there")
     parser.add_argument("--adversarial", type=float, default=0.1, help="of AToP's GAN term")
@@ -281,6 +306,7 @@ def main() -> None:
         "fashion_mnist_dir": make_dir,
         "fashion_mnist_atop": make_atop,
         "fashion_mnist_cdvae": make_cdvae,
+        "fashion_mnist_drrdn": make_drrdn,
     }
     made = makers.get(args.name.removesuffix("_pretrained"), make_classifier)(args)
     beside = made.pop("beside", None)
