@@ -27,12 +27,14 @@ class DRRDNTrainer(Trainer):
     | Please keep in mind the limitations of defences: robust accuracy under the training attack is an upper bound of
         what stronger attacks leave.
 
-    | The defaults are the paper's for MNIST; for CIFAR-10 it has `eps=0.031, steps=10, step_size=0.007,
-        learning_rate=0.1`.
+    | Training attack, learning rate, schedule and epochs are by default the paper's for MNIST; for CIFAR-10 it has
+        `eps=0.031, steps=10, step_size=0.007, learning_rate=0.1`. What the paper leaves open (both lambdas, batch size,
+        momentum, the critic's optimiser) and the stable forms of its losses are ours.
 
-    | Attributes: `history`, one dict an epoch with the mean of every loss term and, with validation data,
-        `validation_accuracy`, `validation_robust_accuracy` and what `art_ext.classifiers.drrdn.diagnose` gives;
-        `best_epoch`, from 0, -1 without validation data; `optimizers`, by player, for learning rate schedulers.
+    | Attributes: `history`, one dict for each epoch of the last call, with its number as `epoch`, the mean of every
+        loss term and, with validation data, `validation_accuracy`, `validation_robust_accuracy` and what
+        `art_ext.classifiers.drrdn.diagnose` gives; `best_epoch`, counted from the beginning of the training, -1 without
+        validation data; `optimizers`, by player, for learning rate schedulers.
     """
 
     def __init__(
@@ -76,6 +78,11 @@ class DRRDNTrainer(Trainer):
         self._module = as_module(classifier)  # refuses what is no ART classifier
         if not isinstance(self._module.model, DRRDN):
             raise TypeError(f"expected a classifier of a DRRDN, got one of {type(self._module.model).__name__}")
+        if step_size is not None and steps * step_size < eps:
+            raise ValueError(
+                f"expected a training attack that can reach eps={eps}, got {steps} steps of {step_size}; "
+                "step_size=None takes 2.5 * eps / steps"
+            )
         if validation_steps < 1 or (patience is not None and patience < 1):
             raise ValueError(
                 f"expected validation_steps >= 1 and patience >= 1 or None, got {validation_steps} and {patience}"

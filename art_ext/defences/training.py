@@ -59,9 +59,9 @@ class TrainingRun:
         schedulers: Sequence[Scheduler] = (),
         optimizers: dict[str, torch.optim.Optimizer] | None = None,
         validate: Validate | None = None,
-        stop: Callable[[], bool] | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Trains on arrays, until `stop` says so after a step. Everything is checked before anything is trained.
+        """Trains on arrays, until `stop` says so after an epoch. Everything is checked before anything is trained.
 
         Raises:
             TypeError: images or labels are not numeric arrays.
@@ -80,7 +80,7 @@ class TrainingRun:
         schedulers: Sequence[Scheduler] = (),
         optimizers: dict[str, torch.optim.Optimizer] | None = None,
         validate: Validate | None = None,
-        stop: Callable[[], bool] | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """Trains on an ART data generator, whose order is its own: a resumed run is not bit-identical.
 
@@ -116,7 +116,7 @@ class TrainingRun:
         schedulers: Sequence[Scheduler],
         optimizers: dict[str, torch.optim.Optimizer] | None,
         validate: Validate | None,
-        stop: Callable[[], bool] | None,
+        stop: Callable[[], bool],
     ) -> None:
         if epochs < 1:
             raise ValueError(f"expected at least one epoch, got {epochs}")
@@ -124,35 +124,27 @@ class TrainingRun:
             path = None if self.checkpoint is None else Checkpoint(f"{self.checkpoint}.{number}", every=len(data))
             steps = fit(
                 stage, data, epochs=epochs, seed=self.seed, optimizers=optimizers, schedulers=schedulers,
-                checkpoint=path,
+                checkpoint=path, stop=stop,
             )  # fmt: skip
             title = f"{type(stage).__name__} {number}/{len(self.stages)}"
             with tqdm(total=epochs * len(data), desc=title, disable=not self.verbose) as bar:
-                self._watch(steps, len(data), bar, validate, stop)
+                self._watch(steps, len(data), bar, validate)
 
-    def _watch(
-        self,
-        steps: Iterator[Step],
-        batches: int,
-        bar: Any,
-        validate: Validate | None,
-        stop: Callable[[], bool] | None,
-    ) -> None:
+    def _watch(self, steps: Iterator[Step], batches: int, bar: Any, validate: Validate | None) -> None:
         sums: dict[str, float] = {}
         for step in steps:
             bar.update(step.number - bar.n)
             sums = {k: sums.get(k, 0.0) + v for k, v in step.terms.items()}
-            if step.number % batches == 0:
-                row = {k: v / batches for k, v in sums.items()} | {"epoch": float(step.epoch)}
-                if validate is not None:
-                    found = validate()
-                    row |= found if isinstance(found, Mapping) else {"validation_accuracy": found}
-                self.history.append(row)
-                bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k != "epoch"})
-                logger.info("epoch %d: %s", step.epoch, row)
-                sums = {}
-            if stop is not None and stop():  # also right after a step of a resumed run that had been stopped
-                return
+            if step.number % batches:
+                continue
+            row = {k: v / batches for k, v in sums.items()} | {"epoch": float(step.epoch)}
+            if validate is not None:
+                found = validate()
+                row |= found if isinstance(found, Mapping) else {"validation_accuracy": found}
+            self.history.append(row)
+            bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k != "epoch"})
+            logger.info("epoch %d: %s", step.epoch, row)
+            sums = {}
 
 
 class _Generated:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -84,17 +85,26 @@ class Validation:
         self.objective.load_trained_state(self._state)
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been counted."""
-        return {"epochs": self.epochs, "best_epoch": self.best_epoch, "best": self.best}
+        """What has been counted, and by which measurement."""
+        counted = {"epochs": self.epochs, "best_epoch": self.best_epoch, "best": self.best}
+        return {**counted, "measurement": self._measurement()}
+
+    def _measurement(self) -> dict[str, Any]:
+        digest = hashlib.sha256(self.x.cpu().numpy().tobytes() + self.y.cpu().numpy().tobytes()).hexdigest()
+        return {"steps": self.steps, "seed": self.seed, "images": len(self.x), "sha256": digest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from there, with the best state from its file.
 
         Raises:
-            ValueError: the file is gone.
+            ValueError: the file is gone, or other images or another attack were counted with.
         """
+        counted = dict(state)
+        mine, theirs = self._measurement(), counted.pop("measurement")
+        if mine != theirs:
+            raise ValueError(f"expected a checkpoint whose validation is {mine}, got one with {theirs}")
         if self.path is None or not self.path.exists():
             raise ValueError(f"expected the best state beside the checkpoint, in {self.path}, got no such file")
         self._state = torch.load(self.path, map_location="cpu", weights_only=True)
-        for name, value in state.items():
+        for name, value in counted.items():
             setattr(self, name, value)

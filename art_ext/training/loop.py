@@ -59,6 +59,7 @@ def fit(
     schedulers: Sequence[Scheduler] = (),
     checkpoint: Checkpoint | None = None,
     fabric: Fabric | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Step]:
     """Trains the objective's players and yields after every step; nothing happens until the iterator is consumed.
 
@@ -75,6 +76,8 @@ def fit(
         schedulers: stepped at the end of each epoch.
         checkpoint: where to keep the state; an existing file is resumed.
         fabric: device, precision and processes; one process on the objective's device unless given.
+        stop: asked before each epoch, also before that at which a checkpoint is taken up; no epoch begins where it
+            says so.
 
     Raises:
         FloatingPointError: a loss is NaN or infinite; names the terms. The last checkpoint is kept.
@@ -92,6 +95,8 @@ def fit(
         run.load_state_dict(state)
     first = run.steps
     for epoch in range(first // len(data), epochs):
+        if stop():
+            return
         batches = data.epoch(epoch, run.steps - epoch * len(data))
         while run.steps < (epoch + 1) * len(data):
             with seeded(_step_seed(seed, run.steps, fabric.global_rank)):

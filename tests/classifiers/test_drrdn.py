@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.classifiers import ClassifierObjective, SmallCNN, SmallDRRDN, WideDRRDN, WideResNet
-from art_ext.classifiers.drrdn import DRRDN, DRRDNObjective, Mine, diagnose, headless
+from art_ext.classifiers.drrdn import DRRDN, DRRDNObjective, Mine, diagnose, headless, read_out
 from art_ext.classifiers.drrdn.mine import elsewhere, log_mean_exp
 from art_ext.nn import FeatureExtractor, seeded, trainable
 from art_ext.training import Batches, Checkpoint, fit
@@ -242,7 +242,7 @@ def test_it_learns_and_comes_apart() -> None:
     x[y == 1, ..., :2] += 0.4
     x[y == 0, ..., 2:] += 0.4
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.ReLU())
-    found = {}
+    found, fresh = {}, {}
     for weight in (1.0, 0.0):
         with seeded(0):
             model = DRRDN(copy.deepcopy(encoder), 32, 2, width=16, hidden=(16,), critic_width=16)
@@ -253,10 +253,26 @@ def test_it_learns_and_comes_apart() -> None:
         model.eval()
         x_adv = objective.perturb(x, y)
         assert float((model(x_adv).argmax(1) == y).float().mean()) > 0.95
-        found[weight] = diagnose(model, x, x_adv, y)
-    assert found[1.0]["c_i_on_z_s"] < 0.7 < found[0.0]["c_i_on_z_s"]  # Eq. 7 is what hides the domain from z_s
+        found[weight], fresh[weight] = diagnose(model, x, x_adv, y), read_out(model, x, x_adv, y)
+    assert found[1.0]["c_i_on_z_s"] < 0.7 < found[0.0]["c_i_on_z_s"]  # Eq. 7 blinds c_i to z_s ...
+    assert min(fresh[1.0]["domain from z_s"], fresh[1.0]["class from z_s"]) > 0.9  # ... but what it hid is still there
     assert found[0.0]["c_i_on_z_i"] > 0.9
-    assert found[1.0]["c_s_on_z_i"] < 0.65
+
+
+def test_fresh_heads_read_what_is_there_and_nothing_else() -> None:
+    """z_s is the image's first pixel, z_i its second: the class is in the first, the perturbation in the second."""
+    with seeded(0):
+        model = DRRDN(nn.Flatten(), 2, 2, width=1)
+    for part, pixel in ((model.d_s, 0), (model.d_i, 1)):
+        part[0].weight.data = torch.eye(2)[pixel : pixel + 1]
+        part[0].bias.data.zero_()
+    y = torch.arange(200) % 2
+    x = torch.stack([0.3 + 0.4 * y, torch.full((200,), 0.5)], 1).view(200, 1, 1, 2) + 0.01 * torch.rand(200, 1, 1, 2)
+    x_adv = x + torch.tensor([0.0, 0.3])
+    found = read_out(model, x, x_adv, y, batch_size=64)
+    assert found["class from z_s"] == found["domain from z_i"] == 1.0
+    assert abs(found["class from z_i"] - 0.5) < 0.15
+    assert abs(found["domain from z_s"] - 0.5) < 0.15
 
 
 # --- MINE ---

@@ -155,7 +155,8 @@ def test_what_is_validated() -> None:
     for options in ({}, OUTSIDE):
         classifier = made(**options)
         data = (user(X, options), Y)
-        trainer = DRRDNTrainer(classifier, eps=0.2, steps=1, learning_rate=0.0, validation_steps=3, seed=7)
+        attack: dict[str, Any] = {"eps": 0.2, "steps": 1, "step_size": None}
+        trainer = DRRDNTrainer(classifier, **attack, learning_rate=0.0, validation_steps=3, seed=7)
         trainer.objective.critic_rate = 0.0
         trainer.optimizers["critic"].param_groups[0]["lr"] = 0.0
         classifier.model.encoder.norm.momentum = 0.0
@@ -221,17 +222,27 @@ def test_a_resumed_training_ends_with_the_same_best_state(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["state.1", "state.best"]
 
 
-def test_a_stopped_training_stays_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch_size", [5, N])
+def test_a_stopped_training_stays_stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, batch_size: int) -> None:
     left = scripted(monkeypatch, [0.6, 0.4, 0.9])
     options = {"checkpoint": tmp_path / "state", "patience": 1}
-    first, _ = trained(9, options, validation_data=(X, Y))
-    again, trainer = trained(9, options, validation_data=(X, Y))
+    first, _ = trained(9, options, validation_data=(X, Y), batch_size=batch_size)
+    again, trainer = trained(9, options, validation_data=(X, Y), batch_size=batch_size)
     assert same(first, again)
     assert trainer.best_epoch == 0
     assert list(left) == [0.9]
     (tmp_path / "state.best").unlink()
     with pytest.raises(ValueError, match="expected the best state beside the checkpoint"):
-        trained(9, options, validation_data=(X, Y))
+        trained(9, options, validation_data=(X, Y), batch_size=batch_size)
+
+
+@pytest.mark.parametrize("change", ["steps", "images"])
+def test_another_validation_does_not_go_on(change: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"checkpoint": tmp_path / "state", "validation_steps": 2}
+    trained(1, options, validation_data=(X, Y))
+    other = options | ({"validation_steps": 3} if change == "steps" else {})
+    with pytest.raises(ValueError, match="expected a checkpoint whose validation is"):
+        trained(2, other, validation_data=(X, Y) if change == "steps" else (X[::-1].copy(), Y))
 
 
 # --- refused ---
@@ -249,6 +260,7 @@ def test_wrong_use_is_refused_before_anything_is_trained(tmp_path: Path) -> None
         (lambda: trainer.fit(X, Y, scheduler=3), TypeError, "scheduler with a method step"),
         (lambda: DRRDNTrainer(made(), patience=1).fit(X, Y), ValueError, "validation data where there is patience"),
         (lambda: DRRDNTrainer(made(), patience=0), ValueError, "patience"),
+        (lambda: DRRDNTrainer(made(), steps=7), ValueError, "can reach eps=0.3, got 7 steps of 0.01"),
         (lambda: DRRDNTrainer(made(clip_values=None)), ValueError, "clip_values"),
     ):
         with pytest.raises(error, match=match):

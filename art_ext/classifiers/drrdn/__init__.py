@@ -1,6 +1,6 @@
 """DRRDN: deep robust representation disentanglement network [Yang et al., AAAI 2021]."""
 
-from art_ext.classifiers.drrdn.diagnostics import diagnose
+from art_ext.classifiers.drrdn.diagnostics import diagnose, read_out
 from art_ext.classifiers.drrdn.mine import Mine
 from art_ext.classifiers.drrdn.network import DRRDN, Representations, SmallDRRDN, WideDRRDN, headless
 from art_ext.classifiers.drrdn.objective import PAPER, PRINTED, DRRDNObjective, Weights
@@ -17,4 +17,5 @@ __all__ = [
     "WideDRRDN",
     "diagnose",
     "headless",
+    "read_out",
 ]

@@ -48,7 +48,11 @@ class Mine(nn.Module):
         return scores.float()
 
     def information(self, a: Tensor, b: Tensor) -> Tensor:
-        """Eq. 9, the bound at this critic: mean T(joint) - log mean e^T(marginals), a scalar."""
+        """Eq. 9 at this critic: mean T(joint) - log mean e^T(marginals), a scalar.
+
+        It bounds the mutual information from below for infinitely many rows; with few it may exceed it, since the
+        logarithm of a mean of few is too low on average.
+        """
         joint, marginal = self._scores(a, b)
         return joint.mean() - log_mean_exp(marginal)
 

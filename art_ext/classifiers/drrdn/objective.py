@@ -64,7 +64,7 @@ class DRRDNObjective(Objective):
     their batches, and the running statistics are those of the mixture that the network meets later; of a step's passes
     only the first player's moves them. Adversaries are made in eval mode.
 
-    Differs from the paper, whose Eqs. 7 to 10 are ill-posed; `printed` gives the forms in print back:
+    Differs from the paper, whose Eqs. 7 and 8 are ill-posed; `printed` gives the forms in print back:
 
     - adversarial: log c_i(z_s) and log(1 - c_i(z_s')) have no lower bound and no gradient where c_i is sure. Here
       -log(1 - c_i(z_s)) - log c_i(z_s'), the non-saturating form.
