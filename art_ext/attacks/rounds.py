@@ -1,4 +1,4 @@
-"""PGD that leaves an image alone once it is broken: the same attack for a fraction of its cost."""
+"""PGD that leaves images alone while they are broken: the same attack for a fraction of its cost."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ def pgd_until_broken(  # noqa: PLR0913  those of pgd and of eot
     at_once: int | None = None,
     loss: Callable[[Model, Tensor], Loss] = cross_entropy,
 ) -> Tensor:
-    """Last iterates of `pgd` under EOT (N, C, H, W); an image that every draw misclassifies is not moved any more.
+    """Last iterates of `pgd` under EOT (N, C, H, W); an image that every draw misclassifies is not moved for a while.
 
-    Whether one is broken is asked every `check_every` steps, of as many fresh draws as EOT has. Under a randomised
-    model an image that k draws misclassify may still be classified correctly in about one draw of k: what is left is
-    at most overstated by that. The images that resist get all `steps`, with the step size of the whole attack.
+    Every `check_every` steps each image is looked at, in as many fresh draws as EOT has: who is misclassified in all of
+    them rests until the next look, who is not moves on. The attack ends where all rest. Under a randomised model a look
+    may be lucky, so that an image that is right in one draw of a few rests once in a while; it is found out at the
+    next look, but not after the last one. More draws make that rarer; with one it means little. The step size is that
+    of the whole attack, and an image that never rests gets all of its steps.
 
     Args:
         model: images (N, C, H, W) to logits (N, K); one draw a pass.
@@ -64,7 +66,7 @@ def pgd_until_broken(  # noqa: PLR0913  those of pgd and of eot
         x_adv[left] = pgd(
             gradient, x[left], norm=norm, eps=eps, steps=now, step_size=step_size, start=x_adv[left]
         )  # fmt: skip
-        left = left[~always_wrong(model, x_adv[left], y[left], draws, at_once=at_once)]
+        left = (~always_wrong(model, x_adv, y, draws, at_once=at_once)).nonzero()[:, 0]
         if not len(left):
             break
     return x_adv

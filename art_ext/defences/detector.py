@@ -20,6 +20,9 @@ class CDVAEDetector(EvasionDetector):
 
     | With `art_ext.detectors`: `CDVAEDetector(Mahalanobis(on_residuals(purifier, residual_classifier), layers))`.
 
+    | A detector that is calibrated, or given another noise, after `fit` gets its threshold anew from the images that
+        were held out, which must not be among those of the calibration.
+
     | Paper: Yang et al., Class-Disentanglement and Applications in Adversarial Detection and Defense, NeurIPS 2021,
         section 3.3.
 
@@ -60,10 +63,17 @@ class CDVAEDetector(EvasionDetector):
         self.channels_first = channels_first
         self.false_positive_rate = false_positive_rate
         self.holdout, self.seed = holdout, seed
-        self.clean_scores: NDArray[np.float64] | None = None
+        self._held: Tensor | None = None
+        self._known: list[Any] = []
+        self._clean_scores: NDArray[np.float64] | None = None
         self._check_params()
         self._device = torch.device("cuda" if device_type == "gpu" and torch.cuda.is_available() else "cpu")
         detector.to(self._device)
+
+    @property
+    def clean_scores(self) -> NDArray[np.float64] | None:
+        """Scores of the images that `fit` held out, None before."""
+        return None if self._held is None else self._held_out()
 
     @property
     def threshold(self) -> float:
@@ -87,7 +97,8 @@ class CDVAEDetector(EvasionDetector):
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed))
         self.detector.batch_size = _positive(batch_size)
         self.detector.fit(images[order[held:]].to(self._device), labels[order[held:]].to(self._device))
-        self.clean_scores = self._scores(images[order[:held]])
+        self._held, self._known = images[order[:held]], []
+        self._held_out()
 
     def detect(
         self, x: NDArray[Any], batch_size: int = 128, truth: NDArray[Any] | None = None, **kwargs: Any
@@ -139,9 +150,13 @@ class CDVAEDetector(EvasionDetector):
         return View(self.clip_values, self.channels_first).enter(as_tensor(x)).contiguous()
 
     def _held_out(self) -> NDArray[np.float64]:
-        if self.clean_scores is None:
+        """Scores of the held-out images, anew where the detector is no longer what it was (calibrated, other noise)."""
+        if self._held is None:
             raise RuntimeError("expected a fitted detector, got one before fit(x, y)")
-        return self.clean_scores
+        now = [*self.detector.statistics().values(), getattr(self.detector, "noise", None)]
+        if self._clean_scores is None or not _same(now, self._known):
+            self._clean_scores, self._known = self._scores(self._held), now
+        return self._clean_scores
 
     def _check_params(self) -> None:
         check_clip_values(self.clip_values)
@@ -149,6 +164,13 @@ class CDVAEDetector(EvasionDetector):
             raise ValueError(f"expected channels_first to be a bool, got {self.channels_first!r}")
         if not 0 <= self.false_positive_rate < 1:
             raise ValueError(f"expected false_positive_rate in [0, 1), got {self.false_positive_rate!r}")
+
+
+def _same(now: list[Any], before: list[Any]) -> bool:
+    return len(now) == len(before) and all(
+        bool(torch.equal(a, b)) if isinstance(a, Tensor) and isinstance(b, Tensor) else a is b or a == b
+        for a, b in zip(now, before, strict=True)
+    )
 
 
 def _refuse(kwargs: dict[str, Any]) -> None:

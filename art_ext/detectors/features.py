@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,8 @@ class LayerFeatures(nn.Module):
 
     def __init__(self, network: nn.Module, layers: Sequence[str], *, pooled: bool = True) -> None:
         super().__init__()
-        names = [name for name, _ in network.named_modules() if name]
+        # A module that stands in two places has two names: that of a purifier's own classifier behind it is one.
+        names = [name for name, _ in network.named_modules(remove_duplicate=False) if name]
         unknown = [layer for layer in layers if layer not in names]
         if isinstance(layers, str) or not layers or unknown:
             raise ValueError(f"expected layers out of {', '.join(names) or 'none'}; got {layers!r}")
@@ -36,12 +37,12 @@ class LayerFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         seen: dict[str, Tensor] = {}
-        with _watching(self.network, self.layers, seen):
+        with _watching(self.network, self.layers, seen, self._flat):
             logits: Tensor = self.network(x)
         missed = [layer for layer in self.layers if layer not in seen]
         if missed:
             raise RuntimeError(f"the network did not call its layers {', '.join(missed)}")
-        return [self._flat(seen[layer]) for layer in self.layers], logits
+        return [seen[layer] for layer in self.layers], logits
 
     def joined(self, x: Tensor) -> Tensor:
         """The features of all layers side by side, (N, D_1 + D_2 + ...)."""
@@ -49,15 +50,17 @@ class LayerFeatures(nn.Module):
 
     def _flat(self, output: Tensor) -> Tensor:
         if not self.pooled or output.ndim < 3:
-            return output.flatten(1)
+            return output.flatten(1).clone()  # what comes next may overwrite it in place
         return output.mean(1) if output.ndim == 3 else output.flatten(2).mean(2)
 
 
 @contextmanager
-def _watching(network: nn.Module, layers: Sequence[str], seen: dict[str, Tensor]) -> Iterator[None]:
+def _watching(
+    network: nn.Module, layers: Sequence[str], seen: dict[str, Tensor], flat: Callable[[Tensor], Tensor]
+) -> Iterator[None]:
     def keep(layer: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            seen[layer] = output
+            seen[layer] = flat(output)
 
         return hook
 

@@ -136,7 +136,7 @@ class _Run:
         self.settings = _settings(vars(objective)) | {
             f"{owner}'s {k}": v
             for owner, found in (
-                *((name, o.param_groups[0]) for name, o in optimizers.items()),
+                *((f"{name}'s group {i}", g) for name, o in optimizers.items() for i, g in enumerate(o.param_groups)),
                 *((f"scheduler {i}", vars(s)) for i, s in enumerate(schedulers)),
             )
             for k, v in _constants(found).items()
@@ -228,7 +228,8 @@ def _training(objective: Objective) -> Iterator[None]:
 
 CONSTANTS = (
     "initial_lr", "lr", "betas", "weight_decay", "momentum", "T_max", "eta_min", "milestones", "gamma", "step_size",
-    "total_steps", "start_factor", "end_factor", "total_iters",
+    "total_steps", "start_factor", "end_factor", "total_iters", "T_0", "T_mult", "factor", "falls", "weights",
+    "nesterov", "eps",
 )  # fmt: skip
 """What of an optimiser's group or a scheduler does not change while it is used, but for a scheduled lr."""
 
@@ -239,10 +240,12 @@ def _constants(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values among an objective's attributes, those of its dataclasses too."""
+    """Plain values among an objective's attributes, and those inside its dataclasses and norms."""
     found: dict[str, Any] = {}
     for k, v in values.items():
-        if is_dataclass(v) and not isinstance(v, type):
+        named = isinstance(getattr(v, "name", None), str) and not isinstance(v, nn.Module)
+        if named or (is_dataclass(v) and not isinstance(v, type)):
+            found |= {k: getattr(v, "name", type(v).__name__)}
             found |= {f"{k}.{name}": value for name, value in _settings(vars(v)).items()}
         elif isinstance(v, (bool, int, float, str, tuple, type(None))) and k != "training" and k[0] != "_":
             found[k] = v

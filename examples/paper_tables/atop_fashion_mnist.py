@@ -11,7 +11,7 @@ Each transform has a generator pre-trained behind it, and the same one fine-tune
 AutoAttack, StAdv. `frozen`: one draw that attacker and defence share. `known` and `unseen`: RT2 fine-tuned against one
 attack, tested under the others; `unseen` is in L2. RT2 without a generator tells what is owed to noise and holes alone,
 and the fine-tuning without a classifier what is owed to its length. AutoAttack and StAdv see the first `--long-images`;
-PGD under EOT leaves an image alone once 20 fresh draws misclassify it. A killed run goes on where it was.
+PGD under EOT lets an image rest while 20 fresh draws misclassify it. A killed run goes on where it was.
 """
 
 from __future__ import annotations

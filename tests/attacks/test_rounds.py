@@ -63,8 +63,28 @@ def test_no_pass_is_spent_on_what_is_broken() -> None:
     x, y = images(0.51, 0.9), torch.tensor([1, 1])
     model = Threshold()
     pgd_until_broken(model, x, y, check_every=5, **OPTIONS)
-    # Both for five steps and a look, then one for three times as many.
-    assert model.passes == 2 * (5 + 1) + 3 * (5 + 1)
+    # Both for five steps, then one for fifteen; both are looked at four times.
+    assert model.passes == 2 * 5 + 15 + 4 * 2
+
+
+class Lucky(Threshold):
+    """At the first look, and then alone, the first image counts as misclassified."""
+
+    looks = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        if torch.is_grad_enabled():
+            return logits
+        self.looks += 1
+        return logits - torch.tensor([0.0, 9.0]) * (torch.arange(len(x)) == 0).view(-1, 1) * (self.looks == 1)
+
+
+def test_a_lucky_look_is_found_out_at_the_next() -> None:
+    options = {**OPTIONS, "step_size": 0.005}
+    found = pgd_until_broken(Lucky(), images(0.9, 0.9), torch.tensor([1, 1]), check_every=5, **options)
+    # The first image rests for five of the twenty steps.
+    assert found[:, 0, 0, 0].tolist() == pytest.approx([0.9 - 15 * 0.005, 0.9 - 20 * 0.005])
 
 
 class Coin(Threshold):

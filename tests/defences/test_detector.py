@@ -82,7 +82,7 @@ def test_detects_by_arts_contract() -> None:
 def test_p_values_by_hand() -> None:
     detector = wrapped()
     detector.fit(X, Y)
-    detector.clean_scores = np.array([0.3, 0.1, 0.5])
+    detector._clean_scores = np.array([0.3, 0.1, 0.5])
     x = np.stack([np.full((3, 4, 5), v, dtype=np.float32) for v in (0.5, 0.4, 0.0, 0.6)])
     # As high: the 0.5; the 0.5; all three; none. One more above and below, for the image itself.
     np.testing.assert_allclose(detector.detect(x)[0]["p_values"], [2 / 4, 2 / 4, 4 / 4, 1 / 4])
@@ -169,3 +169,20 @@ def test_on_residuals_it_finds_what_a_blurring_purifier_removes() -> None:
     assert flags[truth].mean() > 0.9
     again = pickle.loads(pickle.dumps(detector))
     np.testing.assert_array_equal(again.detect(x)[1], flags)
+
+
+def test_a_calibrated_detector_gets_another_threshold() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(60, 6), nn.Linear(6, 2))
+    mahalanobis = Mahalanobis(network, ["1", "2"])
+    detector = CDVAEDetector(mahalanobis, false_positive_rate=0.2, device_type="cpu")
+    detector.fit(X, Y)
+    sums = detector.threshold
+    noisy = np.clip(X + 0.3 * np.sign(np.random.default_rng(1).normal(size=X.shape)), 0, 1).astype(np.float32)
+    mahalanobis.calibrate(torch.from_numpy(X[:20]), torch.from_numpy(noisy[:20]))
+    assert detector.threshold != pytest.approx(sums)
+    _, flagged = detector.detect(X)
+    assert 0 < flagged.mean() < 0.6
+    calibrated = detector.threshold
+    mahalanobis.set_noise(0.05)
+    assert detector.threshold != pytest.approx(calibrated)

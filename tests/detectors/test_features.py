@@ -59,3 +59,18 @@ def test_refused() -> None:
 
     with pytest.raises(RuntimeError, match="did not call its layers unused"):
         LayerFeatures(Skipping(), ["unused"])(images((0.0, 1.0)))
+
+
+def test_a_layer_is_what_it_gave_even_if_the_next_one_writes_over_it() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(inplace=True), nn.Linear(3, 2))
+    x = torch.rand(5, 1, 2, 2) - 0.5
+    (found,), _ = LayerFeatures(network, ["1"], pooled=False)(x)
+    torch.testing.assert_close(found, network[1](x.flatten(1)))
+    assert found.min().item() < 0
+
+
+def test_a_module_in_two_places_has_both_names() -> None:
+    shared = nn.Linear(4, 2)
+    network = nn.Sequential(nn.ModuleDict({"own": shared})["own"], nn.Sequential(nn.Identity()))
+    both = nn.Sequential(nn.Flatten(), nn.Sequential(shared), network)
+    assert LayerFeatures(both, ["2.0", "1.0"]).layers == ("2.0", "1.0")

@@ -475,6 +475,21 @@ def test_the_training_attack_goes_through_the_purifier_in_eval_mode(
     assert torch.allclose(x_adv, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(("variant", "sampled"), [("paper", False), ("released", True)])
+def test_the_released_attack_samples_z_and_the_papers_takes_its_mean(
+    purifier: CDVAE, classifier: nn.Module, x: Tensor, variant: str, sampled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, true = [], purifier.network.forward
+
+    def forward(v: Tensor, sample: bool = False) -> Coded:
+        seen.append(sample)
+        return true(v, sample)
+
+    monkeypatch.setattr(purifier.network, "forward", forward)
+    CDVAEGame(purifier, classifier, variant=variant, eps=0.1, steps=2).perturb(x, Y)
+    assert set(seen) == {sampled}
+
+
 def test_the_released_attack_leaves_what_was_wrong_before_it(purifier: CDVAE, x: Tensor) -> None:
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(288, 4)).eval()
     with torch.no_grad():

@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from toys import Game, data, game, images, train, train_evenly
 
+from art_ext.attacks import L2, Linf, Norm
 from art_ext.training import Batches, Checkpoint, Objective, fit
 
 HERE = Path(__file__).parent
@@ -225,9 +226,9 @@ class Weights:
 class Tuned(Game):
     """A game with settings, one of which it changes while it trains."""
 
-    def __init__(self, eps: float = 0.1, fooling: float = 0.1) -> None:
+    def __init__(self, eps: float = 0.1, fooling: float = 0.1, norm: Norm | None = None) -> None:
         super().__init__()
-        self.eps, self.weights, self.seen = eps, Weights(fooling), 0
+        self.eps, self.weights, self.seen, self.norm = eps, Weights(fooling), 0, norm or Linf()
 
     def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
         self.seen += 1
@@ -240,16 +241,22 @@ class Tuned(Game):
         ({}, ""),
         ({"eps": 0.2}, r"with \{'eps': 0.2\}, got one with \{'eps': 0.1\}"),
         ({"fooling": 0.2}, "'weights.fooling': 0.2"),
-        ({"rate": 0.1}, '"generator\'s initial_lr": 0.1'),
-        ({"betas": (0.5, 0.999)}, '"critic\'s betas": \\(0.5, 0.999\\)'),
+        ({"norm": L2()}, "with {'norm': 'L2'}, got one with {'norm': 'Linf'}"),
+        ({"rate": 0.1}, "\"generator's group 0's initial_lr\": 0.1"),
+        ({"betas": (0.5, 0.999)}, "\"critic's group 0's betas\": \\(0.5, 0.999\\)"),
         ({"milestones": [2]}, '"scheduler 0\'s milestones": {2: 1}'),
     ],
 )
 def test_a_training_with_other_settings_does_not_go_on(change: dict[str, Any], told: str, tmp_path: Path) -> None:
     def run(
-        eps: float = 0.1, fooling: float = 0.1, rate: float = 0.05, betas: Any = (0.9, 0.999), milestones: Any = (1,)
+        eps: float = 0.1,
+        fooling: float = 0.1,
+        norm: Norm | None = None,
+        rate: float = 0.05,
+        betas: Any = (0.9, 0.999),
+        milestones: Any = (1,),
     ) -> int:
-        objective = Tuned(eps, fooling)
+        objective = Tuned(eps, fooling, norm)
         optimizers = {k: torch.optim.Adam(p, rate, betas) for k, p in objective.players().items()}
         schedulers = [torch.optim.lr_scheduler.MultiStepLR(o, milestones) for o in optimizers.values()]
         path, before = Checkpoint(tmp_path / "state.pt"), objective.state_dict()["generator.0.weight"].clone()

@@ -101,11 +101,13 @@ class CDVAEGame(Disentangling):
     def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
         y = labels(y)
 
+        released = self.variant == "released"
+
         def model(v: Tensor) -> Tensor:
-            logits: Tensor = self.classifier(self.purifier.relaxed(v))
+            image = straight_through_clamp(self.coded(v).image) if released else self.purifier.relaxed(v)
+            logits: Tensor = self.classifier(image)
             return logits
 
-        released = self.variant == "released"
         loss = capped(margin(model, y), KAPPA) if released else cross_entropy(model, y)
         with evaluating(self.purifier, self.classifier):
             x_adv = pgd(ascent(loss), x, norm=self.norm, eps=self.eps, steps=self.steps, step_size=self.step_size)

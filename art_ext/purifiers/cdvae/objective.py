@@ -31,7 +31,6 @@ class Disentangling(Objective):
 
     Attributes:
         learning_rate: of all players; set another before training.
-        reconstruction: weight of the squared error, 1 unless a `Curriculum` sets it.
 
     Raises:
         ValueError: a negative weight, or no classifier of residuals.
@@ -49,7 +48,17 @@ class Disentangling(Objective):
             raise ValueError("expected a classifier of residuals, got a purifier without one (classes=0) and None")
         self.purifier = purifier
         self.given = residual_classifier
-        self.gamma, self.beta, self.reconstruction = gamma, beta, 1.0
+        self.gamma, self.beta = gamma, beta
+        self._reconstruction = 1.0  # not a setting, but what a curriculum has come to
+
+    @property
+    def reconstruction(self) -> float:
+        """Weight of the squared error, 1 unless a `Curriculum` sets it."""
+        return self._reconstruction
+
+    @reconstruction.setter
+    def reconstruction(self, weight: float) -> None:
+        self._reconstruction = weight
 
     @property
     def residual_classifier(self) -> nn.Module:
@@ -100,7 +109,7 @@ class CDVAETraining(Disentangling):
     Args:
         purifier: see `Disentangling`.
         residual_classifier: see there.
-        gamma: see there; the paper: 2e-3 to defend CIFAR-10 with G(x), 2 to understand and to detect with R(x).
+        gamma: see there; the paper: 2e-3 to defend CIFAR-10 with G(x), 2 in Table 3; for detection it states none.
         beta: see there; the paper's 0.2 unless given.
         mixup: a of the Beta(a, a) from which each batch draws the share of its own images and labels, the rest being
             those of others [Zhang et al. 2018]; 0 for none, as the paper says nothing, released: 2.

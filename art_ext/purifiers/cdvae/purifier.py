@@ -165,7 +165,7 @@ class CDVAE(Purifier):
         Args:
             classifier: D_G; a player of the game, and otherwise not touched.
             gamma: weight of the classification of R(x) on clean images; the paper: 2e-3 to defend CIFAR-10, 0.2 to
-                defend ImageNet, 2 to understand and to detect.
+                defend ImageNet, 2 in its Table 3; that of detection is not stated.
             beta: weight of the KL divergence on clean images; the game has gamma and beta of its own.
             mixup: see `CDVAETraining`.
             learning_rate: of both stages.
