@@ -7,9 +7,9 @@
     python examples/paper_tables/cdvae_fashion_mnist.py --images 4 --quick --epochs 1 --game-epochs 1 --train 8
 
 `grey`, `grey_l2`: Table 6, whose attacks see a classifier of x and nothing of CD-VAE. `white`, `white_l2`: Table 7,
-with exact gradients through both, for that model too; without ReColor, which needs colour. `analysis`: where
-perturbations go (Table 2, Table 1 without FID, Fig. 3), which part tells the class (Table 3), and pictures (Fig. 2).
-`gamma`: Fig. 4 without detection. A killed run goes on where it was.
+with exact gradients through both, the purifier's own attacks and the checks, for that model too; without ReColor, which
+needs colour. `analysis`: where perturbations go (Table 2, Table 1 without FID, Fig. 3), which part tells the class
+(Table 3), and pictures (Fig. 2). `gamma`: Fig. 4 without detection. A killed run goes on where it was.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from art_ext.attacks import Linf, ascent, cross_entropy, pgd
 from art_ext.classifiers import ClassifierObjective, SmallCNN
 from art_ext.data import fashion_mnist
 from art_ext.detectors import Residual
-from art_ext.evaluation import Attack, Defended, Knowledge, Report, Threat
+from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat
 from art_ext.nn import seeded
 from art_ext.purifiers import CDVAE
 from art_ext.purifiers.cdvae import (
@@ -55,7 +55,7 @@ GAMMAS = (2e-4, DEFENCE, 2e-2, 2e-1, UNDERSTANDING)
 UNDEFENDED, ROBUST, GREY, GAME = "undefended", "adversarially trained", "CD-VAE", "CD-VAE, game"
 RELEASED, SAMPLED = "CD-VAE, released game", "CD-VAE, released game, z sampled"
 VARIANTS = {GAME: "paper", RELEASED: "released", SAMPLED: "released"}
-TRANSFER, FULL = (Knowledge.TRANSFER,), (Knowledge.FULL,)
+TRANSFER, FULL, OWN = (Knowledge.TRANSFER,), (Knowledge.FULL,), (Knowledge.OWN,)
 
 
 def purifier_of(gamma: float, args: argparse.Namespace) -> CDVAE:
@@ -133,15 +133,19 @@ def white(args: argparse.Namespace) -> Report:
         _bounded("JPEG", args, FULL),
         _bounded("StAdv", args, FULL),
     ]
-    found = models([UNDEFENDED, ROBUST, GREY, *VARIANTS], args)
-    return parts.part("white", found, attacks, args, threat=Threat("Linf", EPS), knowledge=FULL)
+    return _full("white", attacks, Threat("Linf", EPS), args)
 
 
 def white_l2(args: argparse.Namespace) -> Report:
     """AutoAttack and PGD-200 in L2, which nobody was trained against."""
-    found = models([UNDEFENDED, ROBUST, GREY, *VARIANTS], args)
     attacks = full_attacks(args.quick, min(args.images, args.random_images))
-    return parts.part("white_l2", found, attacks, args, threat=Threat("L2", EPS_L2), knowledge=FULL)
+    return _full("white_l2", attacks, Threat("L2", EPS_L2), args)
+
+
+def _full(name: str, attacks: list[Attack], threat: Threat, args: argparse.Namespace) -> Report:
+    found = models([UNDEFENDED, ROBUST, GREY, *VARIANTS], args)
+    probe = Probe(4, 2) if args.quick else Probe(32, 20, seeds=3)
+    return parts.part(name, found, attacks, args, threat=threat, knowledge=FULL + OWN, probe=probe)
 
 
 def blind_attacks(eps: float, quick: bool) -> list[Attack]:
@@ -151,8 +155,11 @@ def blind_attacks(eps: float, quick: bool) -> list[Attack]:
 
 
 def full_attacks(quick: bool, few: int) -> list[Attack]:
-    """PGD-200 and AutoAttack through everything, the latter on `few` images where z is drawn."""
-    attacks = [Attack("native", "PGD", {"steps": 3 if quick else 200}, knowledge=FULL)]
+    """PGD-200 and AutoAttack through everything, on `few` images where z is drawn, and PGD away from the latents."""
+    attacks = [
+        Attack("native", "PGD", {"steps": 3 if quick else 200}, knowledge=FULL),
+        Attack("native", "PGD", {"steps": 3 if quick else 100}, knowledge=OWN, label="PGD-100, own gradients"),
+    ]
     if not quick:
         attacks.append(Attack("autoattack", "standard", on="deterministic", knowledge=FULL))
         attacks.append(Attack("autoattack", "rand", images=few, on="randomised", knowledge=FULL))
@@ -177,7 +184,7 @@ def analysis(args: argparse.Namespace) -> dict[str, Any]:
     latents = [purifier.latents(found[k]) for k in ("x", "x'")]
     trained: dict[str, nn.Module | None] = {"x": None, "G(x)": purifier, "R(x)": Residual(purifier)}
     classifiers = {k: classifier_of(f"{k}, gamma {UNDERSTANDING:g}", part, args) for k, part in trained.items()}
-    tested = {k: found[k] for k in trained}
+    tested = {"x": found["x"], "G(x)": found["G(x)"].clamp(0, 1), "R(x)": found["R(x)"]}  # as each was trained on them
     crossed = {f"top-{n}": cross_classification(classifiers, tested, data.y, top=n) for n in (1, 5)}
     made = {"norms": norms, "cosine": similarity, "correlation": latent_correlation(*latents).tolist()}
     return made | crossed | ablations.stated(vars(args))

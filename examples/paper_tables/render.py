@@ -120,10 +120,10 @@ def atop_section(folder: Path) -> str:
         "",
         "The classifier is `fashion_mnist_cnn`, Linf eps 0.1. `blind` attackers see the classifier alone, as in the "
         "poster's Table 7; all others differentiate through the purifier and average over 20 draws. `frozen`: "
-        "attacker and defence share one draw. PGD under EOT lets an image rest for ten steps while 20 fresh draws misclassify it. "
-        "Attacks saw as many images as their n says, and the worst case counts no more than all of them saw. It has "
-        "an image as right only if no attack broke it in any of ten redraws; that of a frozen model counts its own "
-        "PGD-200.",
+        "attacker and defence share one draw. PGD under EOT lets an image rest for ten steps while 20 fresh draws "
+        "misclassify it. Attacks saw as many images as their n says, and the worst case counts those that all "
+        "of them saw. It has an image as right only if no attack broke it in any of ten redraws; that of a frozen "
+        "model counts its own PGD-200.",
         "",
         f"The generator is small (width {about['width']}) and trained from scratch on {about['train']} images, "
         f"{about['pretraining_epochs']} + {about['epochs']} epochs; the released one starts from weights of Places2.",
