@@ -168,9 +168,13 @@ def test_a_small_run_and_its_continuation(
     assert run(monkeypatch, capsys, *options) == shown
 
 
-def test_another_data_set_needs_a_purifier_for_it(
+def test_a_cd_vae_is_trained_where_no_purifier_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit):
-        run(monkeypatch, capsys, "--data", tmp_path)
-    assert "--data needs a --purifier of 3 channels" in capsys.readouterr().err
+    out = ("--runs", tmp_path / "runs", "--out", tmp_path / "found.json")
+    assert "| KD on R(x) |" in run(monkeypatch, capsys, *QUICK, "--detectors", "KD", "--gamma", 0.5, *out)
+    assert len(list((tmp_path / "runs").glob("cdvae, gamma 0.5 *.pt"))) == 1
+    assert not list((tmp_path / "runs").glob("classifier of residuals*"))  # the CD-VAE has its own
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["options"]["gamma"], found["options"]["purifier"]) == (0.5, None)
+    assert {row["noise"] for row in found["adaptive"]} == {0.0}

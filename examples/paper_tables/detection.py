@@ -231,7 +231,10 @@ def table(rows: Sequence[Mapping[str, Any]], spaces: Sequence[str]) -> str:
 
 
 def compared(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
-    """In how many cells R(x) beats x and is beaten, and in how many the interval of the difference says so."""
+    """In how many cells R(x) beats x and is beaten, and in how many the interval of the difference says so.
+
+    Intervals are over test images, given the calibration and the networks, of which there is one each.
+    """
     gaps = [r["difference"][metric] for r in rows if r["difference"]]
     more, less = sum(g[0] > 0 for g in gaps), sum(g[0] < 0 for g in gaps)
     surely, not_at_all = sum(g[1] > 0 for g in gaps), sum(g[2] < 0 for g in gaps)
