@@ -12,7 +12,7 @@ import json
 import platform
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -142,9 +142,12 @@ def train(
 
 def measure(
     parts: Mapping[str, tuple[Sequence[Attack], int]], models: Sequence[Defended], knowledge: Sequence[Knowledge],
-    eps: float, test: Images, args: argparse.Namespace, *, norm: str = "Linf",
+    eps: float, test: Images, args: argparse.Namespace, *, norm: str = "Linf", crossed: Collection[str] = (),
 ) -> dict[str, Report]:  # fmt: skip
-    """A report a part: its attacks on the first so many test images, EOT over 20 draws; sweeps for the last alone."""
+    """A report a part: its attacks on the first so many test images, EOT over 20 draws; sweeps for the last alone.
+
+    Examples of the parts in `crossed` are tried on every other model too.
+    """
     reports = {}
     for part, (attacks, images) in parts.items():
         x, y = test.x[:images].to(args.device), _labels(test)[:images].to(args.device)
@@ -152,7 +155,7 @@ def measure(
         reports[part] = evaluate(
             models, attacks, x, y, threat=Threat(norm, eps), knowledge=knowledge, draws=2 if args.quick else 20,
             average="gradients", redraws=10, batch_size=args.evaluation_batch, probe=probe, folder=args.runs / part,
-            data={"name": NAME.format(n=images)},
+            data={"name": NAME.format(n=images)}, cross=part in crossed,
         )  # fmt: skip
     return reports
 

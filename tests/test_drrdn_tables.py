@@ -1,0 +1,206 @@
+"""DRRDN's tables: a tiny run of both scripts from end to end, their schedule, and where a cell ends up."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import cifar10
+import drrdn_cifar10
+import drrdn_mnist
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from art_ext.classifiers import ClassifierObjective, SmallCNN, SmallDRRDN, TradesObjective
+from art_ext.classifiers.drrdn import DRRDNObjective
+from art_ext.evaluation import Cell, Report
+from art_ext.training import Batches
+
+ATTACK = {"eps": 0.3, "steps": 2, "step_size": 0.1}
+
+
+def mnist(folder: Path) -> None:
+    """12 and 6 images, bright in the row of their class."""
+    arrays = {}
+    for split, n in (("train", 12), ("test", 6)):
+        y = np.arange(n, dtype=np.uint8) % 10
+        x = np.random.default_rng(n).integers(0, 60, (n, 28, 28), dtype=np.uint8)
+        x[np.arange(n), 2 * y] = 250
+        arrays |= {f"x_{split}": x, f"y_{split}": y}
+    np.savez(folder / "mnist.npz", **arrays)
+
+
+def cifar(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    blobs = []
+    for _ in range(8):
+        buffer = io.BytesIO()
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(buffer, "JPEG", quality=75)
+        blobs.append(np.frombuffer(buffer.getvalue(), np.uint8))
+    ends = np.cumsum([0, *map(len, blobs)])
+    y = np.arange(8, dtype=np.uint8)
+    np.savez(folder / "cifar10_jpeg75.npz", train_jpeg=np.concatenate(blobs), train_offsets=ends, y_train=y)
+    x = rng.integers(0, 255, (8, 3, 32, 32), dtype=np.uint8)
+    np.savez(folder / "cifar10_exact.npz", x_train=x[:4], y_train=y[:4], x_test=x[4:], y_test=y[4:])
+
+
+def started(monkeypatch: pytest.MonkeyPatch, module: Any, *arguments: Any) -> None:
+    monkeypatch.setattr(sys, "argv", ["script", *map(str, arguments)])
+    module.main()
+
+
+def test_the_mnist_script_from_end_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mnist(tmp_path)
+    monkeypatch.chdir(tmp_path)  # where `results` must not appear
+    small = ["--width", 1, "--hidden", 4, "--epochs", 1, "--batch-size", 6, "--train-steps", 1]
+    common = ["--data", tmp_path, "--images", 5, *small]
+    started(monkeypatch, drrdn_mnist, *common, "--train-only")
+    made = sorted(p.name.split(" 0 ")[0] for p in (tmp_path / "runs/drrdn_mnist").iterdir())
+    assert made == sorted({*drrdn_mnist.MODELS, *drrdn_mnist.VARIANTS})
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs/drrdn_mnist").iterdir()}
+    quick = tmp_path / "runs/drrdn_mnist/quick"
+    quick.mkdir()
+    for path in stamps:
+        (quick / path.name).write_bytes(path.read_bytes())
+    started(monkeypatch, drrdn_mnist, *common, "--quick", "--figure", tmp_path / "figure2.png")
+    assert not (tmp_path / "results").exists()
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps  # nothing was trained anew
+    assert sorted(p.name for p in quick.glob("*.pt")) == sorted(p.name for p in stamps)
+    reports = {k: Report.load(quick / f"drrdn_mnist_{k}.json") for k in drrdn_mnist.PARTS}
+    assert all(cell.images == 5 for report in reports.values() for cell in report.cells)
+    assert len(reports["transfer"].transfer_matrix("PGD-40")[1]) == 16
+    assert {c.parameters["loss"] for c in reports["white"].attacked("DRRDN") if c.attack[:2] == "CW"} == {"margin"}
+    capsys.readouterr()
+    text = drrdn_mnist.table(reports)
+    found = {line.split("|")[1].strip(): line.count("%") for line in text.splitlines() if "%" in line and "|" in line}
+    assert found == {"Standard": 4, "Madry": 4, "TRADES": 4, "DRRDN": 4, "DRRDN-MI": 4, "DRRDN-REC": 4, "halves": 4}
+    hybrids = json.loads((quick / "drrdn_mnist_hybrid.json").read_text("utf-8"))
+    assert [len(row["correct"]) for row in hybrids["rows"]] == [5] * 4
+    assert set(hybrids["parts"]) == {"c_i_on_z_s", "c_i_on_z_i", "c_s_on_z_i", "mutual_information"}
+    assert drrdn_mnist.hybrid_table(quick).count(" %") == 4
+    assert (tmp_path / "figure2.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_cifar_script_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cifar(tmp_path)
+    monkeypatch.setattr(cifar10, "Probe", lambda *_: None)
+    size = [
+        "--depth",
+        10,
+        "--widen",
+        1,
+        "--epochs",
+        1,
+        "--train-steps",
+        1,
+        "--batch-size",
+        6,
+        "--models",
+        "TRADES",
+        "DRRDN",
+    ]
+    where = ["--data", tmp_path, "--runs", tmp_path / "runs", "--out", tmp_path / "found.json"]
+    started(monkeypatch, drrdn_cifar10, *where, *size, "--images", 4, "--strong-images", 2, "--quick")
+    found = json.loads((tmp_path / "found.json").read_text("utf-8"))
+    assert found["training_images"] == 12
+    assert {k: v["falls"] for k, v in found["schedule"].items()} == {"TRADES": [1, 1, 1], "DRRDN": [1, 1, 1]}
+    assert found["schedule"]["DRRDN"]["weights"]["adversarial"] == 0.05
+    reports = {k: Report.from_json(json.dumps(v)) for k, v in found["reports"].items()}
+    assert {k: r.cells[0].images for k, r in reports.items()} == {"white": 4, "transfer": 4, "autoattack": 2}
+    assert len(reports["transfer"].transfer_matrix("PGD-20")[1]) == 4
+    assert {(c.parameters["eps"], c.parameters["step_size"]) for c in reports["transfer"].attacked("DRRDN")} == {
+        (0.031, 0.003)
+    }
+
+
+def test_rates_and_radius_follow_the_share_of_the_training_that_is_done() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    objective = ClassifierObjective(model, eps=0.4, step_size=0.1)
+    batches = Batches(torch.zeros(4, 1, 2, 2), batch_size=2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.8)
+
+    def seen(start: int) -> list[tuple[float, float, float]]:
+        fresh = torch.optim.SGD(model.parameters(), 0.8)
+        paced = drrdn_mnist.Paced(batches, 2, objective, {"classifier": fresh}, rise=0.5, warmup=0.25)
+        fresh.load_state_dict(optimizer.state_dict())  # as resuming does
+        return [
+            (fresh.param_groups[0]["lr"], objective.eps, objective.step_size or 0.0)
+            for epoch in range(start // 2, 2)
+            for _ in paced.epoch(epoch, start % 2 if epoch == start // 2 else 0)
+        ]
+
+    # Done: 1/8, 3/8, 5/8, 7/8. Rates: 0.8 times 1/4, 3/4, 3/4, 1/4. Radius: half of it, then all.
+    expected = [(0.2, 0.2, 0.05), (0.6, 0.4, 0.1), (0.6, 0.4, 0.1), (0.2, 0.4, 0.1)]
+    assert [pytest.approx(e) for e in expected] == seen(0)
+    objective.eps, objective.step_size = 0.4, 0.1
+    assert [pytest.approx(e) for e in expected[1:]] == seen(1)
+
+
+def test_each_name_has_its_objective() -> None:
+    args = drrdn_mnist.arguments().parse_args(["--data", "."])
+    cnn, net = SmallCNN(1, 10, 1), SmallDRRDN(1, 10, 1, hidden=4, critic_width=4)
+    made = {name: drrdn_mnist.objective(name, cnn, ATTACK, args) for name in ("Standard", "Madry", "TRADES")}
+    assert {k: (type(v), v.eps) for k, v in made.items()} == {
+        "Standard": (ClassifierObjective, 0.0), "Madry": (ClassifierObjective, 0.3), "TRADES": (TradesObjective, 0.3)
+    }  # fmt: skip
+    games = {name: drrdn_mnist.objective(name, net, ATTACK, args) for name in drrdn_mnist.VARIANTS}
+    assert all(isinstance(g, DRRDNObjective) and g.eps == 0.3 for g in games.values())
+    assert {k: list(g.players()) for k, g in games.items()} == {
+        "DRRDN": ["classifiers", "disentanglers", "critic", "information", "reconstructor"],
+        "DRRDN-MI": ["classifiers", "disentanglers", "reconstructor"],
+        "DRRDN-REC": ["classifiers", "disentanglers", "critic", "information"],
+        "halves": ["classifiers"],
+    }
+    decays = {k: o.param_groups[0]["weight_decay"] for k, o in drrdn_mnist.optimizers_of(games["DRRDN"], args).items()}
+    assert [k for k, v in decays.items() if v] == ["classifiers"]
+
+
+def test_transfers_stand_under_their_source() -> None:
+    def cell(model: str, attack: str, correct: str) -> Cell:
+        return Cell(model, attack, "undefended", (tuple(c == "1" for c in correct),))
+
+    models = drrdn_mnist.MODELS
+    clean = [Cell(m, "clean", "none", ((True,) * 4,)) for m in (*models, *drrdn_mnist.VARIANTS)]
+    crossed = [
+        Cell(
+            m,
+            "PGD-40" if m == s else f"PGD-40 from {s}",
+            "undefended" if m == s else "transfer",
+            (tuple(i < (3 if (s, m) == ("Madry", "DRRDN") else 1) for i in range(4)),),
+            source="" if m == s else s,
+        )
+        for s in models
+        for m in models
+    ]
+    ablation = [
+        cell(v, f"PGD-{k}", "1110" if v == "DRRDN" else "1000") for v in drrdn_mnist.VARIANTS for k in (40, 100)
+    ]
+    white = [cell(m, k, "1100") for m in models for k in ("FGSM", "CW-100")]
+    auto = [cell(m, "autoattack standard", "1000") for m in models]
+
+    def report(*cells: Cell) -> Report:
+        return Report({"norm": "Linf", "eps": 0.3}, (*clean, *cells), (), (), {})
+
+    text = drrdn_mnist.table(
+        {
+            "white": report(*white),
+            "autoattack": report(*auto),
+            "transfer": report(*crossed),
+            "ablation": report(*ablation),
+        }
+    )
+    grid = text.split("\n\n")[2].splitlines()
+    header = [e.strip() for e in grid[0].strip("|").split("|")]
+    row = next(line for line in grid if line.startswith("| DRRDN"))
+    entries = [e.strip().split(" %")[0] for e in row.strip("|").split("|")]
+    assert dict(zip(header, entries, strict=True))["Madry"] == "75.0"
+    assert entries.count("25.0") == 3
+    assert "DRRDN minus halves, PGD-100: +50.0" in text
