@@ -84,7 +84,8 @@ def test_the_mnist_script_from_end_to_end(
     assert found == {"Standard": 4, "Madry": 4, "TRADES": 4, "DRRDN": 4, "DRRDN-MI": 4, "DRRDN-REC": 4, "halves": 4}
     hybrids = json.loads((quick / "drrdn_mnist_hybrid.json").read_text("utf-8"))
     assert [len(row["correct"]) for row in hybrids["rows"]] == [5] * 4
-    assert set(hybrids["parts"]) == {"c_i_on_z_s", "c_i_on_z_i", "c_s_on_z_i", "mutual_information"}
+    own, fresh = ("c_i_on_z_s", "c_i_on_z_i", "c_s_on_z_i", "mutual_information"), ("domain", "class")
+    assert set(hybrids["parts"]) == {*own, *(f"{what} from {part}" for what in fresh for part in ("z_s", "z_i"))}
     assert drrdn_mnist.hybrid_table(quick).count(" %") == 4
     assert (tmp_path / "figure2.png").read_bytes().startswith(b"\x89PNG")
 
@@ -183,8 +184,9 @@ def test_transfers_stand_under_their_source() -> None:
     ablation = [
         cell(v, f"PGD-{k}", "1110" if v == "DRRDN" else "1000") for v in drrdn_mnist.VARIANTS for k in (40, 100)
     ]
-    white = [cell(m, k, "1100") for m in models for k in ("FGSM", "CW-100")]
-    auto = [cell(m, "autoattack standard", "1000") for m in models]
+    compared = drrdn_mnist.COMPARED
+    white = [cell(m, k, "1100") for m in compared for k in ("FGSM", "CW-100")]
+    auto = [cell(m, "autoattack standard", "1000" if m != "halves" else "1110") for m in compared]
 
     def report(*cells: Cell) -> Report:
         return Report({"norm": "Linf", "eps": 0.3}, (*clean, *cells), (), (), {})
@@ -197,10 +199,12 @@ def test_transfers_stand_under_their_source() -> None:
             "ablation": report(*ablation),
         }
     )
-    grid = text.split("\n\n")[2].splitlines()
+    grid = next(t for t in text.split("\n\n") if t.startswith("| model | Standard")).splitlines()
     header = [e.strip() for e in grid[0].strip("|").split("|")]
     row = next(line for line in grid if line.startswith("| DRRDN"))
     entries = [e.strip().split(" %")[0] for e in row.strip("|").split("|")]
     assert dict(zip(header, entries, strict=True))["Madry"] == "75.0"
     assert entries.count("25.0") == 3
     assert "DRRDN minus halves, PGD-100: +50.0" in text
+    assert "DRRDN minus halves, AutoAttack: -50.0" in text
+    assert "DRRDN minus TRADES, CW-100: +0.0" in text
