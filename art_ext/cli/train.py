@@ -76,6 +76,8 @@ def train(  # noqa: PLR0913, PLR0917  each is an option
         from art_ext.cli.models import check_classifier, check_purifier, known_method, load_classifier
 
         known_method(method)
+        if features_layer is not None and method != "rdp":
+            raise ValueError(f"expected no --features-layer for {method}, which uses the classifier's answers")
         where, hw = options.device_of(device), options.height_width(size)
         found = load_images(data, split="train", keys=keys, size=hw, channels=channels, labels_needed=False)
         normal = {"mean": options.numbers(mean, "--mean"), "std": options.numbers(std, "--std")}
@@ -99,7 +101,12 @@ def train(  # noqa: PLR0913, PLR0917  each is an option
         purifier.save_pretrained(out)
         trained = _save_classifier(network, stages, out)
     typer.echo(f"written to {out}: config.json, model.safetensors{trained}")
-    typer.echo(f"next: art-ext evaluate --classifier {classifier} --purifier {out} --data TEST --out FOLDER")
+    if not trained:
+        typer.echo(f"next: art-ext evaluate --classifier {classifier} --purifier {out} --data TEST --out FOLDER")
+    if method == "cdvae" and not trained:
+        typer.echo(
+            "CD-VAE is meant for a classifier that was trained on its output, and this one was not: CDVAETrainer"
+        )
 
 
 def _said(values: dict[str, Any]) -> dict[str, Any]:

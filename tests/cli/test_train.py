@@ -175,6 +175,7 @@ def test_cdvae_fits_the_images_and_trains_the_classifier_only_in_the_game(
 def test_cdvae_is_of_the_images_size(refused: Any, files: Any, tmp_path: Path) -> None:
     arguments = ("--data", files.npz, "--classifier", files.spec("layered"), "--out", tmp_path / "cdvae")
     assert "multiples of 4 of at least 8, got [6, 8]" in refused("train", "cdvae", *arguments)
+    assert "no --features-layer for cdvae" in refused("train", "cdvae", *arguments, "--features-layer", "features.1")
     size = ("--set", "size=8", "--set", "classes=4")
     assert "(6, 8)" in refused("train", "cdvae", *arguments, *size)  # what the images are
     assert not (tmp_path / "cdvae").exists()
