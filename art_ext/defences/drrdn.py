@@ -63,7 +63,8 @@ class DRRDNTrainer(Trainer):
         :param step_size: Of the training attack, for images scaled to [0, 1]; 2.5 * eps / steps if None.
         :param lambda_mi: Weight of the mutual information, 0 for none; the paper's is not to be had.
         :param lambda_rec: Weight of the reconstruction, 0 for none; the paper's is not to be had.
-        :param weights: Of the terms `domain`, `adversarial` and `entropy`; the paper's 1 where not given.
+        :param weights: Of the terms `domain`, `adversarial` and `entropy`; the paper's 1 where not given. Short
+                        trainings want less, see `DRRDNObjective`.
         :param printed: Terms in the paper's form rather than the stable one, see `DRRDNObjective`.
         :param learning_rate: SGD's.
         :param weight_decay: SGD's.
