@@ -90,7 +90,7 @@ def measure(models: list[Defended], test: Images, args: argparse.Namespace) -> d
             f"grey{suffix}": ([*small.blind_attacks(eps, args.quick), *extra], args.images),
             f"white{suffix}": ([*full, *more], args.strong_images),
         }
-        knowledge = small.TRANSFER + small.FULL
+        knowledge = small.TRANSFER + small.FULL + small.OWN
         reports |= cifar10.measure(parts, models, knowledge, eps, test, args, norm=norm)
     return reports
 
