@@ -233,9 +233,12 @@ def make_atop(args: argparse.Namespace) -> dict[str, Any]:
         run = argparse.Namespace(**{**vars(args), "name": f"{args.name}.{type(stage).__name__}", "epochs": epochs})
         seconds += train(stage, run, peak=peak, beta=0.5)
     purifier.eval().requires_grad_(False)
-    keys = ("pretraining_epochs", "learning_rate", "tuning_share", "weight", "adversarial")
+    keys = ["pretraining_epochs", "learning_rate", "adversarial"] + ["tuning_share", "weight"] * (len(plan) - 1)
+    further = {k: getattr(args, k) for k in keys} | {
+        "epochs": args.epochs if len(plan) > 1 else 0
+    }  # the second stage's
     made = {"module": purifier, "arguments": ATOP_ARGUMENTS, "paper": AToP.paper, "seconds": seconds}
-    return made | {"further": {k: getattr(args, k) for k in keys}}
+    return made | {"further": further}
 
 
 def make_cdvae(args: argparse.Namespace) -> dict[str, Any]:

@@ -202,7 +202,7 @@ class _Run:
         found = state["identity"]
         if found != self.identity:
             raise ValueError(f"expected the checkpoint of a training with {self.identity}, got one with {found}")
-        earlier = state.get("settings", {})  # checkpoints of version 0.1 have none
+        earlier = state.get("settings", {})  # older checkpoints have none, and are taken at their word
         other = [k for k in self.settings if k in earlier and earlier[k] != self.settings[k]]
         if other:
             mine, theirs = ({k: v[k] for k in other} for v in (self.settings, earlier))

@@ -63,8 +63,8 @@ def test_no_pass_is_spent_on_what_is_broken() -> None:
     x, y = images(0.51, 0.9), torch.tensor([1, 1])
     model = Threshold()
     pgd_until_broken(model, x, y, check_every=5, **OPTIONS)
-    # Both for five steps, then one for fifteen; both are looked at four times.
-    assert model.passes == 2 * 5 + 15 + 4 * 2
+    # Both for five steps, then one for fifteen; both are looked at three times, not after the end.
+    assert model.passes == 2 * 5 + 15 + 3 * 2
 
 
 class Lucky(Threshold):
@@ -112,7 +112,7 @@ def test_gradients_are_averaged_over_the_draws() -> None:
     one = pgd_until_broken(Threshold(), x, y, check_every=5, **OPTIONS)
     model = Threshold()
     assert torch.equal(pgd_until_broken(model, x, y, check_every=5, draws=10, at_once=4, **OPTIONS), one)
-    assert model.passes == 10 * (20 + 4)
+    assert model.passes == 10 * (20 + 3)
     expected = pgd(eot(ascent(cross_entropy(Threshold(), y)), 10), x, **OPTIONS)
     assert torch.equal(one, expected)
 
