@@ -39,7 +39,7 @@ from art_ext.purifiers.atop import AToPFineTuning, AToPPretraining
 from art_ext.purifiers.cdvae import CDVAETraining
 from art_ext.purifiers.dir import DIRPretraining, DIRRestoration
 from art_ext.purifiers.rdp import RDPObjective, Weights
-from art_ext.training import Batches, Checkpoint, Objective, fit
+from art_ext.training import Batches, Checkpoint, Objective, fit, replacing
 
 EPS = 0.1
 DATA = "the 8,000 Fashion-MNIST training images that ship with the package"
@@ -85,14 +85,22 @@ def train(
         objective, batches, epochs=args.epochs, seed=args.seed, optimizers=optimizers,
         schedulers=[cosine(o) for o in optimizers.values()], checkpoint=checkpoint,
     )  # fmt: skip
+    clock = Path(args.runs) / f"{args.name}.seconds"  # of a killed run too
+    resumed = Path(checkpoint.path).is_file()
+    if resumed and not clock.is_file():
+        raise ValueError(f"expected {clock} beside the checkpoint, which says how long it took, got no such file")
+    spent = float(clock.read_text("utf-8")) if resumed else 0.0
     start = time.perf_counter()
     bar = tqdm(total=args.epochs * len(batches), desc=args.name, mininterval=5)
     for step in steps:
         bar.n = step.number
         bar.set_postfix({k.split("/")[1][:12]: f"{v:.4f}" for k, v in step.terms.items()}, refresh=False)
         bar.update(0)
+        if step.number % len(batches) == 0:
+            with replacing(clock) as temporary:
+                temporary.write_text(str(spent + time.perf_counter() - start), "utf-8")
     bar.close()
-    return time.perf_counter() - start
+    return float(clock.read_text("utf-8"))
 
 
 def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
