@@ -10,8 +10,9 @@ Each transform has a generator pre-trained behind it, and the same one fine-tune
 `blind`: FGSM and PGD on the classifier alone, as in the poster. `strong`: exact gradients averaged over draws,
 AutoAttack, StAdv. `frozen`: one draw that attacker and defence share. `known` and `unseen`: RT2 fine-tuned against one
 attack, tested under the others; `unseen` is in L2. RT2 without a generator tells what is owed to noise and holes alone,
-and the fine-tuning without a classifier what is owed to its length. AutoAttack and StAdv see the first `--long-images`;
-PGD under EOT lets an image rest while 20 fresh draws misclassify it. A killed run goes on where it was.
+and the fine-tuning without a classifier what is owed to its length. AutoAttack and StAdv see the first `--long-images`,
+PGD under EOT the first `--averaged-images`, and lets an image rest while 20 fresh draws misclassify it. A killed run
+goes on where it was.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def part(name: str, found: list[Defended], attacks: list[Attack], args: argparse
 def averaged(steps: int, args: argparse.Namespace) -> Attack:
     """PGD along exact gradients, averaged over draws."""
     lengths = {"steps": 3, "check_every": 2} if args.quick else {"steps": steps, "check_every": CHECK_EVERY}
-    return Attack("native", "PGD", lengths, knowledge=FULL)
+    return Attack("native", "PGD", lengths, args.averaged_images, knowledge=FULL)
 
 
 def stadv(args: argparse.Namespace) -> list[Attack]:
@@ -193,6 +194,7 @@ def main() -> None:
     parser = parts.arguments(__doc__, list(PARTS), "runs/atop_table")
     parser.add_argument("--train-only", action="store_true", help="make the purifiers and stop")
     parser.add_argument("--long-images", type=int, default=64, help="for AutoAttack and StAdv")
+    parser.add_argument("--averaged-images", type=int, help="for PGD averaged over draws; all unless given")
     parser.add_argument("--pretraining-epochs", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=8, help="of the fine-tuning")
     parser.add_argument("--train", type=int, default=8000, help="training images")
