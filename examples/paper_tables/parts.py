@@ -22,6 +22,9 @@ def arguments(about: str | None, names: Sequence[str], runs: str) -> argparse.Ar
     """The options that `run` reads."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=512)
+    parser.add_argument(
+        "--attack-batch", type=int, default=64, help="images attacked at a time; shards share whole batches"
+    )
     parser.add_argument("--quick", action="store_true", help="few steps, no AutoAttack")
     parser.add_argument("--parts", nargs="+", default=list(names), choices=names)
     parser.add_argument(
@@ -70,8 +73,8 @@ def part(
     """
     data = fashion_mnist("test", args.images) if test is None else test
     return evaluate(
-        models, attacks, data.x, data.y, draws=2 if args.quick else 20, average="gradients", redraws=10, batch_size=64,
-        shard=tuple(args.shard), folder=_folder(args, name, args.shard),
+        models, attacks, data.x, data.y, draws=2 if args.quick else 20, average="gradients", redraws=10,
+        batch_size=args.attack_batch, shard=tuple(args.shard), folder=_folder(args, name, args.shard),
         data={**DATA, "images": args.images, **(about or {})},
         **{"probe": None, **options},
     )  # fmt: skip
