@@ -69,6 +69,20 @@ def test_dirs_table_says_what_dir_adds_to_its_target() -> None:
     assert "PGD-200 + EOT-20:" not in text  # nobody ran it
 
 
+def test_gains_are_paired_and_only_of_what_both_were_put_through() -> None:
+    report = made(
+        cell("a", "native FGSM", "full", "1110"), cell("b", "native FGSM", "full", "0111"),
+        cell("a", "native PGD-20", "full", "1111"),
+    )  # fmt: skip
+    columns = {"FGSM": ("native FGSM",), "PGD": ("native PGD-20",)}
+    text = parts.gains([report], [("a", "b"), ("a", "nobody")], columns)
+    # Differences 1, 0, 0, -1: deviation sqrt(2 / 3), half a width of 1.96 * sqrt(2 / 3) / 2 = 0.800.
+    assert text.splitlines() == [
+        "| points | clean | FGSM |", "|---|---|---|",
+        "| a minus b | +0.0 [+0.0, +0.0] n=4 | +0.0 [-80.0, +80.0] n=4 |",
+    ]  # fmt: skip
+
+
 def test_atops_frozen_models_have_rows_of_their_own() -> None:
     blind = made(cell("RT2", "native FGSM", "blind", "1111"), cell("undefended", "native FGSM", "undefended", "0000"))
     strong = made(cell("RT2", "native PGD-200 + EOT-20", "full", "1100"))
@@ -79,6 +93,7 @@ def test_atops_frozen_models_have_rows_of_their_own() -> None:
     )
     found = rows(text.split("\n\n")[0])
     assert [found["RT2"][-1], found["RT2, frozen"][-1], found["undefended"][1]] == ["50.0", "0.0", "0.0"]
+    assert "| RT2 minus undefended | +0.0 [+0.0, +0.0] n=4 | +100.0 [+100.0, +100.0] n=4 |" in text
 
 
 def test_another_setting_is_another_training(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

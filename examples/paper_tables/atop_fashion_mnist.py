@@ -57,6 +57,16 @@ COLUMNS = {
     "AutoAttack": ("autoattack standard", "autoattack rand"),
     "StAdv-50": ("native StAdv-50 0.05",),
 }
+GAINS = [
+    *((f"{kind}{TUNED}", kind) for kind in KINDS),
+    ("RT2" + TUNED, "RT1" + TUNED),
+    ("RT2" + TUNED, "RT3" + TUNED),
+    ("RT3" + TUNED, "RT1" + TUNED),
+    ("RT2", NOISE),
+    *((f"{kind}{tuned}", UNDEFENDED) for kind in KINDS for tuned in ("", TUNED)),
+    *((f"{kind}{TUNED}{FROZEN}", kind + FROZEN) for kind in KINDS),
+]
+"""What fine-tuning adds, the poster's order RT2 > RT3 > RT1, what the generator adds to noise, what it all costs."""
 CHECK_EVERY = 10
 BLIND, FULL = (Knowledge.BLIND,), (Knowledge.FULL,)
 LINF: dict[str, Any] = {"threat": Threat("Linf", EPS), "knowledge": BLIND + FULL}
@@ -181,12 +191,13 @@ def table(reports: Mapping[str, Report]) -> str:
         worst_over |= dict.fromkeys(reports["strong"].models(), both)
     if "frozen" in reports:
         worst_over |= {m: [reports["frozen"]] for m in reports["frozen"].models() if m.endswith(FROZEN)}
-    lines = [parts.table(seven, COLUMNS, worst_over)] if seven else []
+    lines = [parts.table(seven, COLUMNS, worst_over), parts.gains(seven, GAINS, COLUMNS)] if seven else []
     for norm, part, eps in (("Linf", "known", EPS), ("L2", "unseen", EPS_L2)):
         if part in reports:
             found = reports[part]
             lines += [f"{norm} {eps:g}, by what RT2 was fine-tuned against:"]
             lines += [parts.table([found], COLUMNS, {m: [found] for m in found.models()})]
+            lines += [parts.gains([found], [(game, "RT2") for game in GAMES], COLUMNS)]
     return "\n\n".join(lines)
 
 

@@ -119,6 +119,29 @@ def table(
     return "\n".join(lines)
 
 
+def gains(
+    reports: Sequence[Report], pairs: Sequence[tuple[str, str]], columns: Mapping[str, Sequence[str]]
+) -> str:  # fmt: skip
+    """A row a pair of models: by how many points the first is better, clean and in each column, on the same images.
+
+    Args:
+        reports: of the same images.
+        pairs: names of models; those of which a report lacks one are left out.
+        columns: as for `table`.
+    """
+    there = {m for r in reports for m in r.models()}
+    held = [pair for pair in pairs if there.issuperset(pair)]
+    clean = {"clean": ("clean, none",), **columns}
+    found = {m: {k: cell(reports, m, titles) for k, titles in clean.items()} for pair in held for m in pair}
+    shown = [k for k in clean if any(found[a][k] and found[b][k] for a, b in held)]
+    lines = ["| " + " | ".join(["points", *shown]) + " |", "|---" * (len(shown) + 1) + "|"]
+    for a, b in held:
+        both = [(found[a][k], found[b][k]) for k in shown]
+        entries = ["" if p is None or q is None else gap(p.survived, q.survived) for p, q in both]
+        lines.append("| " + " | ".join([f"{a} minus {b}", *entries]) + " |")
+    return "\n".join(lines)
+
+
 def cell(reports: Sequence[Report], model: str, titles: Sequence[str]) -> Cell | None:
     """The first attack of one of these titles on a model, also one with a bound of its own (StAdv)."""
     cells = (c for r in reports for c in r.cells if c.model == model and c.images and not c.refused)
