@@ -44,7 +44,9 @@ def test_tables_6_and_7_by_hand() -> None:
             cell(played, "native PGD-200", "full", "1111"),
         ),
     }
-    six, second, seven, unseen = (rows(t) for t in cdvae_tables.table(reports).split("\n\n") if t.startswith("|"))
+    text = cdvae_tables.table(reports)
+    six, second, seven, unseen = (rows(t) for t in text.split("\n\n") if t.startswith("| model"))
+    assert "| CD-VAE minus undefended | +0.0 [+0.0, +0.0] n=4 | +75.0 [+26.0, +100.0] n=4 | +25.0" in text
     # StAdv and AutoAttack stand in no report.
     assert six["model"] == ["clean", "PGD-100, grey-box", "C&W-100, grey-box", "PGD-200", "worst case"]
     assert six[g] == ["100.0", "75.0", "75.0", "25.0", "25.0"]
@@ -55,6 +57,9 @@ def test_tables_6_and_7_by_hand() -> None:
     # 1 and 0 hold against both; the mean is over L2, JPEG and StAdv.
     assert unseen[played] == ["50.0", "100.0", "25.0", "50.0", "58.3", "25.0"]
     assert unseen[g][-2:] == ["nan", "25.0"]  # nobody ran them on it
+    alone = cdvae_tables.table({"grey": reports["grey"]})
+    assert "worst case" not in alone  # of attackers who know nothing it would be none
+    assert rows(alone)[g] == ["100.0", "75.0", "75.0"]
 
 
 def test_the_fashion_mnist_script(

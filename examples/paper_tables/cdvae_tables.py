@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import parts
 
-from art_ext.evaluation import Report
+from art_ext.evaluation import Report, wilson
 from art_ext.evaluation.report import robust
 
 TABLE_6 = {
@@ -31,14 +32,24 @@ UNSEEN = ("JPEG-100", "ReColor-100", "StAdv-100")
 
 
 def table(reports: Mapping[str, Report]) -> str:
-    """Table 6 beside full gradients, the same in L2, Table 7 with the mean of what was unseen, as Markdown."""
-    grey, white = reports["grey"], reports["white"]
-    both = {m: [grey, white] for m in grey.models()}
-    lines = ["Linf, grey-box and full:", parts.table([grey, _only(white, grey.models())], TABLE_6, both)]
-    second = [reports["grey_l2"], _only(reports["white_l2"], grey.models())]
-    lines += ["L2:", parts.table(second, TABLE_6, dict.fromkeys(grey.models(), second))]
-    lines += ["White box:", parts.table([white], TABLE_7, {m: [white] for m in white.models()})]
-    return "\n\n".join([*lines, unseen_table(white, reports["white_l2"])])
+    """Table 6 beside full gradients, the same in L2, Table 7 with the mean of what was unseen, as Markdown.
+
+    Of the parts that have been measured; without the white box no model has a worst case.
+    """
+    lines = []
+    for title, six, seven in (("Linf", "grey", "white"), ("L2", "grey_l2", "white_l2")):
+        if six in reports:
+            models = reports[six].models()
+            both = [reports[six], *([_only(reports[seven], models)] if seven in reports else [])]
+            worst = dict.fromkeys(models, both) if seven in reports else {}
+            lines += [f"{title}, grey-box{' and full' if seven in reports else ''}:", parts.table(both, TABLE_6, worst)]
+            lines += [parts.gains(both, [("CD-VAE", "undefended"), ("CD-VAE", "adversarially trained")], TABLE_6)]
+    if "white" in reports:
+        white = reports["white"]
+        lines += ["White box:", parts.table([white], TABLE_7, {m: [white] for m in white.models()})]
+        if "white_l2" in reports:
+            lines += [unseen_table(white, reports["white_l2"])]
+    return "\n\n".join(lines)
 
 
 def unseen_table(white: Report, white_l2: Report) -> str:
@@ -78,8 +89,14 @@ def _only(report: Report, models: list[str]) -> Report:
 
 
 def findings_table(results: Path, prefix: str) -> str:
-    """Tables 1 to 3 and the numbers of Fig. 4, as Markdown."""
-    found, curve = (json.loads((results / f"{prefix}_{k}.json").read_text("utf-8")) for k in ("analysis", "gamma"))
+    """Tables 1 to 3 and the numbers of Fig. 4, as far as they are there, as Markdown."""
+    both = ((analysis_table, "analysis"), (curve_table, "gamma"))
+    paths = {make: results / f"{prefix}_{name}.json" for make, name in both}
+    return "\n\n".join(make(json.loads(p.read_text("utf-8"))) for make, p in paths.items() if p.is_file())
+
+
+def analysis_table(found: Mapping[str, Any]) -> str:
+    """Norms of the parts of a perturbation, similarities of the parts of an image, Table 3."""
     lines = ["| part | L1 | L2 | Linf |", "|---|---|---|---|"]
     for part, sizes in found["norms"].items():
         lines.append("| " + " | ".join([part, *(f"{m:.3g} ± {s:.2g}" for m, s in sizes.values())]) + " |")
@@ -88,11 +105,22 @@ def findings_table(results: Path, prefix: str) -> str:
     ordered = sorted(found["correlation"])
     middle, tenth = ordered[len(ordered) // 2], ordered[len(ordered) // 10]
     lines.append(f"\nCorrelation of z and z': median {middle:.3f}, tenth percentile {tenth:.3f}")
+    n = found["options"]["images"]
     lines += ["\n| trained on | x | G(x) | R(x) |", "|---|---|---|---|"]
     for trained, row in found["top-1"].items():
-        lines.append("| " + " | ".join([trained, *(f"{100 * row[k]:.1f} %" for k in ("x", "G(x)", "R(x)"))]) + " |")
-    names = [k for k in curve["rows"][0] if k != "gamma"]
-    lines += ["\n| gamma | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for row in curve["rows"]:
-        lines.append(f"| {row['gamma']:g} | " + " | ".join(f"{100 * row[k]:.1f} %" for k in names) + " |")
+        lines.append("| " + " | ".join([trained, *(str(wilson(row[k], n)) for k in ("x", "G(x)", "R(x)"))]) + " |")
+    return "\n".join(lines)
+
+
+def curve_table(found: Mapping[str, Any]) -> str:
+    """Accuracies for each gamma; that of reconstruction is a mean of distances, detection's of two kinds of images."""
+    rows, n = found["rows"], found["options"]["images"]
+    names = [k for k in rows[0] if k != "gamma"]
+
+    def entry(name: str, value: float) -> str:
+        return str(wilson(value, 2 * n if name == "detection" else n)) if name != "reconstruction" else f"{value:.1%}"
+
+    lines = ["| gamma | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for row in rows:
+        lines.append(f"| {row['gamma']:g} | " + " | ".join(entry(k, row[k]) for k in names) + " |")
     return "\n".join(lines)
