@@ -157,6 +157,17 @@ def test_each_name_has_its_objective() -> None:
     assert [k for k, v in decays.items() if v] == ["classifiers"]
 
 
+def test_settings_can_be_chosen_on_training_images_that_are_not_trained_on(tmp_path: Path) -> None:
+    mnist(tmp_path)
+    parse = drrdn_mnist.arguments().parse_args
+    args = parse(["--data", str(tmp_path), "--train", "8", "--held-out"])
+    every = np.load(tmp_path / "mnist.npz")["x_train"] / 255
+    for split, expected in (("train", every[:3]), ("test", every[8:11])):
+        np.testing.assert_allclose(drrdn_mnist.load(args, split, 3).x[:, 0], expected, atol=1e-6)
+    with pytest.raises(ValueError, match="below 12"):
+        drrdn_mnist.load(parse(["--data", str(tmp_path), "--held-out"]), "test", 3)
+
+
 def test_transfers_stand_under_their_source() -> None:
     def cell(model: str, attack: str, correct: str) -> Cell:
         return Cell(model, attack, "undefended", (tuple(c == "1" for c in correct),))

@@ -62,6 +62,17 @@ def test_wide_resnet_depths(depth: int) -> None:
         WideResNet(depth=depth)
 
 
+def test_the_original_small_cnn_has_the_parameters_of_trades() -> None:
+    model = SmallCNN(original=True)
+    # 9 * (1 * 32 + 32 * 32 + 32 * 64 + 64 * 64) weights and 32 + 32 + 64 + 64 biases of the convolutions, then
+    # 64 * 4 * 4 * 200 + 200, 200 * 200 + 200 and 200 * 10 + 10
+    assert sum(p.numel() for p in model.parameters()) == 64800 + 192 + 205000 + 40200 + 2010
+    assert model(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    with pytest.raises(ValueError, match=r"28x28 pixels.*got \(32, 32\)"):
+        model(torch.rand(2, 1, 32, 32))
+
+
 def test_it_learns() -> None:
     x = torch.rand(64, 1, 12, 12)
     y = (x[..., :6].mean((1, 2, 3)) > x[..., 6:].mean((1, 2, 3))).long()

@@ -350,8 +350,9 @@ def test_small_drrdn_has_the_capacity_of_small_cnn() -> None:
     def count(*modules: nn.Module) -> int:
         return sum(p.numel() for m in modules for p in m.parameters())
 
-    model = SmallDRRDN(1, 10, 4)
-    assert count(model.encoder, model.d_s, model.c_s) == count(SmallCNN(1, 10, 4))
+    for original in (False, True):
+        model = SmallDRRDN(1, 10, 4, original=original)
+        assert count(model.encoder, model.d_s, model.c_s) == count(SmallCNN(1, 10, 4, original=original))
     with torch.device("meta"):
         wide = WideDRRDN()
         extra = count(wide.encoder, wide.d_s, wide.c_s) - count(WideResNet())

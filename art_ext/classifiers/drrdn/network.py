@@ -121,16 +121,18 @@ class SmallDRRDN(DRRDN):
         hidden: units of the fully connected layers, and D.
         dropout: probability before the last layer of c_s and c_i.
         critic_width: units of the critic's hidden layers.
+        original: the convolutions of TRADES itself, see `SmallCNN`.
     """
 
     def __init__(
         self, channels: int = 1, classes: int = 10, width: int = 32, *, hidden: int = 200, dropout: float = 0.3,
-        critic_width: int = 400,
+        critic_width: int = 400, original: bool = False,
     ) -> None:  # fmt: skip
-        encoder = SmallCNN(channels, classes, width).features
+        cnn = SmallCNN(channels, classes, width, original=original)
         super().__init__(
-            encoder, 18 * width, classes, width=hidden, hidden=(hidden,), dropout=dropout, critic_width=critic_width
-        )
+            cnn.features, cnn.outputs, classes, width=hidden, hidden=(hidden,), dropout=dropout,
+            critic_width=critic_width,
+        )  # fmt: skip
 
 
 class WideDRRDN(DRRDN):
