@@ -72,14 +72,15 @@ def test_dirs_table_says_what_dir_adds_to_its_target() -> None:
 def test_gains_are_paired_and_only_of_what_both_were_put_through() -> None:
     report = made(
         cell("a", "native FGSM", "full", "1110"), cell("b", "native FGSM", "full", "0111"),
-        cell("a", "native PGD-20", "full", "1111"),
+        cell("a", "native PGD-20", "full", "1111"), cell("a", "native StAdv-50 0.05", "full", "0100"),
+        cell("b", "native StAdv-50 0.05", "full", "01"),
     )  # fmt: skip
-    columns = {"FGSM": ("native FGSM",), "PGD": ("native PGD-20",)}
+    columns = {"FGSM": ("native FGSM",), "PGD": ("native PGD-20",), "StAdv": ("native StAdv-50 0.05",)}
     text = parts.gains([report], [("a", "b"), ("a", "nobody")], columns)
     # Differences 1, 0, 0, -1: deviation sqrt(2 / 3), half a width of 1.96 * sqrt(2 / 3) / 2 = 0.800.
     assert text.splitlines() == [
-        "| points | clean | FGSM |", "|---|---|---|",
-        "| a minus b | +0.0 [+0.0, +0.0] n=4 | +0.0 [-80.0, +80.0] n=4 |",
+        "| points | clean | FGSM | StAdv |", "|---|---|---|---|",
+        "| a minus b | +0.0 [+0.0, +0.0] n=4 | +0.0 [-80.0, +80.0] n=4 | +0.0 [+0.0, +0.0] n=2 |",
     ]  # fmt: skip
 
 

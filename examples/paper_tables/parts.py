@@ -124,6 +124,8 @@ def gains(
 ) -> str:  # fmt: skip
     """A row a pair of models: by how many points the first is better, clean and in each column, on the same images.
 
+    Where one has seen more images, those that both have seen count.
+
     Args:
         reports: of the same images.
         pairs: names of models; those of which a report lacks one are left out.
@@ -137,7 +139,7 @@ def gains(
     lines = ["| " + " | ".join(["points", *shown]) + " |", "|---" * (len(shown) + 1) + "|"]
     for a, b in held:
         both = [(found[a][k], found[b][k]) for k in shown]
-        entries = ["" if p is None or q is None else gap(p.survived, q.survived) for p, q in both]
+        entries = ["" if p is None or q is None else _common_gap(p, q) for p, q in both]
         lines.append("| " + " | ".join([f"{a} minus {b}", *entries]) + " |")
     return "\n".join(lines)
 
@@ -163,6 +165,11 @@ def gap(ours: Sequence[float], theirs: Sequence[float]) -> str:
     """Difference in points, paired on the same images."""
     found = paired_difference(ours, theirs)
     return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}] n={len(ours)}"
+
+
+def _common_gap(ours: Cell, theirs: Cell) -> str:
+    n = min(ours.images, theirs.images)  # the first ones
+    return gap(ours.survived[:n], theirs.survived[:n])
 
 
 def interval(values: Sequence[bool]) -> Interval:
