@@ -47,6 +47,7 @@ class DRRDNTrainer(Trainer):
         lambda_rec: float = 0.1,
         weights: Mapping[str, float] | None = None,
         printed: Collection[str] = (),
+        through_encoder: bool = True,
         learning_rate: float = 1e-2,
         weight_decay: float = 0.0,
         validation_steps: int = 20,
@@ -66,6 +67,7 @@ class DRRDNTrainer(Trainer):
         :param weights: Of the terms `domain`, `adversarial` and `entropy`; the paper's 1 where not given. Short
                         trainings want less, see `DRRDNObjective`.
         :param printed: Terms in the paper's form rather than the stable one, see `DRRDNObjective`.
+        :param through_encoder: Whether Eqs. 7 and 8 move the encoder, on which the paper says both.
         :param learning_rate: SGD's.
         :param weight_decay: SGD's.
         :param validation_steps: Of PGD on the validation data, with a step size of 2.5 * eps / steps.
@@ -97,6 +99,7 @@ class DRRDNTrainer(Trainer):
             weights=weights, printed=printed, enter=self._module.enter,
         )  # fmt: skip
         self.objective.learning_rate, self.objective.weight_decay = learning_rate, weight_decay
+        self.objective.through_encoder = through_encoder
         self.optimizers = {k: self.objective.optimizer(k, p) for k, p in self.objective.players().items()}
 
     def fit(

@@ -128,7 +128,9 @@ def objective(name: str, network: nn.Module, attack: dict[str, Any], args: argpa
     assert isinstance(network, DRRDN)
     game = {"domain": args.domain, "adversarial": args.adversarial, "entropy": args.entropy}
     weights = {"lambda_mi": args.lambda_mi, "lambda_rec": args.lambda_rec, "weights": game, **VARIANTS[name]}
-    return DRRDNObjective(network, **attack, **weights)
+    made = DRRDNObjective(network, **attack, **weights)
+    made.through_encoder = not args.heads_only
+    return made
 
 
 def trained(name: str, args: argparse.Namespace) -> nn.Module:
@@ -176,7 +178,18 @@ def part(name: str, names: tuple[str, ...], attacks: list[Attack], args: argpars
     where = f"training, held out after the first {args.train}" if args.held_out else "test"
     about: dict[str, Any] = {"name": f"MNIST {where}", "order": "the first ones"}
     told = ("train", "epochs", "batch_size", "train_steps", "train_step", "rise", "warmup", "width", "normalised")
-    told += ("rate", "weight_decay", "beta", "lambda_mi", "lambda_rec", "domain", "adversarial", "entropy", "seed")
+    told += (
+        "rate",
+        "weight_decay",
+        "beta",
+        "lambda_mi",
+        "lambda_rec",
+        "domain",
+        "adversarial",
+        "entropy",
+        "heads_only",
+        "seed",
+    )
     about |= {k: getattr(args, k) for k in told}
     test = load(args, "test", args.images)
     return parts.part(name, models(names, args), attacks, args, about, test, **SETTING, **options)
@@ -302,6 +315,7 @@ def game_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--domain", type=float, default=0.1, help="weight of Eq. 6, the paper's 1")
     parser.add_argument("--adversarial", type=float, default=0.05, help="weight of Eq. 7, the paper's 1")
     parser.add_argument("--entropy", type=float, default=0.1, help="weight of Eq. 8, the paper's 1")
+    parser.add_argument("--heads-only", action="store_true", help="Eqs. 7 and 8 move the disentanglers alone")
 
 
 def arguments() -> argparse.ArgumentParser:

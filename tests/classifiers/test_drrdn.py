@@ -128,6 +128,20 @@ MOVES = {
 }
 
 
+def test_eqs_7_and_8_may_leave_the_encoder_alone() -> None:
+    model = small().train()
+    objective = DRRDNObjective(model)
+    objective.through_encoder = False
+    x, y = batch()
+    optimizers = {k: torch.optim.SGD(p, 0.1) for k, p in objective.players().items()}
+    before = copy.deepcopy(model.state_dict())
+    sum(objective.terms("disentanglers", x, torch.rand_like(x), y).values()).backward()  # type: ignore[union-attr]
+    optimizers["disentanglers"].step()
+    changed = {n.split(".")[0] for n, v in model.state_dict().items() if not torch.equal(v, before[n])}
+    assert changed == {"d_s", "d_i"}
+    assert all(p.grad is None for p in model.encoder.parameters())
+
+
 @pytest.mark.parametrize(("player", "term"), MOVES)
 def test_a_term_reaches_what_its_superscript_says(player: str, term: str) -> None:
     model = small().train()
