@@ -106,6 +106,9 @@ def test_options_reach_the_objective() -> None:
     assert trainer.optimizers["classifiers"].param_groups[0]["lr"] == 0.3
     assert trainer.optimizers["classifiers"].param_groups[0]["weight_decay"] == 0.4
     assert list(DRRDNTrainer(made(), lambda_mi=0, lambda_rec=0).optimizers) == ["classifiers", "disentanglers"]
+    both = [DRRDNTrainer(made(), through_encoder=v).optimizers["disentanglers"] for v in (True, False)]
+    whole, heads = (sum(p.numel() for p in o.param_groups[0]["params"]) for o in both)
+    assert whole - heads == sum(p.numel() for p in trainer.objective.model.encoder.parameters()) > 0
     paper = DRRDNTrainer(made()).objective
     assert (paper.eps, paper.steps, paper.step_size, paper.learning_rate) == (0.3, 40, 0.01, 0.01)
 
