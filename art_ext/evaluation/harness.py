@@ -80,8 +80,9 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
             then say what is left after them and all before.
         cross: try the examples made against each model (undefended or full) on every other one.
         probe: what the sweeps behind the checks may cost; None for no sweeps.
-        folder: keeps every batch, the report and all examples; an interrupted evaluation goes on where it was, and one
-            that has ended is read back.
+        folder: keeps every batch, the report and all examples; an interrupted evaluation goes on where it was, one that
+            has ended is read back, and one of more images (x that begins with the same, or an attack's `images`) makes
+            only what is not there yet.
         shard: (i, n) takes every n-th batch from batch i on; `merged` makes one report of all n.
         data: facts about the data set for the report (name, indices, source), as JSON values.
         progress: show a bar with the time left.
@@ -100,7 +101,7 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
     parameters = [p for network in networks for p in network.parameters()]
     with evaluating(*networks), trainable((), parameters), seeded(seed):
         provenance = _provenance(models, attacks, x, y, settings, threat, data or {})
-        store = Store(folder, {**provenance, "shard": list(shard)})
+        store = Store(folder, {**provenance, "shard": list(shard)}, lambda n: _hashes(x[:n], y[:n]))
         done = store.finished()
         if done is not None:
             return Report.from_json(done)
@@ -258,8 +259,7 @@ def _provenance(
         "randomised": {m.name: checks.randomised(m.module, x[:n], y[:n]) for m in models},
         "defended": [m.name for m in models if m.purifier is not None],
         "robust": [m.name for m in models if m.robust],
-        "sha256_of_images": _sha256([x]),
-        "sha256_of_labels": _sha256([y]),
+        **_hashes(x, y),
         "sha256_of_models": {m.name: _sha256_of(m.parts()) for m in models},
         "attacks": stated,
         "data": dict(data),
@@ -283,6 +283,10 @@ def _classes(models: Sequence[Defended], x: Tensor, y: Tensor) -> int:
     if int(y.max()) >= classes:
         raise ValueError(f"expected labels below the {classes} classes of the models, got {int(y.max())}")
     return int(classes)
+
+
+def _hashes(x: Tensor, y: Tensor) -> dict[str, str]:
+    return {"sha256_of_images": _sha256([x]), "sha256_of_labels": _sha256([y])}
 
 
 def _sha256(tensors: Iterable[Tensor]) -> str:

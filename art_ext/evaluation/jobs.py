@@ -112,10 +112,10 @@ class Job:
         return {**threat, **usual, "draws": self.draws, "seed": self.seed, **eot}
 
     def key(self, source: str) -> str:
-        """What tells its examples from all others, given a name of the network that is attacked."""
+        """What tells its examples of an image from all others, given a name of the network that is attacked."""
         assert self.attack is not None
         assert self.knowledge is not None
-        flags = [self.knowledge.value, self.frozen, self.relaxed, self.images, self.attack.targeted]
+        flags = [self.knowledge.value, self.frozen, self.relaxed, bool(self.probe), self.attack.targeted]
         title = f"{self.attack.backend} {self.attack.name} {self.attack.label}"
         return json.dumps([source, title, self.stated(), *flags], sort_keys=True)
 

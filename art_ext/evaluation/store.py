@@ -1,11 +1,10 @@
-"""Where an evaluation keeps its examples, so that a kill loses at most one batch."""
+"""Where an evaluation keeps its examples: a kill loses at most one batch, and more images cost only themselves."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from art_ext.training import replacing
 
 REPORT, EXAMPLES, PLAN = "report.json", "x_adv.safetensors", "evaluation.json"
+HASHES = ("sha256_of_images", "sha256_of_labels")
 Facts = dict[str, Any]
 
 
@@ -24,14 +24,18 @@ class Store:
 
     Args:
         folder: made if it is not there; None keeps nothing beyond the run.
-        plan: what is evaluated, as JSON values; an interrupted evaluation goes on only under the same plan.
+        plan: what is evaluated, as JSON values; an interrupted evaluation goes on only under the same plan, or one of
+            more images: of the evaluation, whose first ones are the same, or of an attack.
+        hashes: `HASHES` of the first so many images of the plan.
 
     Raises:
         ValueError: the folder holds another evaluation.
     """
 
-    def __init__(self, folder: Path | str | None, plan: Mapping[str, Any]) -> None:
-        self.folder = None if folder is None else Path(folder)
+    def __init__(
+        self, folder: Path | str | None, plan: Mapping[str, Any], hashes: Callable[[int], Mapping[str, str]]
+    ) -> None:  # fmt: skip
+        self.folder, self.plan = None if folder is None else Path(folder), json.loads(json.dumps(plan))
         self.memory: dict[tuple[str, int], tuple[Tensor, Facts]] = {}
         self.titled: dict[str, Tensor] = {}
         if self.folder is None:
@@ -41,7 +45,7 @@ class Store:
             raise ValueError(f"expected an empty folder or the same evaluation, got other files in {self.folder}")
         if known.exists():
             there = json.loads(known.read_text("utf-8"))
-            differing = sorted(k for k in {*there, *plan} if there.get(k) != json.loads(json.dumps(plan.get(k))))
+            differing = _differing(there, self.plan, hashes)
             if differing:
                 raise ValueError(
                     f"expected an empty folder or the same evaluation, got one of other {', '.join(differing)} in "
@@ -74,22 +78,35 @@ class Store:
                 save_file({"x_adv": x_adv.cpu().contiguous()}, temporary, metadata={"facts": json.dumps(facts)})
 
     def finish(self, report: str) -> None:
-        """Writes the report and all examples (`titled`), then drops the pieces."""
+        """Writes the report and all examples (`titled`); the pieces stay, for more images."""
         if self.folder is None:
             return
         with replacing(self.folder / EXAMPLES) as temporary:
             save_file({k: v.cpu().contiguous().clone() for k, v in self.titled.items()}, temporary)
         with replacing(self.folder / REPORT) as temporary:
             temporary.write_text(report, "utf-8")
-        shutil.rmtree(self.folder / "pieces", ignore_errors=True)
 
     def finished(self) -> str | None:
-        """The report of an evaluation that had ended, as JSON."""
+        """The report of an evaluation that had ended, as JSON; None if it was one of fewer images."""
         done = None if self.folder is None else self.folder / REPORT
-        return done.read_text("utf-8") if done is not None and done.exists() else None
+        if done is None or not done.exists():
+            return None
+        text = done.read_text("utf-8")
+        whole = json.loads(text)["provenance"]
+        return text if all(whole.get(k) == v for k, v in self.plan.items()) else None
 
     def _file(self, key: str, number: int) -> Path | None:
         if self.folder is None:
             return None
         name = hashlib.sha256(key.encode()).hexdigest()[:24]
         return self.folder / "pieces" / f"{name}-{number:05d}.safetensors"
+
+
+def _differing(
+    there: Mapping[str, Any], plan: Mapping[str, Any], hashes: Callable[[int], Mapping[str, str]]
+) -> list[str]:  # fmt: skip
+    """Where a plan is another one than that of the folder, and not of more images."""
+    old, new = ({**p, "attacks": [{**a, "images": None} for a in p.get("attacks", ())]} for p in (there, plan))
+    if there.get("images", 0) < plan.get("images", 0):  # what counts is what its first images are
+        new |= {**hashes(there["images"]), "images": there["images"]}
+    return sorted(k for k in {*old, *new} if old.get(k) != new.get(k))

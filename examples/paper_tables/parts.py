@@ -75,7 +75,7 @@ def part(
     return evaluate(
         models, attacks, data.x, data.y, draws=2 if args.quick else 20, average="gradients", redraws=10,
         batch_size=args.attack_batch, shard=tuple(args.shard), folder=_folder(args, name, args.shard),
-        data={**DATA, "images": args.images, **(about or {})},
+        data={**DATA, **(about or {})},
         **{"probe": None, **options},
     )  # fmt: skip
 

@@ -62,8 +62,7 @@ def test_a_folder_holds_report_and_examples_and_is_read_back(problem: Problem, t
     assert blind.seconds == 0 < bare.seconds  # the same examples, paid for once
     attacked = [c for c in report.cells if c.attack != "clean"]
     assert len(examples) == len(attacked)
-    assert not list(tmp_path.glob("pieces/*"))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["evaluation.json", REPORT, EXAMPLES]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["evaluation.json", "pieces", REPORT, EXAMPLES]
     before = (tmp_path / REPORT).stat().st_mtime_ns
     assert run(problem, folder=tmp_path) == report
     assert (tmp_path / REPORT).stat().st_mtime_ns == before
@@ -94,6 +93,54 @@ def test_an_interrupted_evaluation_goes_on_and_makes_no_batch_twice(
     calls = []
     run(problem, folder=tmp_path / "other")
     assert unbroken == len(calls)
+
+
+@pytest.mark.parametrize("survivors_only", [False, True])
+def test_more_images_cost_only_themselves(
+    problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survivors_only: bool
+) -> None:
+    """Seven images, then all; the second attack sees fewer first and more then. Batches of four."""
+    seen: list[int] = []
+    honest = Attack.__call__
+
+    def counted(self: Attack, module: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+        seen.append(len(x))
+        return honest(self, module, x, y, threat)
+
+    monkeypatch.setattr(Attack, "__call__", counted)
+
+    def of(n: int, second: int, folder: Path | None) -> Report:
+        seen.clear()
+        attacks = [Attack("native", "FGSM"), Attack("native", "PGD", {"steps": 4}, images=second)]
+        options = {"probe": None, "batch_size": 4, "survivors_only": survivors_only, "folder": folder}
+        return evaluate(models(problem), attacks, problem.x[:n], problem.y[:n], **(OPTIONS | options))  # type: ignore[arg-type]
+
+    n = len(problem.x)
+    assert n == 12
+    alone = of(n, 10, None).findings()
+    whole = list(seen)
+    for count, second in ((7, 4), (7, 7), (n, 10)):
+        found = of(count, second, tmp_path)
+        assert Report.load(tmp_path / REPORT) == found
+        assert found.provenance["images"] == count
+    assert found.findings() == alone
+    assert 0 < sum(seen) < sum(whole)
+    of(n, 10, tmp_path)
+    assert seen == []
+    with pytest.raises(ValueError, match="of other images"):
+        of(7, 4, tmp_path)
+
+
+def test_other_images_are_not_more_images(problem: Problem, tmp_path: Path) -> None:
+    few = Problem(problem.x[:6], problem.y[:6], problem.classifier)
+    run(few, folder=tmp_path)
+    for other in (
+        Problem(problem.x.flip(0), problem.y, few.classifier),
+        Problem(problem.x, 1 - problem.y, few.classifier),
+    ):
+        with pytest.raises(ValueError, match="sha256_of_"):
+            run(other, folder=tmp_path)
+    run(problem, folder=tmp_path)
 
 
 @pytest.mark.parametrize(
