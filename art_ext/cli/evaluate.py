@@ -161,7 +161,7 @@ def _chosen(found: Images, data: Path, images: int | None) -> tuple[Images, dict
     if left == 1 < there:
         typer.echo(f"warning: the first {len(chosen.x)} images are of one class out of {there}: shuffle them", err=True)
     order = "in turn from each class" if data.is_dir() else "in their order"
-    return chosen, {"name": data.name, "images": f"{len(chosen.x)} of {len(found.x)}, {order}"}
+    return chosen, {"name": data.name, "images": f"the first of {len(found.x)}, {order}"}
 
 
 def _models(

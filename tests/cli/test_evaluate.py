@@ -50,7 +50,7 @@ def test_it_is_what_python_evaluates(files: Any, done: Path) -> None:
     report = evaluate(
         models, attacks, files.x.float() / 255, files.y, threat=Threat("Linf", 0.2), batch_size=6, draws=4, redraws=2,
         knowledge=[Knowledge.FULL, Knowledge.BLIND], probe=Probe(16, 5), progress=False,
-        data={"name": "test.npz", "images": "12 of 12, in their order"},
+        data={"name": "test.npz", "images": "the first of 12, in their order"},
     )  # fmt: skip
     assert findings(done) == report.findings()
     assert (done / "report.md").read_text("utf-8") == Report.load(done / "report.json").markdown()
@@ -69,7 +69,7 @@ def test_a_plan_runs_on_every_kind_of_model(call: Any, files: Any, tmp_path: Pat
     assert report.threat["eps"] == 0.2
     assert {c.backend for c in report.cells} == {"", "native", "art", "torchattacks", "autoattack"}
     assert {c.knowledge for c in report.cells} == {"none", "undefended", "transfer", "blind", "bpda", "full"}
-    assert report.provenance["data"] == {"name": "photos", "images": "6 of 12, in turn from each class"}
+    assert report.provenance["data"] == {"name": "photos", "images": "the first of 12, in turn from each class"}
     assert report.provenance["robust"] == ["robust baseline"]
 
 
@@ -102,6 +102,18 @@ def test_a_finished_evaluation_is_read_back(
 
     monkeypatch.setattr(Attack, "__call__", never)
     assert "native PGD-2" in call(*command, "--out", done).stdout
+
+
+def test_it_goes_on_with_more_images(call: Any, command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    honest = Attack.__call__
+    monkeypatch.setattr(Attack, "__call__", lambda self, *args: seen.append(len(args[1])) or honest(self, *args))
+    call(*command, "--images", 6, "--out", tmp_path)
+    few = sum(seen)
+    seen.clear()
+    call(*command, "--images", 12, "--out", tmp_path)
+    assert sum(seen) == few > 0
+    assert Report.load(tmp_path / "report.json").provenance["images"] == 12
 
 
 def test_shards_merge_to_the_whole(call: Any, refused: Any, command: Any, done: Path, tmp_path: Path) -> None:
