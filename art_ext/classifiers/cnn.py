@@ -17,7 +17,7 @@ class SmallCNN(nn.Module):
         width: channels of the first pair, twice as many in the second (32 in the paper).
         hidden: units of the fully connected layers.
         dropout: probability before the last fully connected layer (0.5 in the paper).
-        original: the paper's own layers, for images of 28 pixels alone.
+        original: the paper's convolutions, unpadded and bare, all of whose 4x4 outputs go on; for 28 pixels.
 
     Attributes:
         outputs: of `features`, 18 * width or, of the original ones, 32 * width.

@@ -52,6 +52,7 @@ class Bench:
             self.networks.setdefault(id(model.classifier), f"the classifier of {model.name}")
             self.networks.setdefault(id(model.surrogate), f"the surrogate of {model.name}")
         self.left: dict[tuple[str, Knowledge | None], dict[int, bool]] = {}
+        self.todo: dict[tuple[int, int], Tensor] = {}
 
     def run(self, job: Job, advance: Callable[[float], Any] = lambda _: None) -> Cell:
         """The cell of a job; `advance` is told the share that each batch makes of it."""
@@ -129,7 +130,8 @@ class Bench:
         every = torch.ones(len(x), dtype=torch.bool, device=x.device)
         if job.attack is None:
             return x, {}, every
-        todo = every if not self._sequential(job) else ~self._broken(job, rows)
+        # As it was at the job's first time: by now more may be broken, by the job itself.
+        todo = self.todo.setdefault((id(job), number), every if not self._sequential(job) else ~self._broken(job, rows))
         target = job.target()
         key = f"{self._key(job, target)} {_digest(x[todo], y[todo])}"
         found = self.store.get(key, number, x)

@@ -82,9 +82,10 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
         probe: what the sweeps behind the checks may cost; None for no sweeps.
         folder: keeps every batch, the report and all examples; an interrupted evaluation goes on where it was, one that
             has ended is read back, and one of more images (x that begins with the same, or an attack's `images`) makes
-            only what is not there yet.
+            only what is not there yet. Of models their weights are compared, of functions nothing.
         shard: (i, n) takes every n-th batch from batch i on; `merged` makes one report of all n.
-        data: facts about the data set for the report (name, indices, source), as JSON values.
+        data: facts about the data set for the report (name, source, order), as JSON values; what grows with x does
+            not belong there.
         progress: show a bar with the time left.
 
     Raises:

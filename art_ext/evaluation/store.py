@@ -106,7 +106,15 @@ def _differing(
     there: Mapping[str, Any], plan: Mapping[str, Any], hashes: Callable[[int], Mapping[str, str]]
 ) -> list[str]:  # fmt: skip
     """Where a plan is another one than that of the folder, and not of more images."""
-    old, new = ({**p, "attacks": [{**a, "images": None} for a in p.get("attacks", ())]} for p in (there, plan))
-    if there.get("images", 0) < plan.get("images", 0):  # what counts is what its first images are
+    new = dict(plan)
+    if there.get("images", 0) < plan["images"]:  # what counts is what its first images are
         new |= {**hashes(there["images"]), "images": there["images"]}
-    return sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
+    if len(there.get("attacks", ())) == len(plan["attacks"]):
+        pairs = zip(there["attacks"], plan["attacks"], strict=True)
+        new["attacks"] = [{**b, "images": a["images"]} if _grown(a["images"], b["images"]) else b for a, b in pairs]
+    return sorted(k for k in {*there, *new} if there.get(k) != new.get(k))
+
+
+def _grown(old: int | None, new: int | None) -> bool:
+    """Whether the images of an attack, None for all, are no fewer than they were."""
+    return new is None or (old is not None and new >= old)

@@ -198,10 +198,11 @@ def gamma(args: argparse.Namespace) -> dict[str, Any]:
     Detection is by Mahalanobis distance in the features of R(x), at 5 % false alarms on other test images; the paper
     does not say what its own is.
     """
-    data = fashion_mnist("test", args.images)
+    data, spare = fashion_mnist("test", args.images), fashion_mnist("test").x[args.images :]  # for the threshold
+    if not len(spare):
+        raise ValueError(f"expected --images below {len(data.x)}, so that others are left for a threshold")
     made = {g: defended(g, args) for g in args.gammas}
     x_adv, train = _attacked(data.x, data.y, args), fashion_mnist("train", args.train)
-    spare = fashion_mnist("test").x[args.images :]  # for the threshold
 
     def detection(purifier: CDVAE) -> float:
         """Mean of the shares of clean images that pass and of attacked ones that are flagged."""

@@ -43,7 +43,7 @@ def table(reports: Mapping[str, Report]) -> str:
             both = [reports[six], *([_only(reports[seven], models)] if seven in reports else [])]
             worst = dict.fromkeys(models, both) if seven in reports else {}
             lines += [f"{title}, grey-box{' and full' if seven in reports else ''}:", parts.table(both, TABLE_6, worst)]
-            lines += [parts.gains(both, [("CD-VAE", "undefended"), ("CD-VAE", "adversarially trained")], TABLE_6)]
+            lines += [parts.gains(both, [("CD-VAE", "undefended")], TABLE_6)]
     if "white" in reports:
         white = reports["white"]
         lines += ["White box:", parts.table([white], TABLE_7, {m: [white] for m in white.models()})]
@@ -113,12 +113,12 @@ def analysis_table(found: Mapping[str, Any]) -> str:
 
 
 def curve_table(found: Mapping[str, Any]) -> str:
-    """Accuracies for each gamma; that of reconstruction is a mean of distances, detection's of two kinds of images."""
+    """Accuracies for each gamma; that of reconstruction is a mean of distances, and has no interval."""
     rows, n = found["rows"], found["options"]["images"]
     names = [k for k in rows[0] if k != "gamma"]
 
     def entry(name: str, value: float) -> str:
-        return str(wilson(value, 2 * n if name == "detection" else n)) if name != "reconstruction" else f"{value:.1%}"
+        return str(wilson(value, n)) if name != "reconstruction" else f"{value:.1%}"
 
     lines = ["| gamma | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for row in rows:

@@ -347,6 +347,9 @@ def arguments() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = arguments().parse_args()
+    if args.held_out and args.out == Path("results"):  # what settings were chosen on is no test
+        args.out = args.runs / "held out"
+        args.runs = args.out
     if args.train_only:
         for name in dict.fromkeys([*MODELS, *VARIANTS]):
             trained(name, args)

@@ -125,10 +125,17 @@ def test_more_images_cost_only_themselves(
         assert found.provenance["images"] == count
     assert found.findings() == alone
     assert 0 < sum(seen) < sum(whole)
+    examples = load_file(tmp_path / EXAMPLES)
+    for cell in (c for c in found.cells if c.attack != "clean" and c.model == "blur"):
+        x_adv = examples[f"blur | {cell.attack} | {cell.knowledge}"]
+        right = models(problem)[1].module(x_adv).argmax(1) == problem.y[: len(x_adv)]
+        right[list(cell.skipped)] = False  # an earlier attack's, and not attacked again
+        assert right.tolist() == list(cell.correct[0])
     of(n, 10, tmp_path)
     assert seen == []
-    with pytest.raises(ValueError, match="of other images"):
-        of(7, 4, tmp_path)
+    for fewer in ((7, 10), (n, 7)):
+        with pytest.raises(ValueError, match=r"of other (attacks|images)"):
+            of(*fewer, tmp_path)
 
 
 def test_other_images_are_not_more_images(problem: Problem, tmp_path: Path) -> None:
