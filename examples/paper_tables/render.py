@@ -120,7 +120,8 @@ def atop_section(folder: Path) -> str:
         "The classifier is `fashion_mnist_cnn`, Linf eps 0.1. `blind` attackers see the classifier alone, as in the "
         "poster's Table 7; all others differentiate through the purifier and average over 20 draws. `frozen`: "
         "attacker and defence share one draw. PGD under EOT lets an image rest for ten steps while 20 fresh draws "
-        "misclassify it. Attacks saw as many images as their n says, and the worst case counts those that all "
+        "misclassify it; AutoAttack's `rand` is content with an example once one pass misclassifies it, which a redraw "
+        "may forgive. Attacks saw as many images as their n says, and the worst case counts those that all "
         "of them saw. It has an image as right only if no attack broke it in any of ten redraws; that of a frozen "
         "model counts its own PGD-200.",
         "",
