@@ -236,7 +236,8 @@ def representation_map(
     """Representations of images and of their adversaries in the plane, a column each, coloured by class.
 
     The rows are images (dots), both, and adversaries (crosses), as in Figure 2 of DRRDN [Yang et al., AAAI 2021]. Both
-    kinds are embedded together, so that the rows of a column share their axes.
+    kinds are embedded together, so that the rows of a column share their axes. A representation that is the same for
+    all images is one point.
 
     Args:
         natural: representations (N, F) by title, F may differ; such as `DRRDNClassifier.representations` gives.
@@ -258,7 +259,9 @@ def representation_map(
     figure = Figure(figsize=(3.2 * len(natural), 8.6), layout="constrained")
     panels = figure.subplots(3, len(natural), squeeze=False, sharex="col", sharey="col")
     for column, title in zip(panels.T, natural, strict=True):
-        dots, crosses = np.split(place(np.concatenate([natural[title], adversarial[title]])), 2)
+        both = np.concatenate([natural[title], adversarial[title]])
+        # A representation that has collapsed is a point, which no embedding takes.
+        dots, crosses = np.split(place(both) if np.ptp(both, 0).any() else np.zeros((len(both), 2)), 2)
         for axis, shown in zip(column, ("n", "na", "a"), strict=True):
             for kind, points, marker in (("n", dots, "."), ("a", crosses, "x")):
                 if kind in shown:

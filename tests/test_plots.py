@@ -253,6 +253,14 @@ def test_the_map_puts_each_representation_in_its_place() -> None:
     assert coloured.get_clim() == (0, 12)
 
 
+def test_a_collapsed_representation_is_a_point() -> None:
+    z = np.ones((4, 3), dtype=np.float32)
+    figure = plots.representation_map({"z": z}, {"z": z}, np.arange(4))
+    points = [np.asarray(c.get_offsets()) for axis in figure.axes for c in axis.collections]
+    assert len(points) == 4
+    assert not any(p.any() for p in points)
+
+
 def test_the_map_by_t_sne_keeps_groups_apart() -> None:
     groups = np.repeat([[0.0] * 5, [50.0] * 5], 6, axis=0)
     noise = np.random.default_rng(0).normal(size=(2, 12, 5))
