@@ -8,15 +8,16 @@ from torch import Tensor, nn
 class SmallCNN(nn.Module):
     """Two pairs of 3x3 convolutions with max-pooling, three fully connected layers [Zhang et al. 2019, TRADES].
 
-    Differs from the paper unless `original`: padded convolutions, batch normalisation, and a global 3x3 pooling before
-    the fully connected layers, so that any image of 12 pixels or more fits.
+    Differs from the paper: dropout after the second fully connected layer, not the first, and torch's initial weights;
+    unless `original`, padded convolutions, batch normalisation, and a global 3x3 pooling before the fully connected
+    layers too, so that any image of 12 pixels or more fits.
 
     Args:
         channels: image channels.
         classes: logits.
         width: channels of the first pair, twice as many in the second (32 in the paper).
         hidden: units of the fully connected layers.
-        dropout: probability before the last fully connected layer (0.5 in the paper).
+        dropout: probability before the last fully connected layer.
         original: the paper's convolutions, unpadded and bare, all of whose 4x4 outputs go on; for 28 pixels.
 
     Attributes:

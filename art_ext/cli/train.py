@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 from collections.abc import Sequence
@@ -74,6 +73,7 @@ def train(  # noqa: PLR0913, PLR0917  each is an option
     with explained(debug, resumes=True):
         from art_ext.cli.images import load_images
         from art_ext.cli.models import check_classifier, check_purifier, known_method, load_classifier
+        from art_ext.nn.hashing import sha256
 
         known_method(method)
         if features_layer is not None and method != "rdp":
@@ -94,8 +94,8 @@ def train(  # noqa: PLR0913, PLR0917  each is an option
         stages = _stages(purifier, features, tuning)
         record = {"method": method, "arguments": arguments, "tuning": tuning, "features_layer": features_layer,
                   "batch_size": batch_size, "seed": seed, "images": len(found.x),
-                  "sha256_of_images": _sha256([found.x]),
-                  "sha256_of_classifier": _sha256(list(network.state_dict().values()))}  # fmt: skip
+                  "sha256_of_images": sha256([found.x]),
+                  "sha256_of_classifier": sha256(network.state_dict().values())}  # fmt: skip
         _claim(out, record)
         _fit(stages, found, out, epochs=epochs, batch_size=batch_size, seed=seed)
         purifier.save_pretrained(out)
@@ -214,17 +214,6 @@ def _stages(purifier: Purifier, features: nn.Module, tuning: dict[str, Any]) -> 
     if not stages:
         raise ValueError(f"expected a method that can be trained, got {purifier.name!r}, which needs none")
     return stages
-
-
-def _sha256(tensors: Sequence[Any]) -> str:
-    """Of the values of tensors, to tell one training from another."""
-    import torch
-
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        if isinstance(tensor, torch.Tensor):
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _claim(out: Path, record: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from art_ext.attacks import ascent, cross_entropy, pgd
 from art_ext.classifiers.drrdn import DRRDNObjective, diagnose
 from art_ext.defences.view import Logits
+from art_ext.nn.hashing import sha256
 from art_ext.nn.modes import evaluating, seeded, trainable
 from art_ext.training import replacing
 
@@ -90,8 +90,7 @@ class Validation:
         return {**counted, "measurement": self._measurement()}
 
     def _measurement(self) -> dict[str, Any]:
-        digest = hashlib.sha256(self.x.cpu().numpy().tobytes() + self.y.cpu().numpy().tobytes()).hexdigest()
-        return {"steps": self.steps, "seed": self.seed, "images": len(self.x), "sha256": digest}
+        return {"steps": self.steps, "seed": self.seed, "images": len(self.x), "sha256": sha256([self.x, self.y])}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from there, with the best state from its file.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from art_ext.evaluation.report import CLEAN, Cell
 from art_ext.evaluation.store import Facts, Store
 from art_ext.evaluation.threat import Cheated, Knowledge
 from art_ext.evaluation.watch import Watch
+from art_ext.nn.hashing import sha256
 from art_ext.nn.modes import seeded
 
 WATCHED = 64
@@ -52,7 +52,7 @@ class Bench:
             self.networks.setdefault(id(model.classifier), f"the classifier of {model.name}")
             self.networks.setdefault(id(model.surrogate), f"the surrogate of {model.name}")
         self.left: dict[tuple[str, Knowledge | None], dict[int, bool]] = {}
-        self.todo: dict[tuple[int, int], Tensor] = {}
+        self.todo: dict[tuple[int, int], Tensor] = {}  # by the id of a job and the number of a batch
 
     def run(self, job: Job, advance: Callable[[float], Any] = lambda _: None) -> Cell:
         """The cell of a job; `advance` is told the share that each batch makes of it."""
@@ -133,7 +133,8 @@ class Bench:
         # As it was at the job's first time: by now more may be broken, by the job itself.
         todo = self.todo.setdefault((id(job), number), every if not self._sequential(job) else ~self._broken(job, rows))
         target = job.target()
-        key = f"{self._key(job, target)} {_digest(x[todo], y[todo])}"
+        # Neither a last batch nor what a sequence has left is taken for one of more images.
+        key = f"{self._key(job, target)} {sha256([x[todo], y[todo]])}"
         found = self.store.get(key, number, x)
         if found is None:
             found = self._made(job, target, number, x[todo], y[todo])
@@ -246,14 +247,6 @@ def all_seeded(seed: int) -> Iterator[None]:
             yield
     finally:
         np.random.set_state(state)  # noqa: NPY002
-
-
-def _digest(x: Tensor, y: Tensor) -> str:
-    """Tells a batch from one of other images, or of fewer: of a last batch, or of what a sequence has left."""
-    held = hashlib.sha256()
-    for values in (x, y):
-        held.update(values.detach().cpu().contiguous().numpy().tobytes())
-    return held.hexdigest()
 
 
 def _rows(parts: Sequence[Tensor], redraws: int) -> tuple[tuple[bool, ...], ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import subprocess
@@ -28,6 +27,7 @@ from art_ext.evaluation.report import Cell, Report, Verdict, merge
 from art_ext.evaluation.store import Store
 from art_ext.evaluation.threat import Knowledge, Threat
 from art_ext.images import check_images
+from art_ext.nn.hashing import sha256
 from art_ext.nn.modes import evaluating, seeded, trainable
 
 BAR = "{l_bar}{bar}| {elapsed} gone, {remaining} left{postfix}"
@@ -287,19 +287,11 @@ def _classes(models: Sequence[Defended], x: Tensor, y: Tensor) -> int:
 
 
 def _hashes(x: Tensor, y: Tensor) -> dict[str, str]:
-    return {"sha256_of_images": _sha256([x]), "sha256_of_labels": _sha256([y])}
-
-
-def _sha256(tensors: Iterable[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return {"sha256_of_images": sha256([x]), "sha256_of_labels": sha256([y])}
 
 
 def _sha256_of(networks: Sequence[nn.Module]) -> str:
-    values = (value for network in networks for value in network.state_dict().values())
-    return _sha256(value for value in values if isinstance(value, Tensor) and value.numel())
+    return sha256(value for network in networks for value in network.state_dict().values())
 
 
 def _commit() -> str | None:

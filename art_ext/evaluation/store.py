@@ -15,7 +15,6 @@ from torch import Tensor
 from art_ext.training import replacing
 
 REPORT, EXAMPLES, PLAN = "report.json", "x_adv.safetensors", "evaluation.json"
-HASHES = ("sha256_of_images", "sha256_of_labels")
 Facts = dict[str, Any]
 
 
@@ -26,7 +25,7 @@ class Store:
         folder: made if it is not there; None keeps nothing beyond the run.
         plan: what is evaluated, as JSON values; an interrupted evaluation goes on only under the same plan, or one of
             more images: of the evaluation, whose first ones are the same, or of an attack.
-        hashes: `HASHES` of the first so many images of the plan.
+        hashes: of the plan's first so many images and their labels, named as in the plan.
 
     Raises:
         ValueError: the folder holds another evaluation.

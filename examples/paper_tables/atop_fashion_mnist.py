@@ -144,6 +144,7 @@ def blind(args: argparse.Namespace) -> Report:
 
 
 def strongest(args: argparse.Namespace) -> list[Attack]:
+    """Of attackers who see the purifier and average over its draws."""
     attacks = [averaged(200, args)]
     if not args.quick:
         attacks.append(Attack("autoattack", "standard", images=args.long_images, on="deterministic", knowledge=FULL))
@@ -152,15 +153,15 @@ def strongest(args: argparse.Namespace) -> list[Attack]:
 
 
 def strong(args: argparse.Namespace) -> Report:
-    """Attackers who see the purifier and average over its draws; without RT3, which costs three times as much."""
+    """The strongest attacks on all but RT3, which costs three times as much."""
     found = models([name for name in table_7() if not name.startswith("RT3")], args)
     return part("strong", [*found, noise_alone(found[0].classifier)], strongest(args), args, **LINF)
 
 
 def strong_rt3(args: argparse.Namespace) -> Report:
-    """The same on RT3, which may be of fewer images."""
-    found = models([name for name in table_7() if name.startswith("RT3")], args)[2:]
-    return part("strong_rt3", found, strongest(args), args, **LINF)
+    """The same on RT3 alone, which may be of fewer images."""
+    found = models([name for name in table_7() if name.startswith("RT3")], args)
+    return part("strong_rt3", [m for m in found if m.purifier is not None], strongest(args), args, **LINF)
 
 
 def frozen(args: argparse.Namespace) -> Report:

@@ -56,7 +56,6 @@ GAMMAS = (2e-4, DEFENCE, 2e-2, 2e-1, UNDERSTANDING)
 UNDEFENDED, ROBUST, GREY, GAME = "undefended", "adversarially trained", "CD-VAE", "CD-VAE, game"
 RELEASED, SAMPLED = "CD-VAE, released game", "CD-VAE, released game, z sampled"
 VARIANTS = {GAME: "paper", RELEASED: "released", SAMPLED: "released"}
-FALSE_POSITIVES = 0.05
 TRANSFER, FULL, OWN = (Knowledge.TRANSFER,), (Knowledge.FULL,), (Knowledge.OWN,)
 
 
@@ -211,7 +210,7 @@ def gamma(args: argparse.Namespace) -> dict[str, Any]:
         detector = Mahalanobis(network, [f"1.stages.{i}" for i in range(4)]).fit(train.x, train.y)
         with torch.no_grad():
             unseen, clean, attacked = (detector.scores(v) for v in (spare, data.x, x_adv))
-        threshold = threshold_at(unseen, FALSE_POSITIVES)
+        threshold = threshold_at(unseen, 0.05)
         return float((clean <= threshold).double().mean() + (attacked > threshold).double().mean()) / 2
 
     rows = trade_off(

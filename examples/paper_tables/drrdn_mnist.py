@@ -63,6 +63,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 COMPARED = (*MODELS, "halves")
 COLUMNS = {k: (k,) for k in ("FGSM, step 0.1", "FGSM", "PGD-40", "PGD-100", "CW-40", "CW-100")}
 COLUMNS |= {"AutoAttack": ("autoattack standard",)}
+TRAINING = (
+    "train", "epochs", "batch_size", "rate", "weight_decay", "rise", "warmup", "width", "hidden", "dropout",
+    "normalised",
+)  # fmt: skip
+GAME = ("beta", "critic_rate", "lambda_mi", "lambda_rec", "domain", "adversarial", "entropy", "heads_only")
 SETTING: dict[str, Any] = {"threat": Threat("Linf", EPS)}
 
 
@@ -148,9 +153,7 @@ def trained(name: str, args: argparse.Namespace) -> nn.Module:
     optimizers = optimizers_of(game, args)
     batches = Batches(data.x, data.y, batch_size=args.batch_size, seed=args.seed)
     paced = Paced(batches, args.epochs, game, optimizers, args.rise, args.warmup)
-    told = ("train", "epochs", "batch_size", "rate", "weight_decay", "rise", "warmup", "width", "hidden", "dropout")
-    told += ("normalised",)
-    facts = [getattr(args, k) for k in told]
+    facts = [getattr(args, k) for k in TRAINING]
     if isinstance(game, DRRDNObjective):
         facts += [vars(game.weights), args.critic_rate]
     ablations.follow(
@@ -178,20 +181,7 @@ def models(names: tuple[str, ...], args: argparse.Namespace) -> list[Defended]:
 def part(name: str, names: tuple[str, ...], attacks: list[Attack], args: argparse.Namespace, **options: Any) -> Report:
     where = f"training, held out after the first {args.train}" if args.held_out else "test"
     about: dict[str, Any] = {"name": f"MNIST {where}", "order": "the first ones"}
-    told = ("train", "epochs", "batch_size", "train_steps", "train_step", "rise", "warmup", "width", "normalised")
-    told += (
-        "rate",
-        "weight_decay",
-        "beta",
-        "lambda_mi",
-        "lambda_rec",
-        "domain",
-        "adversarial",
-        "entropy",
-        "heads_only",
-        "seed",
-    )
-    about |= {k: getattr(args, k) for k in told}
+    about |= {k: getattr(args, k) for k in (*TRAINING, *GAME, "train_steps", "train_step", "seed")}
     test = load(args, "test", args.images)
     return parts.part(name, models(names, args), attacks, args, about, test, **SETTING, **options)
 

@@ -1,0 +1,21 @@
+"""What tells one set of tensors from another."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def sha256(values: Iterable[Any]) -> str:
+    """Of the bytes of tensors, one after the other, wherever they lie; what is no tensor is passed over."""
+    digest = hashlib.sha256()
+    for value in values:
+        if isinstance(value, Tensor):
+            # A single value may keep its stride through `contiguous`, and then has no view as bytes.
+            held = value.detach().cpu().reshape(-1).clone(memory_format=torch.contiguous_format)
+            digest.update(held.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
