@@ -8,7 +8,7 @@
 
 `grey`, `grey_l2`: Table 6, whose attacks see a classifier of x and nothing of CD-VAE. `white`, `white_l2`: Table 7,
 with exact gradients through both, the purifier's own attacks and the checks, for that model too; without ReColor, which
-needs colour. `analysis`: where perturbations go (Table 2, Table 1 without FID, Fig. 3), which part tells the class
+needs colour. `analysis`: where perturbations go (Tables 1 and 2, Fig. 3), which part tells the class
 (Table 3), and pictures (Fig. 2). `gamma`: Fig. 4. A killed run goes on where it was.
 """
 
@@ -31,7 +31,7 @@ from art_ext.classifiers import ClassifierObjective, SmallCNN
 from art_ext.data import fashion_mnist
 from art_ext.detectors import Mahalanobis, Residual, on_residuals, threshold_at
 from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat
-from art_ext.nn import seeded
+from art_ext.nn import FeatureExtractor, seeded
 from art_ext.purifiers import CDVAE
 from art_ext.purifiers.cdvae import (
     CDVAEGame,
@@ -39,6 +39,7 @@ from art_ext.purifiers.cdvae import (
     cosine,
     cross_classification,
     decompose,
+    frechet_distance,
     latent_correlation,
     part_norms,
     trade_off,
@@ -182,12 +183,19 @@ def analysis(args: argparse.Namespace) -> dict[str, Any]:
     _picture(plots.decompositions({k: v[:6] for k, v in found.items()}), args, "analysis")
     norms = {part: {k: _spread(v) for k, v in sizes.items()} for part, sizes in part_norms(found).items()}
     similarity = {part: _spread(cosine(found[f"{part}(x)"], found[f"{part}(x')"])) for part in ("G", "R")}
+    features = {k: pooled(v) for k, v in found.items()}
+    distance = {part: frechet_distance(features[f"{part}(x)"], features[f"{part}(x')"]) for part in ("G", "R")}
     latents = [purifier.latents(found[k]) for k in ("x", "x'")]
     trained: dict[str, nn.Module | None] = {"x": None, "G(x)": purifier, "R(x)": Residual(purifier)}
     classifiers = {k: classifier_of(f"{k}, gamma {UNDERSTANDING:g}", part, args) for k, part in trained.items()}
     tested = {"x": found["x"], "G(x)": found["G(x)"].clamp(0, 1), "R(x)": found["R(x)"]}  # as each was trained on them
     crossed = {f"top-{n}": cross_classification(classifiers, tested, data.y, top=n) for n in (1, 5)}
-    made = {"norms": norms, "cosine": similarity, "correlation": latent_correlation(*latents).tolist()}
+    made = {
+        "norms": norms,
+        "cosine": similarity,
+        "frechet": distance,
+        "correlation": latent_correlation(*latents).tolist(),
+    }
     return made | crossed | ablations.stated(vars(args))
 
 
@@ -222,6 +230,13 @@ def gamma(args: argparse.Namespace) -> dict[str, Any]:
 
 
 OTHERS: Mapping[str, parts.Other] = {"analysis": analysis, "gamma": gamma}
+
+
+def pooled(x: Tensor) -> Tensor:
+    """Means over the image of the last convolution's features (N, F), of a network that nobody attacks here."""
+    with torch.no_grad():
+        features: Tensor = FeatureExtractor(presets.load("fashion_mnist_vgg"), "features.relu3_3")(x)
+    return features.mean((2, 3))
 
 
 def _attacked(x: Tensor, y: Tensor, args: argparse.Namespace) -> Tensor:

@@ -13,6 +13,7 @@ from art_ext.purifiers.cdvae import (
     cosine,
     cross_classification,
     decompose,
+    frechet_distance,
     latent_correlation,
     part_norms,
     reconstruction_accuracy,
@@ -61,6 +62,21 @@ def test_cosine_by_hand() -> None:
     a = torch.tensor([[1.0, 0], [1, 1], [0, 0]]).view(3, 1, 1, 2)
     b = torch.tensor([[-2.0, 0], [1, 0], [1, 0]]).view(3, 1, 1, 2)
     assert cosine(a, b).tolist() == pytest.approx([-1, 1 / math.sqrt(2), 0])
+
+
+def test_frechet_distance_by_hand() -> None:
+    # Four points u, -u, v, -v have the covariance 2/3 (u u' + v v'): here 2/3 times diag(4, 1) and [[2, 1], [1, 2]].
+    a = torch.tensor([[2.0, 0], [-2, 0], [0, 1], [0, -1]])
+    root = math.sqrt(2)
+    b = torch.tensor([[root, 1 / root], [-root, -1 / root], [0, math.sqrt(1.5)], [0, -math.sqrt(1.5)]])
+    # The root of a 2 x 2 matrix M has the trace sqrt(tr M + 2 sqrt(det M)); of their product it is that of 10 and 12.
+    apart = 2 / 3 * (5 + 4 - 2 * math.sqrt(10 + 2 * math.sqrt(12)))
+    assert frechet_distance(a, b) == pytest.approx(apart, rel=1e-6)
+    assert frechet_distance(b, a + torch.tensor([3.0, 4])) == pytest.approx(25 + apart, rel=1e-6)
+    assert frechet_distance(a, a.repeat(2, 1) / math.sqrt(6 / 7)) == pytest.approx(0, abs=1e-9)  # the same covariance
+    for bad in (a[:1], a[0], a[:, :1]):
+        with pytest.raises(ValueError, match="at least 2 images each"):
+            frechet_distance(bad, b)
 
 
 def test_correlation_of_each_latent_by_hand() -> None:

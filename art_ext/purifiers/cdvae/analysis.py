@@ -58,6 +58,30 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     return F.cosine_similarity(a.flatten(1), b.flatten(1), dim=1)
 
 
+def frechet_distance(a: Tensor, b: Tensor) -> float:
+    """Table 1: squared Frechet distance of two sets of features as if each were Gaussian [Heusel et al. 2017, FID].
+
+    |mean(a) - mean(b)|^2 + tr(A + B - 2 (A B)^(1/2)) with the covariances A and B. The paper's features are those of an
+    Inception network. A few images overestimate it: compare only what is of equally many.
+
+    Args:
+        a: features (N, F) of one set.
+        b: features (M, F) of the other.
+
+    Raises:
+        ValueError: fewer than two images in a set, or other shapes.
+    """
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise ValueError(
+            f"expected features (N, F) and (M, F) of at least 2 images each, got {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    means = [v.double().mean(0) for v in (a, b)]
+    # The trace of (A B)^(1/2) is the sum of the singular values of a product of roots of A and B.
+    left, right = ((v.double() - m) / (len(v) - 1) ** 0.5 for v, m in zip((a, b), means, strict=True))
+    spread = left.square().sum() + right.square().sum() - 2 * torch.linalg.matrix_norm(left @ right.T, "nuc")
+    return float((means[0] - means[1]).square().sum() + spread.clamp_min(0))
+
+
 def latent_correlation(z: Tensor, z_adv: Tensor) -> Tensor:
     """Fig. 3: Pearson's correlation of z and z' over the images, for each latent, (Z,); 0 where one never changes.
 
