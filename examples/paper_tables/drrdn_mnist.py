@@ -320,7 +320,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--held-out", action="store_true", help="measure on training images that are not trained on, to choose settings"
     )
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--train-steps", type=int, default=3, help="of the training attack; the paper's 40")
     parser.add_argument("--train-step", type=float, help="its size, 2.5 * 0.3 / steps unless given; the paper's 0.01")
