@@ -103,8 +103,10 @@ def test_the_cifar_script_from_end_to_end(tmp_path: Path, monkeypatch: pytest.Mo
     ]
     where = ["--data", tmp_path, "--runs", tmp_path / "runs", "--out", tmp_path / "found.json"]
     started(monkeypatch, drrdn_cifar10, *where, *size, "--images", 4, "--strong-images", 2, "--quick")
-    found = json.loads((tmp_path / "found.json").read_text("utf-8"))
+    text = (tmp_path / "found.json").read_text("utf-8")
+    found = json.loads(text)
     assert found["training_images"] == 12
+    assert str(tmp_path) not in text  # where files lie is nobody's business
     assert {k: v["falls"] for k, v in found["schedule"].items()} == {"TRADES": [1, 1, 1], "DRRDN": [1, 1, 1]}
     assert found["schedule"]["DRRDN"]["weights"]["adversarial"] == 0.05
     reports = {k: Report.from_json(json.dumps(v)) for k, v in found["reports"].items()}

@@ -111,8 +111,8 @@ def rows_so_far(path: Path, options: Mapping[str, Any], variants: Sequence[str])
 
 
 def stated(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options and versions for the JSON."""
-    plain = {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
+    """Options and versions for the JSON; folders tell of a machine, not of a measurement."""
+    plain = {k: v for k, v in options.items() if not isinstance(v, Path)}
     versions = {"art-ext": __version__, "torch": torch.__version__, "threads": torch.get_num_threads()}
     return {"options": plain, "versions": versions}
 
