@@ -10,6 +10,7 @@ from torch import Tensor
 from art_ext.attacks.best import Best
 from art_ext.attacks.gradient import Loss
 from art_ext.attacks.norms import Norm, per_sample
+from art_ext.nn.copies import copies_of
 
 ALPHA = 0.75
 """Share of the gradient step in a move; the rest is the last move again."""
@@ -165,11 +166,9 @@ def _run(
 
 def _mean(loss: Loss, x: Tensor, draws: int, at_once: int | None) -> tuple[Tensor, Tensor]:
     """Losses (N,) and gradients (N, C, H, W), each the mean over draws of a batch of copies, as in `eot`."""
-    copies = draws if at_once is None else max(1, at_once // max(1, len(x)))
     losses, gradients = x.new_zeros(len(x)), torch.zeros_like(x)
-    for done in range(0, draws, copies):
-        k = min(copies, draws - done)
-        batch = x.detach().repeat(k, *[1] * (x.ndim - 1)).requires_grad_()
+    for k, batch in copies_of(x.detach(), draws, at_once):
+        batch.requires_grad_()
         with torch.enable_grad():
             value = loss(batch)
             gradient = torch.autograd.grad(value.sum(), batch)[0]

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from art_ext.nn.copies import copies_of
 from art_ext.nn.losses import kl, per_sample_mse
 from art_ext.nn.modes import seeded
 
@@ -189,11 +190,9 @@ def eot(gradient: Gradient, draws: int, *, at_once: int | None = None) -> Gradie
         return gradient
 
     def averaged(x: Tensor) -> Tensor:
-        copies = draws if at_once is None else max(1, at_once // max(1, len(x)))
         total = torch.zeros_like(x)
-        for done in range(0, draws, copies):
-            k = min(copies, draws - done)
-            total += gradient(x.repeat(k, *[1] * (x.ndim - 1))).view(k, *x.shape).sum(0)
+        for k, batch in copies_of(x, draws, at_once):
+            total += gradient(batch).view(k, *x.shape).sum(0)
         return total / draws
 
     return averaged

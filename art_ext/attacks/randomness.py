@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from art_ext.nn.copies import copies_of
 from art_ext.nn.modes import seeded
 
 AVERAGES = ("logits", "gradients")
@@ -35,11 +36,9 @@ class Averaged(nn.Module):
         self.module, self.draws, self.average, self.at_once = module, draws, average, at_once
 
     def forward(self, x: Tensor) -> Tensor:
-        copies = self.draws if self.at_once is None else max(1, self.at_once // max(1, len(x)))
         total: Tensor | None = None
-        for done in range(0, self.draws, copies):
-            k = min(copies, self.draws - done)
-            logits: Tensor = self.module(x.repeat(k, 1, 1, 1))
+        for k, batch in copies_of(x, self.draws, self.at_once):
+            logits: Tensor = self.module(batch)
             summed = logits.view(k, len(x), *logits.shape[1:]).sum(0)
             total = summed if total is None else total + summed
         assert total is not None

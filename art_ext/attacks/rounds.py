@@ -10,6 +10,7 @@ from torch import Tensor
 from art_ext.attacks.gradient import Loss, Model, ascent, cross_entropy, eot
 from art_ext.attacks.norms import Norm
 from art_ext.attacks.pgd import pgd
+from art_ext.nn.copies import copies_of
 
 
 def pgd_until_broken(  # noqa: PLR0913  those of pgd and of eot
@@ -75,11 +76,8 @@ def pgd_until_broken(  # noqa: PLR0913  those of pgd and of eot
 
 def always_wrong(model: Model, x: Tensor, y: Tensor, draws: int, *, at_once: int | None = None) -> Tensor:
     """Whether each of `draws` passes misclassifies an image, (N,); `at_once` as in `eot`."""
-    copies = draws if at_once is None else max(1, at_once // max(1, len(x)))
     wrong = torch.ones(len(x), dtype=torch.bool, device=x.device)
     with torch.no_grad():
-        for done in range(0, draws, copies):
-            k = min(copies, draws - done)
-            answers = model(x.repeat(k, *[1] * (x.ndim - 1))).argmax(1).view(k, len(x))
-            wrong &= (answers != y).all(0)
+        for k, batch in copies_of(x, draws, at_once):
+            wrong &= (model(batch).argmax(1).view(k, len(x)) != y).all(0)
     return wrong

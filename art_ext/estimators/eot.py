@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_ext.attacks.randomness import Averaged
+from art_ext.nn.copies import copies_of
 from art_ext.nn.modes import trainable
 
 
@@ -145,10 +146,8 @@ class EOTClassifier(PyTorchClassifier):
         if self.average == "logits":
             yield self._loss(self._model(x)[-1], labels)
             return
-        copies = self.draws if self.at_once is None else max(1, self.at_once // max(1, len(x)))
-        for done in range(0, self.draws, copies):
-            k = min(copies, self.draws - done)
-            logits = self.model.module(x.repeat(k, 1, 1, 1)).view(k, len(x), -1)
+        for k, batch in copies_of(x, self.draws, self.at_once):
+            logits = self.model.module(batch).view(k, len(x), -1)
             # One draw at a time: so it is right for any loss and any reduction.
             yield torch.stack([self._loss(z, labels) for z in logits]).sum(0) / self.draws
 

@@ -199,7 +199,7 @@ def drrdn_section(folder: Path) -> str:
     if measured != [*script.PARTS, "hybrid"]:
         return ""
     reports = parts.load(folder, script.PREFIX, list(script.PARTS))
-    about = reports["white"].provenance["data"]
+    about, picture = reports["white"].provenance["data"], f"{script.PREFIX}_figure2.png"
     lines = [
         "## DRRDN on MNIST",
         "",
@@ -213,6 +213,7 @@ def drrdn_section(folder: Path) -> str:
         "",
         script.hybrid_table(folder),
         "",
+        *([f"![Figure 2]({picture})", ""] if (folder / picture).is_file() else []),
         *unhappy(reports),
         "",
     ]
