@@ -184,7 +184,8 @@ def analysis(args: argparse.Namespace) -> dict[str, Any]:
     norms = {part: {k: _spread(v) for k, v in sizes.items()} for part, sizes in part_norms(found).items()}
     similarity = {part: _spread(cosine(found[f"{part}(x)"], found[f"{part}(x')"])) for part in ("G", "R")}
     features = {k: pooled(v) for k, v in found.items()}
-    distance = {part: frechet_distance(features[f"{part}(x)"], features[f"{part}(x')"]) for part in ("G", "R")}
+    pairs = {part: (features[f"{part}(x)"], features[f"{part}(x')"]) for part in ("G", "R")}
+    distance = {part: [frechet_distance(*pair), float(pair[0].var(0).sum())] for part, pair in pairs.items()}
     latents = [purifier.latents(found[k]) for k in ("x", "x'")]
     trained: dict[str, nn.Module | None] = {"x": None, "G(x)": purifier, "R(x)": Residual(purifier)}
     classifiers = {k: classifier_of(f"{k}, gamma {UNDERSTANDING:g}", part, args) for k, part in trained.items()}

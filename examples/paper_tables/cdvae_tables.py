@@ -102,7 +102,8 @@ def analysis_table(found: Mapping[str, Any]) -> str:
         lines.append("| " + " | ".join([part, *(f"{m:.3g} ± {s:.2g}" for m, s in sizes.values())]) + " |")
     for part, (mean, deviation) in found["cosine"].items():
         lines.append(f"\nCosine similarity of {part}(x) and {part}(x'): {mean:.4f} ± {deviation:.4f}")
-    lines += [f"\nFrechet distance of {k}(x) and {k}(x'): {v:.3g}" for k, v in found["frechet"].items()]
+    for part, (distance, spread) in found["frechet"].items():
+        lines.append(f"\nFrechet distance of {part}(x) and {part}(x'): {distance:.3g}, total variance {spread:.3g}")
     ordered = sorted(found["correlation"])
     middle, tenth = ordered[len(ordered) // 2], ordered[len(ordered) // 10]
     lines.append(f"\nCorrelation of z and z': median {middle:.3f}, tenth percentile {tenth:.3f}")

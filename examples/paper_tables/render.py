@@ -159,8 +159,9 @@ def cdvae_section(folder: Path) -> str:
     if others:
         lines += [
             f"Where perturbations go and which part tells the class (gamma {script.UNDERSTANDING:g}, the paper's "
-            "Tables 1 to 3; the Frechet distance is of features of `fashion_mnist_vgg`, the paper's of an Inception "
-            "network), and what gamma trades (Figure 4): `classification` is of R(x) by its own classifier, "
+            "Tables 1 to 3; the Frechet distance is of features of `fashion_mnist_vgg`, beside the total variance of "
+            "those of clean images; the paper's is of an Inception network's), and what gamma trades (Figure 4): "
+            "`classification` is of R(x) by its own classifier, "
             "`reconstruction` is 1 - |x - G(x)| / |x|, `clean` and `defence` are of a classifier of G(x), `detection` "
             "of a Mahalanobis detector on R(x) at 5 % false alarms, its mean over clean and attacked images.",
             "",
