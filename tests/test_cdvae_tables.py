@@ -74,18 +74,20 @@ def test_the_fashion_mnist_script(
     run("--train-only")
     networks = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.pt")}
     assert len(networks) == 5  # two gammas, a classifier of G(x), two games
-    run("--parts", "grey", "white", "analysis", "gamma")  # those in L2 are the same with another norm
+    run("--parts", "grey", "white", "sampled", "analysis", "gamma")  # those in L2 are the same with another norm
     found = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.pt")}
     assert found.items() >= networks.items()  # none was made again
     assert len(found) == 8  # of x, G(x) and R(x) for Table 3
-    reports = {k: Report.load(tmp_path / f"cdvae_fashion_mnist_{k}.json") for k in ("grey", "white")}
+    reports = {k: Report.load(tmp_path / f"cdvae_fashion_mnist_{k}.json") for k in ("grey", "white", "sampled")}
     assert reports["white"].models() == [
         "undefended", "adversarially trained", "CD-VAE", "CD-VAE, game", "CD-VAE, released game",
-        "CD-VAE, released game, z sampled",
     ]  # fmt: skip
+    drawn = "CD-VAE, released game, z sampled"
+    assert reports["sampled"].models() == ["undefended", drawn]
     assert {c.knowledge for c in reports["grey"].attacked("CD-VAE")} == {"transfer"}
     assert {c.knowledge for c in reports["white"].attacked("CD-VAE")} == {"full", "own"}
-    assert reports["white"].provenance["randomised"]["CD-VAE, released game, z sampled"]
+    assert reports["sampled"].provenance["randomised"][drawn]
+    assert list(rows(cdvae_tables.table(reports).split("White box:")[1]))[-1] == drawn
     assert not reports["white"].provenance["randomised"]["CD-VAE, released game"]
     assert "unseen mean" in cdvae_tables.unseen_table(reports["white"], reports["white"])
     text = cdvae_tables.findings_table(tmp_path, "cdvae_fashion_mnist")

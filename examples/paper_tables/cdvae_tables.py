@@ -46,7 +46,9 @@ def table(reports: Mapping[str, Report]) -> str:
             lines += [parts.gains(both, [("CD-VAE", "undefended")], TABLE_6)]
     if "white" in reports:
         white = reports["white"]
-        lines += ["White box:", parts.table([white], TABLE_7, {m: [white] for m in white.models()})]
+        found = [reports[k] for k in ("white", "sampled") if k in reports]
+        worst = {m: [r] for r in reversed(found) for m in r.models()}  # that of the first report that has the model
+        lines += ["White box:", parts.table(found, TABLE_7, worst)]
         if "white_l2" in reports:
             lines += [unseen_table(white, reports["white_l2"])]
     return "\n\n".join(lines)
