@@ -57,6 +57,9 @@ def test_tables_6_and_7_by_hand() -> None:
     # 1 and 0 hold against both; the mean is over L2, JPEG and StAdv.
     assert unseen[played] == ["50.0", "100.0", "25.0", "50.0", "58.3", "25.0"]
     assert unseen[g][-2:] == ["nan", "25.0"]  # nobody ran them on it
+    assert "Does not even break" not in text
+    weak = made(cell(x, "native PGD-200", "undefended", "00000001"), bounded(x, "native JPEG-100 0.125", "11111111"))
+    assert cdvae_tables.too_weak(weak)[0].endswith("JPEG-100 (100.0 % [67.6, 100.0] n=8).")
     alone = cdvae_tables.table({"grey": reports["grey"]})
     assert "worst case" not in alone  # of attackers who know nothing it would be none
     assert rows(alone)[g] == ["100.0", "75.0", "75.0"]
@@ -74,11 +77,13 @@ def test_the_fashion_mnist_script(
     run("--train-only")
     networks = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.pt")}
     assert len(networks) == 5  # two gammas, a classifier of G(x), two games
-    run("--parts", "grey", "white", "sampled", "analysis", "gamma")  # those in L2 are the same with another norm
+    run(
+        "--parts", "grey", "white", "jpeg", "sampled", "analysis", "gamma"
+    )  # those in L2 are the same with another norm
     found = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.pt")}
     assert found.items() >= networks.items()  # none was made again
     assert len(found) == 8  # of x, G(x) and R(x) for Table 3
-    reports = {k: Report.load(tmp_path / f"cdvae_fashion_mnist_{k}.json") for k in ("grey", "white", "sampled")}
+    reports = {k: Report.load(tmp_path / f"cdvae_fashion_mnist_{k}.json") for k in ("grey", "white", "jpeg", "sampled")}
     assert reports["white"].models() == [
         "undefended", "adversarially trained", "CD-VAE", "CD-VAE, game", "CD-VAE, released game",
     ]  # fmt: skip
@@ -87,6 +92,8 @@ def test_the_fashion_mnist_script(
     assert {c.knowledge for c in reports["grey"].attacked("CD-VAE")} == {"transfer"}
     assert {c.knowledge for c in reports["white"].attacked("CD-VAE")} == {"full", "own"}
     assert reports["sampled"].provenance["randomised"][drawn]
+    wide = [c.attack for c in reports["jpeg"].cells if c.attack.startswith("native JPEG")]
+    assert wide == ["native JPEG-2 0.5"] * 5
     assert list(rows(cdvae_tables.table(reports).split("White box:")[1]))[-1] == drawn
     assert not reports["white"].provenance["randomised"]["CD-VAE, released game"]
     assert "unseen mean" in cdvae_tables.unseen_table(reports["white"], reports["white"])

@@ -24,6 +24,7 @@ TABLE_7 = {
     "PGD-200": ("native PGD-200",),
     "AutoAttack": ("autoattack standard", "autoattack rand"),
     "JPEG-100": ("native JPEG-100 0.125",),
+    "JPEG-100, wider": ("native JPEG-100 0.5",),
     "ReColor-100": ("native ReColorAdv-100 0.06",),
     "StAdv-100": ("native StAdv-100 0.05",),
 }
@@ -46,12 +47,24 @@ def table(reports: Mapping[str, Report]) -> str:
             lines += [parts.gains(both, [("CD-VAE", "undefended")], TABLE_6)]
     if "white" in reports:
         white = reports["white"]
-        found = [reports[k] for k in ("white", "sampled") if k in reports]
+        found = [reports[k] for k in ("white", "jpeg", "sampled") if k in reports]
         worst = {m: [r] for r in reversed(found) for m in r.models()}  # that of the first report that has the model
         lines += ["White box:", parts.table(found, TABLE_7, worst)]
+        lines += too_weak(white)
         if "white_l2" in reports:
             lines += [unseen_table(white, reports["white_l2"])]
     return "\n\n".join(lines)
+
+
+def too_weak(report: Report) -> list[str]:
+    """A line that names the attacks of Table 7 which leave the undefended model more than half, if any do."""
+    cells = {k: parts.cell([report], "undefended", titles) for k, titles in TABLE_7.items()}
+    left = [f"{k} ({c.accuracy})" for k, c in cells.items() if c is not None and c.accuracy.low > 0.5]
+    if not left:
+        return []
+    return [
+        f"Does not even break the undefended model, so that its column says nothing of a defence: {', '.join(left)}."
+    ]
 
 
 def unseen_table(white: Report, white_l2: Report) -> str:
