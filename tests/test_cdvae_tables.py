@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cdvae_cifar10
@@ -45,6 +46,7 @@ def test_tables_6_and_7_by_hand() -> None:
         ),
     }
     text = cdvae_tables.table(reports)
+    assert text.count("| points |") == 2  # nobody was adversarially trained, to whom the games could be compared
     six, second, seven, unseen = (rows(t) for t in text.split("\n\n") if t.startswith("| model"))
     assert "| CD-VAE minus undefended | +0.0 [+0.0, +0.0] n=4 | +75.0 [+26.0, +100.0] n=4 | +25.0" in text
     # StAdv and AutoAttack stand in no report.
@@ -60,6 +62,11 @@ def test_tables_6_and_7_by_hand() -> None:
     assert "Does not even break" not in text
     weak = made(cell(x, "native PGD-200", "undefended", "00000001"), bounded(x, "native JPEG-100 0.125", "11111111"))
     assert cdvae_tables.too_weak(weak)[0].endswith("JPEG-100 (100.0 % [67.6, 100.0] n=8).")
+    robust = made(cell("adversarially trained", "native PGD-200", "undefended", "0001"))
+    against = replace(reports["white"], cells=reports["white"].cells + robust.cells)
+    gains = cdvae_tables.table({"white": against}).split("| points |")[1]
+    assert "| CD-VAE, game minus adversarially trained | +0.0 [+0.0, +0.0] n=4 | +50.0 [" in gains
+    assert "released" not in gains
     alone = cdvae_tables.table({"grey": reports["grey"]})
     assert "worst case" not in alone  # of attackers who know nothing it would be none
     assert rows(alone)[g] == ["100.0", "75.0", "75.0"]

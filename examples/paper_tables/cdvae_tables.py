@@ -28,6 +28,7 @@ TABLE_7 = {
     "ReColor-100": ("native ReColorAdv-100 0.06",),
     "StAdv-100": ("native StAdv-100 0.05",),
 }
+GAMES = ("CD-VAE, game", "CD-VAE, released game")
 CLEAN_TRAINED = ("undefended", "CD-VAE")
 UNSEEN = ("JPEG-100", "ReColor-100", "StAdv-100")
 
@@ -50,6 +51,8 @@ def table(reports: Mapping[str, Report]) -> str:
         found = [reports[k] for k in ("white", "jpeg", "sampled") if k in reports]
         worst = {m: [r] for r in reversed(found) for m in r.models()}  # that of the first report that has the model
         lines += ["White box:", parts.table(found, TABLE_7, worst)]
+        if "adversarially trained" in white.models():
+            lines += [parts.gains(found, [(m, "adversarially trained") for m in GAMES], TABLE_7)]
         lines += too_weak(white)
         if "white_l2" in reports:
             lines += [unseen_table(white, reports["white_l2"])]
