@@ -179,6 +179,7 @@ def detection_section(name: str, title: str, folder: Path) -> str:
     if not path.is_file():
         return ""
     found = json.loads(path.read_text("utf-8"))
+    right = found["correct"].items()
     lines = [
         f"## Detection on x against detection on R(x), {title}",
         "",
@@ -187,6 +188,8 @@ def detection_section(name: str, title: str, folder: Path) -> str:
         "detector's own classifier, as in the paper, or for that of x. What is called TNR at 95 % TPR has clean images "
         "as the positives: the share of attacked ones flagged at 5 % false alarms. Intervals are 95 % bootstrap over "
         "test images.",
+        "",
+        "Right on clean images: " + ", ".join(f"the classifier of {k} {parts.interval(v)}" for k, v in right) + ".",
         "",
         load("detection_fashion_mnist").table(found),
         "",
@@ -295,7 +298,10 @@ def preset_section() -> str:
 def render(folder: Path) -> str:
     sections = [report_section(name, folder) for name in SECTIONS]
     of_dir = [dir_section(folder), dir_ablation_section(folder)]
-    data = {"fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+    data = {
+        "fashion_mnist": "Fashion-MNIST",
+        "cifar10": "CIFAR-10 (JPEG-75 training images, the first exact test images)",
+    }
     of_detectors = [detection_section(name, title, folder) for name, title in data.items()]
     others = [
         ablation_section(folder),
