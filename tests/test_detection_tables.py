@@ -177,4 +177,5 @@ def test_a_cd_vae_is_trained_where_no_purifier_is_given(
     assert not list((tmp_path / "runs").glob("classifier of residuals*"))  # the CD-VAE has its own
     found = json.loads((tmp_path / "found.json").read_text())
     assert (found["options"]["gamma"], found["options"]["purifier"]) == (0.5, None)
+    assert found["data"].startswith("Fashion-MNIST test")
     assert {row["noise"] for row in found["adaptive"]} == {0.0}

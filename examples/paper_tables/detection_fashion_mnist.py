@@ -24,6 +24,7 @@ from typing import Any
 import ablations
 import cifar10
 import detection
+import parts
 import torch
 from cdvae_fashion_mnist import SHAPE
 from detection import Space
@@ -238,7 +239,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             found = kept(args.runs / f"{kind} {system} adaptive", options, against)
             known.append({"detector": kind, "system": system, **found})
     accuracy = {name: detection.right(s.network, {"clean": x}, y)["clean"].tolist() for name, s in spaces.items()}
-    about = ablations.stated(options)
+    images = parts.DATA["name"] if args.data is None else cifar10.NAME.format(n=args.images)
+    about = {"data": images} | ablations.stated(options)
     return {"rows": rows, "adaptive": known, "correct": accuracy, "eps": eps, "calibration": calibration} | about
 
 

@@ -146,8 +146,7 @@ def trained(name: str, args: argparse.Namespace) -> nn.Module:
             1, 10, args.width, hidden=args.hidden, dropout=args.dropout, original=not args.normalised
         )
     network.to(args.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  a third faster on a CPU
-    step = 2.5 * EPS / args.train_steps if args.train_step is None else args.train_step
-    attack = {"eps": EPS, "steps": args.train_steps, "step_size": step}
+    attack = {"eps": EPS, "steps": args.train_steps, "step_size": args.train_step}
     data, game = load(args, "train", args.train), objective(name, network, attack, args)
     optimizers = optimizers_of(game, args)
     batches = Batches(data.x, data.y, batch_size=args.batch_size, seed=args.seed)
@@ -296,7 +295,7 @@ def hybrid_table(results: Path) -> str:
 
 def game_arguments(parser: argparse.ArgumentParser) -> None:
     """Rates, and weights of TRADES and DRRDN."""
-    parser.add_argument("--rate", type=float, default=0.05, help="SGD's at its peak")
+    parser.add_argument("--rate", type=float, default=0.02, help="SGD's at its peak; at 0.05 networks die")
     parser.add_argument("--critic-rate", type=float, default=1e-3, help="Adam's")
     parser.add_argument("--weight-decay", type=float, default=5e-4)
     parser.add_argument("--beta", type=float, default=6.0, help="of TRADES")
@@ -322,8 +321,8 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--train-steps", type=int, default=3, help="of the training attack; the paper's 40")
-    parser.add_argument("--train-step", type=float, help="its size, 2.5 * 0.3 / steps unless given; the paper's 0.01")
+    parser.add_argument("--train-steps", type=int, default=5, help="of the training attack; the paper's 40")
+    parser.add_argument("--train-step", type=float, default=0.1, help="its size; the paper's 0.01")
     parser.add_argument("--rise", type=float, default=0.4, help="share of the training in which rates rise")
     parser.add_argument("--warmup", type=float, default=0.3, help="share in which the training attack's eps rises")
     parser.add_argument("--width", type=int, default=8, help="channels of the first convolutions; TRADES has 32")
