@@ -84,9 +84,8 @@ def test_the_fashion_mnist_script(
     run("--train-only")
     networks = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.pt")}
     assert len(networks) == 5  # two gammas, a classifier of G(x), two games
-    run(
-        "--parts", "grey", "white", "jpeg", "sampled", "analysis", "gamma"
-    )  # those in L2 are the same with another norm
+    # Those in L2 are the same with another norm.
+    run("--parts", "grey", "white", "jpeg", "sampled", "analysis", "gamma")
     found = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.pt")}
     assert found.items() >= networks.items()  # none was made again
     assert len(found) == 8  # of x, G(x) and R(x) for Table 3

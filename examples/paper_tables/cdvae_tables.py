@@ -24,7 +24,7 @@ TABLE_7 = {
     "PGD-200": ("native PGD-200",),
     "AutoAttack": ("autoattack standard", "autoattack rand"),
     "JPEG-100": ("native JPEG-100 0.125",),
-    "JPEG-100, wider": ("native JPEG-100 0.5",),
+    "JPEG-100 at 0.5": ("native JPEG-100 0.5",),
     "ReColor-100": ("native ReColorAdv-100 0.06",),
     "StAdv-100": ("native StAdv-100 0.05",),
 }

@@ -151,7 +151,8 @@ def cdvae_section(folder: Path) -> str:
         "",
         f"G is trained with gamma {script.DEFENCE:g}, the paper's for its defence, and its classifier on G(x). "
         "Grey-box attackers see a classifier of x (`fashion_mnist_cnn`) and nothing of CD-VAE, as in the paper's Table "
-        f"6; what is called C&W there is PGD on the margin. Linf eps {script.EPS:g}, L2 eps {script.EPS_L2:g}.",
+        f"6; what is called C&W there is PGD on the margin. Linf eps {script.EPS:g}, L2 eps {script.EPS_L2:g}. "
+        "JPEG has the paper's bound of 0.125 where no other is given.",
         "",
         *([script.table(reports), ""] if reports else []),
         *([*unhappy(reports), ""] if reports else []),

@@ -78,9 +78,9 @@ class DRRDNObjective(Objective):
     8 the paper says two things: their superscripts have g among what they move, the text and line 7 of Algorithm 1 the
     disentanglers alone.
 
-    The weights of 1 are the paper's, for its 100 epochs. In trials of a few hundred steps on MNIST at eps 0.3, one
-    seed, class and robustness suffered or collapsed with them. With 0.1, 0.05 and 0.1 robustness was that of training
-    by halves, but the parts had hardly come apart: see `art_ext.classifiers.drrdn.diagnose`.
+    The weights of 1 are the paper's, for its 100 epochs. In short trials on MNIST at eps 0.3, one seed, class and
+    robustness suffered or collapsed with them. With 0.1, 0.05 and 0.1 they did not, but the parts had hardly come apart
+    (see `art_ext.classifiers.drrdn.diagnose`), and a longer trial lost robustness against training by halves.
 
     Args:
         model: the DRRDN to train.
