@@ -67,7 +67,7 @@ TRAINING = (
     "train", "epochs", "batch_size", "rate", "weight_decay", "rise", "warmup", "width", "hidden", "dropout",
     "normalised",
 )  # fmt: skip
-GAME = ("beta", "critic_rate", "lambda_mi", "lambda_rec", "domain", "adversarial", "entropy", "heads_only")
+GAME = ("beta", "trades_rate", "critic_rate", "lambda_mi", "lambda_rec", "domain", "adversarial", "entropy", "heads_only")
 SETTING: dict[str, Any] = {"threat": Threat("Linf", EPS)}
 
 
@@ -149,27 +149,30 @@ def trained(name: str, args: argparse.Namespace) -> nn.Module:
     network.to(args.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  a third faster on a CPU
     attack = {"eps": EPS, "steps": args.train_steps, "step_size": args.train_step}
     data, game = load(args, "train", args.train), objective(name, network, attack, args)
-    optimizers = optimizers_of(game, args)
+    rate = args.trades_rate if name == "TRADES" else args.rate
+    optimizers = optimizers_of(game, rate, args)
     batches = Batches(data.x, data.y, batch_size=args.batch_size, seed=args.seed)
     paced = Paced(batches, args.epochs, game, optimizers, args.rise, args.warmup)
     facts = [getattr(args, k) for k in TRAINING]
     if isinstance(game, DRRDNObjective):
         facts += [vars(game.weights), args.critic_rate]
+    if name == "TRADES":
+        facts += [rate]
     ablations.follow(
         game, name, paced, optimizers, [], epochs=args.epochs, seed=args.seed, runs=args.runs, facts=facts
     )  # fmt: skip
     return network.eval().requires_grad_(False)
 
 
-def optimizers_of(game: Objective, args: argparse.Namespace) -> dict[str, torch.optim.Optimizer]:
-    """The same SGD for all networks, Adam for the critic; decay where parameters move first."""
+def optimizers_of(game: Objective, rate: float, args: argparse.Namespace) -> dict[str, torch.optim.Optimizer]:
+    """The same SGD for all networks but its rate, Adam for the critic; decay where parameters move first."""
     made: dict[str, torch.optim.Optimizer] = {}
     for player, parameters in game.players().items():
         if player == "critic":
             made[player] = torch.optim.Adam(parameters, args.critic_rate)
         else:
             decay = args.weight_decay if player in ("classifier", "classifiers") else 0.0
-            made[player] = torch.optim.SGD(parameters, args.rate, 0.9, weight_decay=decay)
+            made[player] = torch.optim.SGD(parameters, rate, 0.9, weight_decay=decay)
     return made
 
 
@@ -297,6 +300,7 @@ def hybrid_table(results: Path) -> str:
 def game_arguments(parser: argparse.ArgumentParser) -> None:
     """Rates, and weights of TRADES and DRRDN."""
     parser.add_argument("--rate", type=float, default=0.02, help="SGD's at its peak; at 0.05 networks die")
+    parser.add_argument("--trades-rate", type=float, default=0.01, help="TRADES' own; at the others' it died")
     parser.add_argument("--critic-rate", type=float, default=1e-3, help="Adam's")
     parser.add_argument("--weight-decay", type=float, default=5e-4)
     parser.add_argument("--beta", type=float, default=6.0, help="of TRADES")
