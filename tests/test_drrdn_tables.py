@@ -155,8 +155,9 @@ def test_each_name_has_its_objective() -> None:
         "DRRDN-REC": ["classifiers", "disentanglers", "critic", "information"],
         "halves": ["classifiers"],
     }
-    decays = {k: o.param_groups[0]["weight_decay"] for k, o in drrdn_mnist.optimizers_of(games["DRRDN"], args).items()}
-    assert [k for k, v in decays.items() if v] == ["classifiers"]
+    groups = {k: o.param_groups[0] for k, o in drrdn_mnist.optimizers_of(games["DRRDN"], 0.02, args).items()}
+    assert [k for k, group in groups.items() if group["weight_decay"]] == ["classifiers"]
+    assert {k: group["lr"] for k, group in groups.items()} == {**dict.fromkeys(groups, 0.02), "critic": 1e-3}
 
 
 def test_settings_can_be_chosen_on_training_images_that_are_not_trained_on(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for name in args.models:
         networks[name] = network(name, args)
         game = mnist.objective(name, networks[name], attack, args)
-        optimizers: dict[str, torch.optim.Optimizer] = mnist.optimizers_of(game, args)
+        optimizers: dict[str, torch.optim.Optimizer] = mnist.optimizers_of(game, args.rate, args)
         schedule[name] = cifar10.train(name, game, optimizers, args.epochs, falls, data, args)
         if isinstance(game, DRRDNObjective):
             schedule[name] |= {"weights": vars(game.weights)}

@@ -67,7 +67,7 @@ TRAINING = (
     "train", "epochs", "batch_size", "rate", "weight_decay", "rise", "warmup", "width", "hidden", "dropout",
     "normalised",
 )  # fmt: skip
-GAME = ("beta", "trades_rate", "critic_rate", "lambda_mi", "lambda_rec", "domain", "adversarial", "entropy", "heads_only")
+GAME = ("beta", "critic_rate", "lambda_mi", "lambda_rec", "domain", "adversarial", "entropy", "heads_only")
 SETTING: dict[str, Any] = {"threat": Threat("Linf", EPS)}
 
 
@@ -183,7 +183,7 @@ def models(names: tuple[str, ...], args: argparse.Namespace) -> list[Defended]:
 def part(name: str, names: tuple[str, ...], attacks: list[Attack], args: argparse.Namespace, **options: Any) -> Report:
     where = f"training, held out after the first {args.train}" if args.held_out else "test"
     about: dict[str, Any] = {"name": f"MNIST {where}", "order": "the first ones"}
-    about |= {k: getattr(args, k) for k in (*TRAINING, *GAME, "train_steps", "train_step", "seed")}
+    about |= {k: getattr(args, k) for k in (*TRAINING, *GAME, "trades_rate", "train_steps", "train_step", "seed")}
     test = load(args, "test", args.images)
     return parts.part(name, models(names, args), attacks, args, about, test, **SETTING, **options)
 
@@ -300,7 +300,6 @@ def hybrid_table(results: Path) -> str:
 def game_arguments(parser: argparse.ArgumentParser) -> None:
     """Rates, and weights of TRADES and DRRDN."""
     parser.add_argument("--rate", type=float, default=0.02, help="SGD's at its peak; at 0.05 networks die")
-    parser.add_argument("--trades-rate", type=float, default=0.01, help="TRADES' own; at the others' it died")
     parser.add_argument("--critic-rate", type=float, default=1e-3, help="Adam's")
     parser.add_argument("--weight-decay", type=float, default=5e-4)
     parser.add_argument("--beta", type=float, default=6.0, help="of TRADES")
@@ -326,6 +325,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--trades-rate", type=float, default=0.01, help="TRADES' peak; at the others' 0.02 it died")
     parser.add_argument("--train-steps", type=int, default=5, help="of the training attack; the paper's 40")
     parser.add_argument("--train-step", type=float, default=0.1, help="its size; the paper's 0.01")
     parser.add_argument("--rise", type=float, default=0.4, help="share of the training in which rates rise")
