@@ -210,8 +210,8 @@ def drrdn_section(folder: Path) -> str:
         "",
         f"Linf eps {script.EPS:g}; every network has the same layers at inference, images, epochs ({about['epochs']}), "
         f"and attack steps ({about['train_steps']}), one seed. The rate rises to {about['rate']:g} and falls to 0, for "
-        f"TRADES to {about['trades_rate']:g}, since it became a constant at the others'. `halves` is DRRDN's network with "
-        "the loss of the class alone.",
+        f"TRADES to {about['trades_rate']:g}, since it became a constant at the others'. `halves` is DRRDN's network "
+        "with the loss of the class alone.",
         "",
         script.table(reports),
         "",
