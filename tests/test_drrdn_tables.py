@@ -160,6 +160,23 @@ def test_each_name_has_its_objective() -> None:
     assert {k: group["lr"] for k, group in groups.items()} == {**dict.fromkeys(groups, 0.02), "critic": 1e-3}
 
 
+def test_trades_alone_has_a_rate_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mnist(tmp_path)
+    seen, facts = {}, {}
+
+    def follow(game: Any, name: str, data: Any, optimizers: Any, *others: Any, **settings: Any) -> None:
+        seen[name] = optimizers["classifiers" if "classifiers" in optimizers else "classifier"].param_groups[0]["lr"]
+        facts[name] = settings["facts"]
+
+    monkeypatch.setattr(drrdn_mnist.ablations, "follow", follow)
+    small = ["--width", "1", "--hidden", "4", "--rate", "0.5", "--trades-rate", "0.25"]
+    args = drrdn_mnist.arguments().parse_args(["--data", str(tmp_path), *small])
+    for name in drrdn_mnist.COMPARED:
+        drrdn_mnist.trained(name, args)
+    assert seen == {**dict.fromkeys(drrdn_mnist.COMPARED, 0.5), "TRADES": 0.25}
+    assert [name for name in facts if 0.25 in facts[name]] == ["TRADES"]  # another rate is another checkpoint
+
+
 def test_settings_can_be_chosen_on_training_images_that_are_not_trained_on(tmp_path: Path) -> None:
     mnist(tmp_path)
     parse = drrdn_mnist.arguments().parse_args
