@@ -137,11 +137,11 @@ def measure(module: nn.Module, n: int, folder: Path | str = presets.FOLDER) -> d
     classifier = presets.load("fashion_mnist_cnn", folder)
     surrogate = presets.load("fashion_mnist_surrogate", folder)
     defended = nn.Sequential(module, classifier)
-    found = {"n": n, "undefended_clean": accuracy(classifier, test.x, test.y)}
+    found = {"n": n, "bare_clean": accuracy(classifier, test.x, test.y)}
     found["clean"] = accuracy(defended, test.x, test.y)
     for name, model in {"blind": classifier, "transfer": surrogate, "full": defended}.items():
         x_adv = attacked(model, test.x, test.y, 40)
-        found[f"undefended_pgd40_{name}"] = accuracy(classifier, x_adv, test.y)
+        found[f"bare_pgd40_{name}"] = accuracy(classifier, x_adv, test.y)
         found[f"pgd40_{name}"] = accuracy(defended, x_adv, test.y)
     return found
 
@@ -164,8 +164,8 @@ def measure_atop(module: AToP, x: torch.Tensor, y: torch.Tensor) -> dict[str, An
     defended = nn.Sequential(module, classifier)
     blind = attacked(classifier, x, y, 20)
     with seeded(1):
-        found = {"n": len(x), "undefended_clean": accuracy(classifier, x, y), "clean": accuracy(defended, x, y)}
-        found |= {"undefended_pgd20": accuracy(classifier, blind, y), "pgd20_blind": accuracy(defended, blind, y)}
+        found = {"n": len(x), "bare_clean": accuracy(classifier, x, y), "clean": accuracy(defended, x, y)}
+        found |= {"bare_pgd20": accuracy(classifier, blind, y), "pgd20_blind": accuracy(defended, blind, y)}
         found["pgd20_eot10"] = accuracy(defended, attacked(Averaged(defended, 10), x, y, 20), y)
     return found
 
@@ -173,9 +173,9 @@ def measure_atop(module: AToP, x: torch.Tensor, y: torch.Tensor) -> dict[str, An
 def measure_cdvae(module: CDVAE, classifier: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
     """D_G behind CD-VAE; PGD-40 on a classifier of x, the paper's grey-box attack, and through everything."""
     known, defended = presets.load("fashion_mnist_cnn"), nn.Sequential(module, classifier)
-    found = {"n": len(x), "undefended_clean": accuracy(known, x, y), "clean": accuracy(defended, x, y)}
+    found = {"n": len(x), "bare_clean": accuracy(known, x, y), "clean": accuracy(defended, x, y)}
     grey = attacked(known, x, y, 40)
-    found |= {"undefended_pgd40_grey": accuracy(known, grey, y), "pgd40_grey": accuracy(defended, grey, y)}
+    found |= {"bare_pgd40_grey": accuracy(known, grey, y), "pgd40_grey": accuracy(defended, grey, y)}
     return found | {"pgd40_full": accuracy(defended, attacked(defended, x, y, 40), y)}
 
 

@@ -47,7 +47,7 @@ def test_tables_6_and_7_by_hand() -> None:
     }
     text = cdvae_tables.table(reports)
     assert text.count("| points |") == 2  # nobody was adversarially trained, to whom the games could be compared
-    six, second, seven, unseen = (rows(t) for t in text.split("\n\n") if t.startswith("| model"))
+    six, second, seven, eighth, unseen = (rows(t) for t in text.split("\n\n") if t.startswith("| model"))
     assert "| CD-VAE minus undefended | +0.0 [+0.0, +0.0] n=4 | +75.0 [+26.0, +100.0] n=4 | +25.0" in text
     # StAdv and AutoAttack stand in no report.
     assert six["model"] == ["clean", "PGD-100, grey-box", "C&W-100, grey-box", "PGD-200", "worst case"]
@@ -55,13 +55,18 @@ def test_tables_6_and_7_by_hand() -> None:
     assert list(six) == ["model", "---", x, g]
     assert (second[x][1], second[g][1], second[g][2]) == ("25.0", "100.0", "25.0")
     assert seven[played] == ["100.0", "75.0", "75.0", "25.0", "50.0", "50.0"]
+    assert eighth[played] == ["100.0", "100.0", "100.0"]
     assert unseen["model"] == ["Linf", "L2", "JPEG-100", "StAdv-100", "unseen mean", "worst column"]
     # 1 and 0 hold against both; the mean is over L2, JPEG and StAdv.
     assert unseen[played] == ["50.0", "100.0", "25.0", "50.0", "58.3", "25.0"]
     assert unseen[g][-2:] == ["nan", "25.0"]  # nobody ran them on it
     assert "Does not even break" not in text
     weak = made(cell(x, "native PGD-200", "undefended", "00000001"), bounded(x, "native JPEG-100 0.125", "11111111"))
-    assert cdvae_tables.too_weak(weak)[0].endswith("JPEG-100 (100.0 % [67.6, 100.0] n=8).")
+    assert {k: str(v) for k, v in cdvae_tables.too_weak(weak).items()} == {"JPEG-100": "100.0 % [67.6, 100.0] n=8"}
+    alone = cdvae_tables.table({"white": weak, "white_l2": reports["white_l2"]}).split("The last columns")[1]
+    assert rows(alone)["model"] == ["Linf", "L2", "unseen mean", "worst column"]  # that attack tells nothing
+    both = rows(cdvae_tables.unseen_table([reports["white"]], reports["white_l2"], ["JPEG-100"]))
+    assert both[played] == ["50.0", "100.0", "50.0", "75.0", "50.0"]
     robust = made(cell("adversarially trained", "native PGD-200", "undefended", "0001"))
     against = replace(reports["white"], cells=reports["white"].cells + robust.cells)
     gains = cdvae_tables.table({"white": against}).split("| points |")[1]
@@ -100,10 +105,10 @@ def test_the_fashion_mnist_script(
     assert reports["sampled"].provenance["randomised"][drawn]
     wide = [c.attack for c in reports["jpeg"].cells if c.attack.startswith("native JPEG")]
     assert wide == ["native JPEG-2 0.5"] * 5
-    white_box = cdvae_tables.table(reports).split("White box:")[1].split("| points |")[0]
+    white_box = cdvae_tables.table(reports).split("White box, Linf:")[1].split("| points |")[0]
     assert list(rows(white_box))[-1] == drawn
     assert not reports["white"].provenance["randomised"]["CD-VAE, released game"]
-    assert "unseen mean" in cdvae_tables.unseen_table(reports["white"], reports["white"])
+    assert "unseen mean" in cdvae_tables.unseen_table([reports["white"]], reports["white"])
     text = cdvae_tables.findings_table(tmp_path, "cdvae_fashion_mnist")
     analysis = json.loads((tmp_path / "cdvae_fashion_mnist_analysis.json").read_text())
     mean, _ = analysis["norms"]["delta"]["Linf"]

@@ -60,7 +60,7 @@ def test_the_mnist_script_from_end_to_end(tmp_path: Path, monkeypatch: pytest.Mo
     mnist(tmp_path)
     monkeypatch.chdir(tmp_path)  # where `results` must not appear
     small = ["--width", 1, "--hidden", 4, "--epochs", 1, "--batch-size", 6, "--train-steps", 1]
-    common = ["--data", tmp_path, "--images", 5, *small]
+    common = ["--data", tmp_path, "--images", 5, "--first", 1, *small]
     started(monkeypatch, drrdn_mnist, *common, "--quick", "--figure", tmp_path / "figure2.png")
     assert not (tmp_path / "results").exists()
     quick = tmp_path / "runs/drrdn_mnist/quick"
@@ -184,6 +184,11 @@ def test_settings_can_be_chosen_on_training_images_that_are_not_trained_on(tmp_p
     every = np.load(tmp_path / "mnist.npz")["x_train"] / 255
     for split, expected in (("train", every[:3]), ("test", every[8:11])):
         np.testing.assert_allclose(drrdn_mnist.load(args, split, 3).x[:, 0], expected, atol=1e-6)
+    test = np.load(tmp_path / "mnist.npz")["x_test"] / 255
+    found = drrdn_mnist.load(parse(["--data", str(tmp_path), "--first", "2"]), "test", 3).x[:, 0]
+    np.testing.assert_allclose(found, test[2:5], atol=1e-6)
+    with pytest.raises(ValueError, match="--first below 6, got 1000"):
+        drrdn_mnist.load(parse(["--data", str(tmp_path)]), "test", 3)
     with pytest.raises(ValueError, match="below 12"):
         drrdn_mnist.load(parse(["--data", str(tmp_path), "--held-out"]), "test", 3)
 

@@ -268,7 +268,11 @@ class Report:
         return cls.from_json(Path(path).read_text("utf-8"))
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows for people: a block of rows a model, a column a knowledge; accuracy, interval and n."""
+        """Header and rows for people: a block of rows a model, a column a knowledge; accuracy, interval and n.
+
+        What knowledge `undefended` attacks stands under "bare classifier", which of a defended model is that before
+        which its purifier was put.
+        """
         there = {c.knowledge for c in self.cells if c.attack != CLEAN}
         known = [k.value for k in Knowledge if k.value in there]
         rows, bare = [], self.undefended()
@@ -277,7 +281,7 @@ class Report:
             rows += [[model, attack, *(self._entry(model, attack, k) for k in known)] for attack in (CLEAN, *attacks)]
             if len({c.attack for c in self.attacked(model)}) > 1:
                 rows.append([model, WORST, *(self._entry(model, WORST, k) for k in known)])
-        return ["model", "attack", *known], rows
+        return ["model", "attack", *("bare classifier" if k == UNDEFENDED else k for k in known)], rows
 
     def _entry(self, model: str, attack: str, knowledge: str) -> str:
         """The accuracy of a cell; the undefended model's stands beside that of every defended one."""

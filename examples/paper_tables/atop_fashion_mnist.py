@@ -189,11 +189,16 @@ PARTS: Mapping[str, parts.Part] = {
 }  # fmt: skip
 
 
-def table(reports: Mapping[str, Report]) -> str:
+def table(reports: Mapping[str, Report], l2: Report | None = None) -> str:
     """Table 7 beside the strongest attacks, and what fine-tuning against one attack gives against others.
 
     Of parts that have been measured; without the strong one a model has no worst case, since that of blind attackers
     would be none.
+
+    Args:
+        reports: by part.
+        l2: AutoAttack in L2 on the networks without a purifier, from another report of the same images: PGD is a weak
+            attack on the adversarially trained one there.
     """
     seven = [reports[k] for k in ("blind", "strong", "strong_rt3", "frozen") if k in reports]
     worst_over: dict[str, list[Report]] = {}
@@ -207,8 +212,9 @@ def table(reports: Mapping[str, Report]) -> str:
     for norm, part, eps in (("Linf", "known", EPS), ("L2", "unseen", EPS_L2)):
         if part in reports:
             found = reports[part]
+            more = [parts.only(l2, (UNDEFENDED, ROBUST), ["autoattack"])] if norm == "L2" and l2 is not None else []
             lines += [f"{norm} {eps:g}, by what RT2 was fine-tuned against:"]
-            lines += [parts.table([found], COLUMNS, {m: [found] for m in found.models()})]
+            lines += [parts.table([found, *more], COLUMNS, {m: [found, *more] for m in found.models()})]
             lines += [parts.gains([found], [(game, "RT2") for game in GAMES], COLUMNS)]
     return "\n\n".join(lines)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import parts
 
-from art_ext.evaluation import Report, wilson
+from art_ext.evaluation import Interval, Report, wilson
 from art_ext.evaluation.report import robust
 
 TABLE_6 = {
@@ -30,7 +29,7 @@ TABLE_7 = {
 }
 GAMES = ("CD-VAE, game", "CD-VAE, released game")
 CLEAN_TRAINED = ("undefended", "CD-VAE")
-UNSEEN = ("JPEG-100", "ReColor-100", "StAdv-100")
+UNSEEN = ("JPEG-100", "JPEG-100 at 0.5", "ReColor-100", "StAdv-100")
 
 
 def table(reports: Mapping[str, Report]) -> str:
@@ -42,7 +41,7 @@ def table(reports: Mapping[str, Report]) -> str:
     for title, six, seven in (("Linf", "grey", "white"), ("L2", "grey_l2", "white_l2")):
         if six in reports:
             models = reports[six].models()
-            both = [reports[six], *([_only(reports[seven], models)] if seven in reports else [])]
+            both = [reports[six], *([parts.only(reports[seven], models)] if seven in reports else [])]
             worst = dict.fromkeys(models, both) if seven in reports else {}
             lines += [f"{title}, grey-box{' and full' if seven in reports else ''}:", parts.table(both, TABLE_6, worst)]
             lines += [parts.gains(both, [("CD-VAE", "undefended")], TABLE_6)]
@@ -50,38 +49,53 @@ def table(reports: Mapping[str, Report]) -> str:
         white = reports["white"]
         found = [reports[k] for k in ("white", "jpeg", "sampled") if k in reports]
         worst = {m: [r] for r in reversed(found) for m in r.models()}  # that of the first report that has the model
-        lines += ["White box:", parts.table(found, TABLE_7, worst)]
+        lines += ["White box, Linf:", parts.table(found, TABLE_7, worst)]
+        pairs = [(m, "adversarially trained") for m in GAMES]
         if "adversarially trained" in white.models():
-            lines += [parts.gains(found, [(m, "adversarially trained") for m in GAMES], TABLE_7)]
-        lines += too_weak(white)
+            lines += [parts.gains(found, pairs, TABLE_7)]
+        weak = too_weak(white)
+        lines += [
+            f"Does not even break the undefended model, so that its column says nothing of a defence: {k} ({share})."
+            for k, share in weak.items()
+        ]
         if "white_l2" in reports:
-            lines += [unseen_table(white, reports["white_l2"])]
+            l2 = reports["white_l2"]
+            lines += ["White box, L2:", parts.table([l2], TABLE_7, {m: [l2] for m in l2.models()})]
+            if "adversarially trained" in l2.models():
+                lines += [parts.gains([l2], pairs, TABLE_7)]
+            lines += [
+                "The last columns of Table 7. Linf and L2: right under both PGD and AutoAttack. Unseen: L2, StAdv and "
+                "the like, and Linf too for models trained on clean images; the mean, which has no interval, leaves "
+                "out what does not break the undefended model.",
+                unseen_table(found, l2, weak),
+            ]
     return "\n\n".join(lines)
 
 
-def too_weak(report: Report) -> list[str]:
-    """A line that names the attacks of Table 7 which leave the undefended model more than half, if any do."""
+def too_weak(report: Report) -> dict[str, Interval]:
+    """The attacks of Table 7 which leave the undefended model more than half, and how much, if any do."""
     cells = {k: parts.cell([report], "undefended", titles) for k, titles in TABLE_7.items()}
-    left = [f"{k} ({c.accuracy})" for k, c in cells.items() if c is not None and c.accuracy.low > 0.5]
-    if not left:
-        return []
-    return [
-        f"Does not even break the undefended model, so that its column says nothing of a defence: {', '.join(left)}."
-    ]
+    return {k: c.accuracy for k, c in cells.items() if c is not None and c.accuracy.low > 0.5}
 
 
-def unseen_table(white: Report, white_l2: Report) -> str:
+def unseen_table(linf: Sequence[Report], l2: Report, without: Collection[str] = ()) -> str:
     """The last column of Table 7: the mean over what a model was not trained against, and the worst of all columns.
 
     Linf and L2 are worst cases per image over PGD and AutoAttack, as far as they were run. A model that was trained
     on clean images has not seen Linf either.
+
+    Args:
+        linf: those of Linf and of what has a bound of its own; the first has all models.
+        l2: that of L2.
+        without: columns that are left out.
     """
-    ran = [k for k in UNSEEN if any(parts.cell([white], m, TABLE_7[k]) for m in white.models())]
-    names = ["model", "Linf", "L2", *ran, "unseen mean", "worst column"]
-    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
-    for model in white.models():
-        found = [_strong(report, model) for report in (white, white_l2)]
-        cells = [parts.cell([white], model, TABLE_7[k]) for k in ran]
+    names = linf[0].models()
+    ran = [k for k in UNSEEN if k not in without and any(parts.cell(linf, m, TABLE_7[k]) for m in names)]
+    header = ["model", "Linf", "L2", *ran, "unseen mean", "worst column"]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    for model in names:
+        found = [_strong(report, model) for report in (linf[0], l2)]
+        cells = [parts.cell(linf, model, TABLE_7[k]) for k in ran]
         found += [[v >= 1 for v in c.survived] if c else [] for c in cells]
         values = [_share(v) if v else float("nan") for v in found]
         unseen = values if model in CLEAN_TRAINED else values[1:]
@@ -99,11 +113,6 @@ def _strong(report: Report, model: str) -> list[bool]:
 
 def _share(values: Sequence[float]) -> float:
     return sum(values) / max(1, len(values))
-
-
-def _only(report: Report, models: list[str]) -> Report:
-    """The report without other models, so that a table has no half-empty rows."""
-    return replace(report, cells=tuple(c for c in report.cells if c.model in models))
 
 
 def findings_table(results: Path, prefix: str) -> str:

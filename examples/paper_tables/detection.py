@@ -1,9 +1,10 @@
 """What the tables of detectors share: attacks, who is measured on which images, and intervals on the same images.
 
 A cell is one detector on one attack. Two protocols: `paper` keeps the images that the attacked classifier gets right
-clean and noisy and wrong attacked, and has clean and noisy ones as negatives; `all` keeps all images and has clean ones
-as negatives. Two targets: `own`, the classifier whose features the detector sees, as in the paper, where detectors on x
-and on R(x) thus see different adversaries; and `x`, the classifier on x, for both the same ones.
+clean and noisy and wrong attacked, and has clean and noisy ones as negatives, of which no alarm is wanted; `all` keeps
+all images and has clean ones as negatives. Two targets: `own`, the classifier whose features the detector sees, as in
+the paper, where detectors on x and on R(x) thus see different adversaries; and `x`, the classifier on x, for both the
+same ones.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ NOISES = (0.0, 0.0005, 0.001, 0.0014, 0.002, 0.005, 0.01)
 """Steps of the Mahalanobis detector's input that are tried; the released code's, there in units of a deviation."""
 PROTOCOLS, TARGETS = ("paper", "all"), ("own", "x")
 METRICS: dict[str, Callable[..., float]] = {"TNR at 95 % TPR": tnr_at_tpr, "AUC": auc}
+METRIC = "AUC"
+"""Any of them, where only their n is asked for."""
 KNOWN, UNSEEN = "", ", calibrated on FGSM"
 Scores = NDArray[np.float64]
 
@@ -220,7 +223,10 @@ def table(rows: Sequence[Mapping[str, Any]], spaces: Sequence[str]) -> str:
     for target in TARGETS:
         for protocol in PROTOCOLS:
             part = [r for r in rows if r["target"] == target and r["protocol"] == protocol]
-            lines += [f"Attack on the detector's {target} classifier, protocol `{protocol}`; TNR at 95 % TPR / AUC, %:"]
+            goal = "the detector's own classifier" if target == "own" else "the classifier of x"
+            seen = [s[METRIC][3] for r in part for s in r["spaces"].values()]
+            images = f"n={min(seen)}" if min(seen) == max(seen) else f"n={min(seen)} to {max(seen)}"
+            lines += [f"Attack on {goal}, protocol `{protocol}`, {images}; TNR at 95 % TPR / AUC, %:"]
             lines += ["", "| detector | " + " | ".join(ATTACKS) + " |", "|---" * (len(ATTACKS) + 1) + "|"]
             for kind in dict.fromkeys(r["detector"] for r in part):
                 for name in spaces:
@@ -238,7 +244,12 @@ def compared(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
     gaps = [r["difference"][metric] for r in rows if r["difference"]]
     more, less = sum(g[0] > 0 for g in gaps), sum(g[0] < 0 for g in gaps)
     surely, not_at_all = sum(g[1] > 0 for g in gaps), sum(g[2] < 0 for g in gaps)
-    return f"R(x) above x in {more} of {len(gaps)} cells ({surely} surely), below in {less} ({not_at_all} surely)"
+    n = sorted(g[3] for g in gaps)
+    images = "" if not n else f" (n={n[0]})" if n[0] == n[-1] else f" (n={n[0]} to {n[-1]})"
+    return (
+        f"on the images kept in both{images}, R(x) above x in {more} of {len(gaps)} cells ({surely} surely), below in "
+        f"{less} ({not_at_all} surely)"
+    )
 
 
 def _entry(rows: Sequence[Mapping[str, Any]], kind: str, attack: str, space: str) -> str:

@@ -248,7 +248,12 @@ def table(found: Mapping[str, Any]) -> str:
     """The tables of `detection`, and the share of images that end wrong and unflagged, as Markdown."""
     names = list(found["adaptive"][0]["broken"])
     lines = [detection.table(found["rows"], ["x", "R(x)"])]
-    lines += [f"Wrong and unflagged at {100 * FALSE_POSITIVES:g} % false alarms, Linf {found['eps']['Linf']:.3g}:", ""]
+    lines += [
+        "Share of images that an attacker gets through, wrong and unflagged, lower is better; detectors at "
+        f"{100 * FALSE_POSITIVES:g} % false alarms, Linf {found['eps']['Linf']:.3g}, {found['options']['steps']} "
+        "steps. PGD on the classifier does not know the detector, the others do:",
+        "",
+    ]
     lines += [
         "| " + " | ".join(["detector", "system", "clean flagged", *names]) + " |",
         "|---" * (len(names) + 3) + "|",

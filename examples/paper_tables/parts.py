@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,8 @@ def table(
 ) -> str:
     """A row a model, over all reports: clean accuracy, its cell of each column, and the worst case per image.
 
+    Where the worst case is that of several draws, so is a second clean accuracy: what is left of it without any attack.
+
     Args:
         reports: of the same images.
         columns: titles of attacks as `title` gives them, by what stands above; the first that is there is shown, and
@@ -109,13 +112,15 @@ def table(
     models = list(dict.fromkeys(m for r in reports for m in r.models()))
     found = {m: {k: cell(reports, m, titles) for k, titles in columns.items()} for m in models}
     shown = [k for k in columns if any(found[m][k] is not None for m in models)]
-    header = ["model", "clean", *shown, *(["worst case"] if worst_over else [])]
+    clean = {m: next(r for r in reports if m in r.models()).cell(m, "clean", "none") for m in models}
+    drawn = bool(worst_over) and any(len(c.correct) > 1 for c in clean.values())
+    header = ["model", "clean", *(["clean, every redraw"] * drawn), *shown, *(["worst case"] if worst_over else [])]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for model in models:
-        clean = next(r for r in reports if model in r.models()).cell(model, "clean", "none").accuracy
+        first = [str(clean[model].accuracy), *([str(clean[model].worst)] * drawn)]
         entries = ["" if (c := found[model][k]) is None else str(c.accuracy) for k in shown]
         left = [str(interval(worst(worst_over[model], model))) if model in worst_over else ""] if worst_over else []
-        lines.append("| " + " | ".join([model, str(clean), *entries, *left]) + " |")
+        lines.append("| " + " | ".join([model, *first, *entries, *left]) + " |")
     return "\n".join(lines)
 
 
@@ -156,8 +161,18 @@ def title(found: Cell) -> str:
     return found.attack.split(" + EOT")[0] + by
 
 
+def only(report: Report, models: Sequence[str], attacks: Sequence[str] | None = None) -> Report:
+    """The report of these models alone, so that no row is half empty, under attacks whose names begin so if given."""
+    starts = ("",) if attacks is None else ("clean", *attacks)
+    kept = (c for c in report.cells if c.model in models and c.attack.startswith(starts))
+    return replace(report, cells=tuple(kept))
+
+
 def worst(reports: Sequence[Report], model: str) -> list[bool]:
-    """Per image, whether no attack of any report broke it in any redraw, over the images that all saw."""
+    """Per image, whether no attack of any report broke it in any redraw, over the images that all saw.
+
+    Attacks with a bound of their own do not count.
+    """
     return robust([c for r in reports if model in r.models() for c in r.attacked(model)])
 
 

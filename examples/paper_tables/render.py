@@ -21,8 +21,10 @@ from art_ext.training import replacing
 
 HEAD = """# Results
 
-Written by `python examples/paper_tables/render.py` from the JSON files in this folder, which hold every answer of every
-model; accuracies carry n and a 95 % Wilson interval, differences are paired on the same images.
+Written by `python examples/paper_tables/render.py` from the JSON files in this folder and the presets' own. Reports
+hold every answer of every model; accuracies carry n and a 95 % Wilson interval, differences are paired on the same
+images. [How an evaluation is read](../docs/evaluation.md): what attackers know, what the worst case counts, and what
+each check holds against the numbers. `PGD-40` is PGD of 40 steps, `EOT-20` an average over 20 draws.
 """
 SECTIONS = {
     "blind": (
@@ -32,7 +34,8 @@ SECTIONS = {
     "white": (
         "RDP on Fashion-MNIST, attackers who know it",
         "Deterministic, and with the paper's dynamic inference (Gaussian noise, std 0.05) under EOT. "
-        "`own` is SSP through the purifier.",
+        "`own` is SSP, the label-free attack that RDP is trained with, through the purifier. AutoAttack breaks under "
+        "`bpda` what PGD does not: its Square attack needs no gradient.",
     ),
 }
 
@@ -50,7 +53,14 @@ def report_section(name: str, folder: Path) -> str:
     title, text = SECTIONS[name]
     report = Report.from_json((folder / f"rdp_fashion_mnist_{name}.json").read_text("utf-8"))
     lines = [f"## {title}", "", text, "", report.markdown()]
-    lines += ["| model | left when every attack is tried on every image |", "|---|---|"]
+    lines += [
+        "Worst case: right under every attack in the ball, whatever its attacker knows, over the images that all of "
+        "them saw. StAdv has a bound of its own and does not count. An adversarially trained network has no purifier "
+        "to know: it is attacked directly.",
+        "",
+        "| model | worst case |",
+        "|---|---|",
+    ]
     lines += [f"| {model} | {report.worst_case(model)} |" for model in report.models()]
     return "\n".join([*lines, "", f"`{json.dumps(_about(report))}`", ""])
 
@@ -59,17 +69,20 @@ def _about(report: Report) -> dict[str, Any]:
     return {k: report.provenance[k] for k in ("versions", "python", "device", "threads", "seed", "images")}
 
 
+def _options(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result was made with; where it was put says nothing."""
+    kept = {k: v for k, v in found["options"].items() if k not in ("runs", "out")}
+    return {"options": kept, "versions": found["versions"]}
+
+
 def ablation_section(folder: Path) -> str:
     found = json.loads((folder / "rdp_ablation.json").read_text("utf-8"))
-    seconds = [row["seconds"] for row in found["rows"]]
-    about = {
-        "options": found["options"],
-        "versions": found["versions"],
-        "training_seconds": [min(seconds), max(seconds)],
-    }
+    about, options, seeds = _options(found), found["options"], len(found["options"]["seeds"])
     text = (
-        "Every variant from the same weights on the same batches; accuracy is the mean over seeds, n counts images. "
-        "Under Algorithm 1 the reconstruction loss never reaches the purifier: without that branch nothing changes."
+        f"Every variant from the same weights on the same batches, in small ({options['train']} training images, "
+        f"{options['epochs']} epochs), Linf eps 0.1; {'one seed' if seeds == 1 else f'mean over {seeds} seeds'}, n "
+        "counts images. Under Algorithm 1 the reconstruction loss never reaches the purifier: without that branch "
+        "nothing changes."
     )
     title = "## RDP's ablation (the paper's Figure 8)"
     return "\n".join([title, "", text, "", load("rdp_ablation").table(found), "", f"`{json.dumps(about)}`", ""])
@@ -81,9 +94,10 @@ def dir_section(folder: Path) -> str:
     lines = [
         "## DIR on Fashion-MNIST, before an adversarially trained classifier",
         "",
-        "The target is `fashion_mnist_robust`, Linf eps 0.1. PGD, MI and VNI draw the masks once a step, as the paper "
-        "has it; the other columns average over 20 draws wherever the model draws. `masks frozen`: attacker and "
-        "defence share one draw. On the target, which has no purifier to know, BPDA and Eq. 8 are plain PGD-40. The "
+        "The target is `fashion_mnist_robust`, Linf eps 0.1; RDP is the preset that was made for "
+        "`fashion_mnist_cnn`, another network, and JPEG's gradient a stand-in. PGD, MI and VNI draw the masks once a "
+        "step, as the paper has it; the other columns average over 20 draws wherever the model draws. `masks frozen`: "
+        "attacker and defence share one draw. On the target, which has no purifier to know, BPDA and Eq. 8 are plain PGD-40. The "
         "worst case counts an image as right only if no attack broke it in any of ten redraws.",
         "",
         "The preset is small (114,352 weights, patches of 4, 8,000 training images) and was trained with Adam on Eq. 7 "
@@ -112,24 +126,42 @@ def atop_section(folder: Path) -> str:
         return ""
     reports = parts.load(folder, script.PREFIX, measured)
     first = reports[measured[0]]
+    beside = folder / "cdvae_fashion_mnist_white_l2.json"
+    l2 = Report.load(beside) if beside.is_file() and "unseen" in reports else None
     about = first.provenance["data"]["purifiers"]
     missing = ", ".join(f"`{k}`" for k in script.PARTS if k not in measured)
     lines = [
         "## AToP on Fashion-MNIST, before a classifier that was trained on clean images",
         "",
-        "The classifier is `fashion_mnist_cnn`, Linf eps 0.1. `blind` attackers see the classifier alone, as in the "
-        "poster's Table 7; all others differentiate through the purifier and average over 20 draws. `frozen`: "
-        "attacker and defence share one draw. PGD under EOT lets an image rest for ten steps while 20 fresh draws "
-        "misclassify it; AutoAttack's `rand` is content with an example once one pass misclassifies it, which a redraw "
-        "may forgive. Attacks saw as many images as their n says, and the worst case counts those that all "
-        "of them saw. It has an image as right only if no attack broke it in any of ten redraws; that of a frozen "
-        "model counts its own PGD-200.",
+        "The classifier is `fashion_mnist_cnn`, Linf eps 0.1. RT1 hides blocks of the image, RT2 adds noise too, RT3 "
+        "fills in turn the holes of masks that cover the image; `+ AToP` is fine-tuned against FGSM on the classifier. "
+        "`blind` attackers see the classifier alone, as in Table 7 of the paper's poster; all others differentiate "
+        "through the purifier and average over 20 draws; frozen ones, where attacker and defence share one draw, and "
+        "networks without a purifier, which are attacked directly in every column, have no draws. PGD under EOT lets "
+        "an image rest for ten steps while 20 fresh draws misclassify it; AutoAttack's `rand` is content with an "
+        "example once one pass misclassifies it, which a redraw may forgive.",
+        "",
+        "Attacks saw as many images as their n says. Accuracies are means over ten redraws, but for `clean, every "
+        "redraw` and the worst case: those count an image as right only if all ten were, the worst case under every "
+        "attack in the ball (StAdv has a bound of its own and does not count), over the images that all of "
+        "these attacks saw; that of a frozen model counts its own PGD-200. So the worst case of blind attacks, which "
+        "`blind | static baseline` compares, is mostly what the redraws cost without any attack.",
         "",
         f"The generator is small (width {about['width']}) and trained from scratch on {about['train']} images, "
         f"{about['pretraining_epochs']} + {about['epochs']} epochs; the released one starts from weights of Places2.",
         "",
-        script.table(reports),
+        script.table(reports, l2),
         "",
+        *(
+            [
+                "In L2, AutoAttack was run on the networks without a purifier alone (see CD-VAE's tables): PGD hardly "
+                "finds what breaks the adversarially trained one. The others' worst case is that of PGD, and so are "
+                "both sides of `unseen | static baseline`, which therefore says nothing against them.",
+                "",
+            ]
+            if l2 is not None
+            else []
+        ),
         *([f"Not measured: {missing}.", ""] if missing else []),
         *unhappy(reports),
     ]
@@ -151,7 +183,8 @@ def cdvae_section(folder: Path) -> str:
         "",
         f"G is trained with gamma {script.DEFENCE:g}, the paper's for its defence, and its classifier on G(x). "
         "Grey-box attackers see a classifier of x (`fashion_mnist_cnn`) and nothing of CD-VAE, as in the paper's Table "
-        f"6; what is called C&W there is PGD on the margin. Linf eps {script.EPS:g}, L2 eps {script.EPS_L2:g}. "
+        f"6; networks without a purifier are attacked directly, in every column. What is called C&W there is PGD on "
+        f"the margin. Linf eps {script.EPS:g}, L2 eps {script.EPS_L2:g}. "
         "JPEG has the paper's bound of 0.125 where no other is given.",
         "",
         *([script.table(reports), ""] if reports else []),
@@ -163,14 +196,16 @@ def cdvae_section(folder: Path) -> str:
             "Tables 1 to 3; the Frechet distance is of features of `fashion_mnist_vgg`, beside the total variance of "
             "those of clean images; the paper's is of an Inception network's), and what gamma trades (Figure 4): "
             "`classification` is of R(x) by its own classifier, "
-            "`reconstruction` is 1 - |x - G(x)| / |x|, `clean` and `defence` are of a classifier of G(x), `detection` "
-            "of a Mahalanobis detector on R(x) at 5 % false alarms, its mean over clean and attacked images.",
+            "`reconstruction` is 1 - |x - G(x)| / |x|, `clean` and `defence` are of a classifier of G(x), `defence` "
+            f"under PGD-100 on a classifier of x (Linf eps {script.EPS:g}), `detection` is of a Mahalanobis detector "
+            "on R(x) at 5 % false alarms: the mean of the shares of clean images let pass and of attacked ones "
+            "flagged, so that 50 % is chance and its interval is a rough one.",
             "",
             tables.findings_table(folder, script.PREFIX),
             "",
         ]
         lines += [f"![{k}]({script.PREFIX}_{k}.png)" for k in others if (folder / f"{script.PREFIX}_{k}.png").is_file()]
-    about = {k: v["options"] for k, v in others.items()} | {k: _about(v) for k, v in reports.items()}
+    about = {k: _options(v) for k, v in others.items()} | {k: _about(v) for k, v in reports.items()}
     lines += ["", *([f"Not measured: {missing}.", ""] if missing else [])]
     return "\n".join([*lines, f"`{json.dumps(about)}`", ""])
 
@@ -185,17 +220,20 @@ def detection_section(name: str, title: str, folder: Path) -> str:
         f"## Detection on x against detection on R(x), {title}",
         "",
         "KD, LID and Mahalanobis (MD) on the features of a classifier of x and of CD-VAE's classifier of R(x). `paper` "
-        "keeps images that are right clean and noisy and wrong attacked, `all` keeps all; the attack goes for the "
-        "detector's own classifier, as in the paper, or for that of x. What is called TNR at 95 % TPR has clean images "
-        "as the positives: the share of attacked ones flagged at 5 % false alarms. Intervals are 95 % bootstrap over "
-        "test images.",
+        "keeps images that are right clean and noisy and wrong attacked, and wants no alarm on clean and noisy ones; "
+        "`all` keeps all and wants none on clean ones. The attack goes for the detector's own classifier, as in the "
+        f"paper, or for that of x: Linf eps {found['eps']['Linf']:.3g}, L2 eps {found['eps']['L2']:g}, 5 steps, C&W is "
+        "PGD on the margin. TNR at 95 % TPR is the share of attacked images flagged at 5 % false alarms. "
+        "Intervals are 95 % bootstrap over test images, of one training and one calibration. A cell has all images "
+        "that its space keeps; `above` and `below` compare on those that both keep, `surely` where the interval of the "
+        "difference says so.",
         "",
         "Right on clean images: " + ", ".join(f"the classifier of {k} {parts.interval(v)}" for k, v in right) + ".",
         "",
         load("detection_fashion_mnist").table(found),
         "",
     ]
-    return "\n".join([*lines, f"`{json.dumps({k: found[k] for k in ('options', 'versions')})}`", ""])
+    return "\n".join([*lines, f"`{json.dumps(_options(found))}`", ""])
 
 
 def drrdn_section(folder: Path) -> str:
@@ -244,7 +282,7 @@ def dir_ablation_section(folder: Path) -> str:
         "`+ EOT` averages over draws, differences are to the full method."
     )
     seconds = {row["variant"]: row["seconds"] for row in found["rows"]}
-    about = {"options": found["options"], "versions": found["versions"], "training_seconds": seconds}
+    about = _options(found) | {"training_seconds": seconds}
     table = load("dir_ablation").table(found)
     return "\n".join(["## DIR's ablations", "", text, "", table, "", f"`{json.dumps(about)}`", ""])
 
@@ -255,7 +293,7 @@ def agreement_section(folder: Path) -> str:
         "## Auto-PGD against pyautoattack's",
         "",
         f"On the undefended {found['preset']}, {found['options']['norm']} eps {found['options']['eps']:g}, 100 steps; "
-        "differences to pyautoattack's attack with the same loss.",
+        "differences to pyautoattack's attack with the same loss, which has 5 restarts; ours with 1 has fewer.",
         "",
         "| attack | robust accuracy | minus pyautoattack (points) | images that differ |",
         "|---|---|---|---|",
@@ -265,7 +303,7 @@ def agreement_section(folder: Path) -> str:
         points = f"{100 * gap['mean']:+.1f} [{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}]"
         accuracy = wilson(sum(row["correct"]) / len(row["correct"]), len(row["correct"]))
         lines.append(f"| {row['attack']} | {accuracy} | {points} | {row['disagree']} |")
-    return "\n".join([*lines, "", f"`{json.dumps({'options': found['options'], 'versions': found['versions']})}`", ""])
+    return "\n".join([*lines, "", f"`{json.dumps(_options(found))}`", ""])
 
 
 def binarisation_section(folder: Path) -> str:
@@ -284,11 +322,18 @@ def binarisation_section(folder: Path) -> str:
         usable = [i for i, flag in enumerate(row["usable"]) if flag]
         shares = [sum(row[k][i] for i in usable) / len(usable) for k in ("solved", "solved_at_random")]
         lines.append(f"| {row['attack']} | {wilson(shares[0], len(usable))} | {wilson(shares[1], len(usable))} |")
-    return "\n".join([*lines, "", f"`{json.dumps({'options': found['options'], 'versions': found['versions']})}`", ""])
+    return "\n".join([*lines, "", f"`{json.dumps(_options(found))}`", ""])
 
 
 def preset_section() -> str:
-    lines = ["## Presets", "", "| preset | command | measured |", "|---|---|---|"]
+    text = (
+        "On the first n of the 2,000 Fashion-MNIST test images that ship with the package, Linf eps 0.1. `bare`: the "
+        "classifier without its purifier on the same examples; those that were made through the purifier or on a "
+        "surrogate were not made for it, so that this is no robustness. `c_i_on_z_s`, `c_i_on_z_i`: how often the "
+        "domain head tells natural from attacked by the class-specific and by the class-irrelevant part, 50 % is "
+        "chance; `c_s_on_z_i`: how often the class head is right on the class-irrelevant part, 10 % is chance."
+    )
+    lines = ["## Presets", "", text, "", "| preset | command | measured |", "|---|---|---|"]
     for name in presets.names():
         preset = presets.describe(name)
         n = preset.measured["n"]

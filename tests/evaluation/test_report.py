@@ -89,7 +89,7 @@ def test_json_round_trip_is_exact(report: Report, tmp_path: Path) -> None:
 
 def test_table_puts_everything_in_its_place(report: Report) -> None:
     header, rows = report.table()
-    assert header == ["model", "attack", "undefended", "blind", "full"]
+    assert header == ["model", "attack", "bare classifier", "blind", "full"]
     assert [row[:2] for row in rows] == [["m", a] for a in ("clean", "PGD", "AutoAttack <b>", "worst case")]
     means = [[entry.split(" %")[0] for entry in row[2:]] for row in rows]
     assert means == [
