@@ -12,8 +12,9 @@ one training each, so that intervals are over images alone. All but TRADES have 
 TRADES became a constant, so that it has half of it, its authors' and the paper's 0.01. What else is not alike, because
 the methods are not: TRADES ascends its own divergence, Standard has no attack; DRRDN's loss of the class is a sum over
 images and adversaries, on batches twice as large, and other players move its encoder again, so that it takes longer
-steps, at more than twice the cost; with `--normalised`, batch normalisation has seen adversaries alone in Madry's and both kinds in TRADES' and
-DRRDN's. `halves` is DRRDN's network with the loss of the class alone: what it lacks against DRRDN is DRRDN's doing.
+steps, at more than twice the cost; with `--normalised`, batch normalisation has seen adversaries alone in Madry's and
+both kinds in TRADES' and DRRDN's. `halves` is DRRDN's network with the loss of the class alone: what it lacks against
+DRRDN is DRRDN's doing.
 
 Differs from the paper: fewer epochs, a rate and a radius that rise and a rate that falls again, a training attack of
 fewer, longer steps, half of TRADES' channels, the sizes of the parts, and smaller weights of Eqs. 6 to 8 than the
