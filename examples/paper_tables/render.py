@@ -94,11 +94,11 @@ def dir_section(folder: Path) -> str:
     lines = [
         "## DIR on Fashion-MNIST, before an adversarially trained classifier",
         "",
-        "The target is `fashion_mnist_robust`, Linf eps 0.1; RDP is the preset that was made for "
-        "`fashion_mnist_cnn`, another network, and JPEG's gradient a stand-in. PGD, MI and VNI draw the masks once a "
-        "step, as the paper has it; the other columns average over 20 draws wherever the model draws. `masks frozen`: "
-        "attacker and defence share one draw. On the target, which has no purifier to know, BPDA and Eq. 8 are plain PGD-40. "
-        "The worst case counts an image as right only if no attack broke it in any of ten redraws.",
+        "The target is `fashion_mnist_robust`, Linf eps 0.1; RDP is the preset that was made for `fashion_mnist_cnn`, "
+        "another network, and JPEG's gradient a stand-in. PGD, MI and VNI draw the masks once a step, as the paper "
+        "has it; the other columns average over 20 draws wherever the model draws. `masks frozen`: attacker and "
+        "defence share one draw. On the target, which has no purifier to know, BPDA and Eq. 8 are plain PGD-40. The "
+        "worst case counts an image as right only if no attack broke it in any of ten redraws.",
         "",
         "The preset is small (114,352 weights, patches of 4, 8,000 training images) and was trained with Adam on Eq. 7 "
         "plus ten times the squared error to the clean image: with Eq. 7 alone restorations leave the images, see the "
