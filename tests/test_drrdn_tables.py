@@ -138,6 +138,11 @@ def test_rates_and_radius_follow_the_share_of_the_training_that_is_done() -> Non
     assert [pytest.approx(e) for e in expected] == seen(0)
     objective.eps, objective.step_size = 0.4, 0.1
     assert [pytest.approx(e) for e in expected[1:]] == seen(1)
+    for rise, rates in ((0.0, [7 / 8, 5 / 8, 3 / 8, 1 / 8]), (1.0, [1 / 8, 3 / 8, 5 / 8, 7 / 8])):
+        optimizer.param_groups[0]["lr"] = 0.8
+        paced = drrdn_mnist.Paced(batches, 2, objective, {"classifier": optimizer}, rise=rise, warmup=0.0)
+        found = [optimizer.param_groups[0]["lr"] for epoch in (0, 1) for _ in paced.epoch(epoch)]
+        assert found == pytest.approx([0.8 * r for r in rates])
 
 
 def test_each_name_has_its_objective() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from art.data_generators import DataGenerator
 from art.defences.trainer.trainer import Trainer
@@ -81,7 +83,11 @@ class DRRDNTrainer(Trainer):
         self._module = as_module(classifier)  # refuses what is no ART classifier
         if not isinstance(self._module.model, DRRDN):
             raise TypeError(f"expected a classifier of a DRRDN, got one of {type(self._module.model).__name__}")
-        if step_size is not None and steps * step_size < eps:
+        if not 0 < eps <= 1 or steps < 1:
+            raise ValueError(
+                f"expected eps in (0, 1], for images scaled to [0, 1], and steps >= 1, got {eps=}, {steps=}"
+            )
+        if step_size is not None and steps * step_size < eps * (1 - 1e-6):
             raise ValueError(
                 f"expected a training attack that can reach eps={eps}, got {steps} steps of {step_size}; "
                 "step_size=None takes 2.5 * eps / steps"
@@ -93,7 +99,7 @@ class DRRDNTrainer(Trainer):
         self.validation_steps, self.patience = validation_steps, patience
         self.seed, self.checkpoint, self.verbose = seed, checkpoint, verbose
         self.history: list[dict[str, float]] = []
-        self.best_epoch = -1
+        self.best_epoch, self._made_for = -1, self._seen_as()
         self.objective = DRRDNObjective(
             self._module.model, eps=eps, steps=steps, step_size=step_size, lambda_mi=lambda_mi, lambda_rec=lambda_rec,
             weights=weights, printed=printed, enter=self._module.enter,
@@ -127,9 +133,10 @@ class DRRDNTrainer(Trainer):
         if y is None:
             raise ValueError("expected labels to train DRRDN, got None")
         run = self._run(kwargs)
+        self._check_shape(x, "images")
         validation = self._validation(validation_data, run, batch_size)
-        run.fit(x, y, epochs=nb_epochs, batch_size=batch_size, **self._options(scheduler, nb_epochs, validation))
-        self._end(validation)
+        with self._ended(validation):
+            run.fit(x, y, epochs=nb_epochs, batch_size=batch_size, **self._options(scheduler, nb_epochs, validation))
 
     def fit_generator(
         self,
@@ -149,17 +156,31 @@ class DRRDNTrainer(Trainer):
         """
         run = self._run(kwargs)
         validation = self._validation(validation_data, run, int(getattr(generator, "batch_size", 1)))
-        run.fit_generator(generator, epochs=nb_epochs, **self._options(scheduler, nb_epochs, validation))
-        self._end(validation)
+        with self._ended(validation):
+            run.fit_generator(generator, epochs=nb_epochs, **self._options(scheduler, nb_epochs, validation))
 
     def _run(self, kwargs: dict[str, Any]) -> TrainingRun:
         if kwargs:
             raise TypeError(f"expected no further arguments, got {sorted(kwargs)}")
+        if self._seen_as() != self._made_for:
+            raise ValueError(
+                f"expected the clip values and channel order that this trainer was made for, {self._made_for}, got "
+                f"{self._seen_as()}: make another trainer"
+            )
         view = View(self.classifier.clip_values, self.classifier.channels_first)
         classes = int(self.classifier.nb_classes)
         run = TrainingRun([self.objective], view, self.seed, self.checkpoint, self.verbose, classes)
         self.history = run.history
         return run
+
+    def _seen_as(self) -> tuple[Any, bool]:
+        """Clip values and whether channels come first."""
+        return np.asarray(self.classifier.clip_values).tolist(), bool(self.classifier.channels_first)
+
+    def _check_shape(self, x: NDArray[Any], what: str) -> None:
+        expected = tuple(self.classifier.input_shape)
+        if np.shape(x)[1:] != expected:
+            raise ValueError(f"expected {what} of shape (N, {', '.join(map(str, expected))}), got {np.shape(x)}")
 
     def _validation(
         self, data: tuple[NDArray[Any], NDArray[Any]] | None, run: TrainingRun, batch_size: int
@@ -168,6 +189,9 @@ class DRRDNTrainer(Trainer):
             if self.patience is not None:
                 raise ValueError(f"expected validation data where there is patience ({self.patience} epochs), got none")
             return None
+        if len(data) != 2:
+            raise ValueError(f"expected validation data as images and labels, got {len(data)} arrays")
+        self._check_shape(data[0], "validation images")
         x, y = run.images(data[0]), class_indices(data[1], len(data[0]), int(self.classifier.nb_classes))
         path = None if self.checkpoint is None else Path(f"{self.checkpoint}.best")
         return Validation(
@@ -189,7 +213,12 @@ class DRRDNTrainer(Trainer):
             **options, "schedulers": [*schedulers, validation], "validate": lambda: validation.row, "stop": stop
         }  # fmt: skip
 
-    def _end(self, validation: Validation | None) -> None:
-        if validation is not None:
-            validation.restore()
-            self.best_epoch = validation.best_epoch
+    @contextmanager
+    def _ended(self, validation: Validation | None) -> Iterator[None]:
+        """Leaves the best epoch's weights, where one was measured, also when the training fails."""
+        try:
+            yield
+        finally:
+            if validation is not None and validation.best_epoch >= 0:
+                validation.restore()
+                self.best_epoch = validation.best_epoch

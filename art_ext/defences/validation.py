@@ -92,18 +92,26 @@ class Validation:
     def _measurement(self) -> dict[str, Any]:
         return {"steps": self.steps, "seed": self.seed, "images": len(self.x), "sha256": sha256([self.x, self.y])}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from there, with the best state from its file.
+    def check_state(self, state: dict[str, Any]) -> None:
+        """Whether `load_state_dict` would take it.
 
         Raises:
-            ValueError: the file is gone, or other images or another attack were counted with.
+            ValueError: the file of the best state is gone, or other images or another attack were counted with.
         """
-        counted = dict(state)
-        mine, theirs = self._measurement(), counted.pop("measurement")
+        mine, theirs = self._measurement(), state["measurement"]
         if mine != theirs:
             raise ValueError(f"expected a checkpoint whose validation is {mine}, got one with {theirs}")
         if self.path is None or not self.path.exists():
             raise ValueError(f"expected the best state beside the checkpoint, in {self.path}, got no such file")
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there, with the best state from its file.
+
+        Raises:
+            ValueError: see `check_state`.
+        """
+        self.check_state(state)
+        assert self.path is not None
         self._state = torch.load(self.path, map_location="cpu", weights_only=True)
-        for name, value in counted.items():
-            setattr(self, name, value)
+        for name in ("epochs", "best_epoch", "best"):
+            setattr(self, name, state[name])

@@ -14,6 +14,9 @@ from torch import Tensor
 from art_ext.classifiers.drrdn import DRRDN
 from art_ext.nn.modes import evaluating
 
+INFERENCE = ("encoder", "d_s", "c_s")
+"""Parts of the model that run at inference."""
+
 
 class DRRDNClassifier(PyTorchClassifier):
     """A DRRDN [Yang et al., AAAI 2021] wherever ART takes a classifier; train it with `DRRDNTrainer`.
@@ -66,13 +69,34 @@ class DRRDNClassifier(PyTorchClassifier):
             raise ValueError(f"expected adversaries of the shape of x, {np.shape(x)}, got {np.shape(x_adv)}")
         return self._inside(self.model.hybrids, x, x_adv, batch_size=batch_size)
 
+    def get_activations(
+        self, x: NDArray[Any], layer: int | str | None = None, batch_size: int = 128, framework: bool = False
+    ) -> Any:
+        """Output of a part that runs at inference: `encoder`, `d_s` or `c_s`.
+
+        :param x: Images in the classifier's range and layout.
+        :param layer: Its name, or its number among `layer_names`.
+        :param batch_size: Images at once.
+        :param framework: Whether to give a tensor.
+        :return: The output, with the first dimension of x.
+        """
+        names = self.layer_names or []
+        known = isinstance(layer, int) and 0 <= layer < len(names)
+        name = names[layer] if known else layer  # type: ignore[index]
+        if name not in INFERENCE:
+            raise ValueError(
+                f"expected layer to be one of {', '.join(INFERENCE)}, which run at inference; got {layer!r}; "
+                "`representations` gives the class-irrelevant part"
+            )
+        return super().get_activations(x, name, batch_size, framework)
+
     def _inside(
         self, function: Callable[..., Mapping[str, Tensor]], *arrays: NDArray[Any], batch_size: int
     ) -> dict[str, NDArray[np.float32]]:
         """What a function of the model gives, batch by batch, on images as the model sees them."""
         if batch_size < 1 or not len(arrays[0]):
             raise ValueError(f"expected images and batch_size >= 1, got {len(arrays[0])} and {batch_size}")
-        seen = [self._apply_preprocessing(a.astype(np.float32), y=None, fit=False)[0] for a in arrays]
+        seen = [self._apply_preprocessing(np.asarray(a, np.float32), y=None, fit=False)[0] for a in arrays]
         found = []
         with evaluating(self._model), torch.no_grad():
             for at in range(0, len(seen[0]), batch_size):

@@ -207,6 +207,8 @@ class _Run:
         if other:
             mine, theirs = ({k: v[k] for k in other} for v in (self.settings, earlier))
             raise ValueError(f"expected the checkpoint of a training with {mine}, got one with {theirs}")
+        for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
+            getattr(scheduler, "check_state", lambda _: None)(saved)  # what may refuse does so before anything changes
         self.bare.load_trained_state(state["objective"])
         for player, optimizer in self.plain.items():
             optimizer.load_state_dict(state["optimizers"][player])

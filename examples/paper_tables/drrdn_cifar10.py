@@ -1,4 +1,4 @@
-r"""DRRDN at the paper's size on CIFAR-10: WRN-28-10, Linf 0.031, beside Standard, Madry and TRADES trained alike.
+r"""DRRDN at the paper's size on CIFAR-10: WRN-28-10, Linf 0.031, beside Standard, Madry, TRADES and `halves`.
 
     python examples/paper_tables/drrdn_cifar10.py --data FOLDER --device cuda --precision bf16-mixed
     python examples/paper_tables/drrdn_cifar10.py --data FOLDER --epochs 1 --train 64 --images 8 --strong-images 4 \
@@ -7,7 +7,8 @@ r"""DRRDN at the paper's size on CIFAR-10: WRN-28-10, Linf 0.031, beside Standar
 FOLDER holds what `cifar10.load` reads. The training attack is the paper's (10 steps of 0.007), its 100 epochs are cut
 to `--epochs` with the rate's falls after the same shares, 55, 75 and 90 %. Momentum, weight decay and augmentation, of
 which the paper says nothing, are those of TRADES. The weights of Eqs. 6 to 8 are those of drrdn_mnist.py; the paper
-has 1. Each network is resumed from its checkpoint, and `--minutes` ends the training before its time is up.
+has 1. `halves` is DRRDN's network, which has a linear layer more than WRN-28-10, with the loss of the class alone.
+Each network is resumed from its checkpoint, and `--minutes` ends the training before its time is up.
 `--models` makes and measures only some. The JSON holds the schedule, its seconds, and memory.
 """
 
@@ -32,7 +33,7 @@ FALLS = (0.55, 0.75, 0.9)
 
 
 def network(name: str, args: argparse.Namespace) -> nn.Module:
-    kind = WideDRRDN if name == "DRRDN" else WideResNet
+    kind = WideDRRDN if name in mnist.VARIANTS else WideResNet
     with seeded(args.seed):
         made: nn.Module = kind(3, 10, args.depth, args.widen)
     return made.to(args.device)
@@ -78,12 +79,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = cifar10.arguments(__doc__, "drrdn_cifar10")
-    parser.add_argument("--models", nargs="+", default=list(mnist.MODELS), choices=mnist.MODELS)
+    parser.add_argument("--models", nargs="+", default=list(mnist.COMPARED), choices=mnist.COMPARED)
     parser.add_argument("--epochs", type=int, default=30, help="of each network; the paper's 100")
     parser.add_argument("--train-steps", type=int, default=PAPER["cifar10"]["steps"], help="of the training attack")
     parser.add_argument("--depth", type=int, default=28)
     parser.add_argument("--widen", type=int, default=10)
     mnist.game_arguments(parser)
+    parser.set_defaults(rate=0.1)
     cifar10.main(parser, run)
 
 

@@ -52,6 +52,7 @@ from art_ext.classifiers.drrdn import DRRDN, DRRDNObjective, diagnose, read_out
 from art_ext.data import Images, from_npz
 from art_ext.evaluation import Attack, Defended, Report, Threat
 from art_ext.nn import evaluating, seeded, trainable
+from art_ext.nn.hashing import sha256
 from art_ext.plots import representation_map
 from art_ext.training import Batches, Objective
 
@@ -124,7 +125,9 @@ class Paced:
         for number, batch in enumerate(self.data.epoch(index, start), start=index * len(self) + start):
             done = (number + 0.5) / (self.epochs * len(self))
             for optimizer, peak in self.peaks:  # resuming replaces the groups
-                optimizer.param_groups[0]["lr"] = peak * min(done / self.rise, (1 - done) / (1 - self.rise))
+                rising = done / self.rise if self.rise else 1.0
+                falling = (1 - done) / (1 - self.rise) if self.rise < 1 else 1.0
+                optimizer.param_groups[0]["lr"] = peak * min(rising, falling)
             for name, full in self.attack.items():
                 setattr(self.objective, name, full * (min(1.0, done / self.warmup) if self.warmup else 1.0))
             yield batch
@@ -160,7 +163,7 @@ def trained(name: str, args: argparse.Namespace) -> nn.Module:
     optimizers = optimizers_of(game, rate, args)
     batches = Batches(data.x, data.y, batch_size=args.batch_size, seed=args.seed)
     paced = Paced(batches, args.epochs, game, optimizers, args.rise, args.warmup)
-    facts = [getattr(args, k) for k in TRAINING]
+    facts = [getattr(args, k) for k in TRAINING] + [sha256([data.x.cpu(), data.y.cpu()])]
     if isinstance(game, DRRDNObjective):
         facts += [vars(game.weights), args.critic_rate]
     if name == "TRADES":
@@ -354,8 +357,7 @@ def arguments() -> argparse.ArgumentParser:
 def main() -> None:
     args = arguments().parse_args()
     if args.held_out and args.out == Path("results"):  # what settings were chosen on is no test
-        args.out = args.runs / "held out"
-        args.runs = args.out
+        args.runs = args.out = args.runs / "held out" / ("quick" if args.quick else "")
     if args.train_only:
         for name in dict.fromkeys([*MODELS, *VARIANTS]):
             trained(name, args)

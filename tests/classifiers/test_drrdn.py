@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import exp, log
 from pathlib import Path
 
@@ -287,6 +287,13 @@ def test_fresh_heads_read_what_is_there_and_nothing_else() -> None:
     assert found["class from z_s"] == found["domain from z_i"] == 1.0
     assert abs(found["class from z_i"] - 0.5) < 0.15
     assert abs(found["domain from z_s"] - 0.5) < 0.15
+    order = y.argsort()  # class by class, of which the first half would hold one
+    assert read_out(model, x[order], x_adv[order], y[order])["class from z_s"] == 1.0
+    for call in (diagnose, read_out):
+        with pytest.raises(ValueError, match=r"expected . images or more, .*got shapes \(0, 1, 1, 2\)"):
+            call(model, x[:0], x_adv[:0], y[:0])
+        with pytest.raises(ValueError, match=r"a label each, got shapes .* and \(199,\)"):
+            call(model, x, x_adv, y[1:])
 
 
 # --- MINE ---
@@ -328,6 +335,20 @@ def test_the_critics_loss_and_its_unbiased_gradient_by_hand() -> None:
     assert gradient.item() == pytest.approx(mean / ((1 + mean) / 2) - 1, rel=1e-4)
     critic.reset_parameters()
     assert critic.log_mean.isinf()
+
+
+def test_at_rate_1_the_gradient_is_the_printed_bounds() -> None:
+    a, b = torch.randn(2, 6, 1, generator=torch.Generator().manual_seed(0))
+    critic = Mine(2, 8, rate=1.0, drift=0.0)
+    for _ in range(2):  # the average has a past at the second
+        (found,) = torch.autograd.grad(_at(critic.loss, a, b), critic.score[0].weight)
+        (printed,) = torch.autograd.grad(-_at(critic.information, a, b), critic.score[0].weight)
+        torch.testing.assert_close(found, printed)
+
+
+def _at(call: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
+    with seeded(0):
+        return call(a, b)
 
 
 def test_large_scores_do_not_overflow() -> None:

@@ -109,6 +109,7 @@ def test_options_reach_the_objective() -> None:
     both = [DRRDNTrainer(made(), through_encoder=v).optimizers["disentanglers"] for v in (True, False)]
     whole, heads = (sum(p.numel() for p in o.param_groups[0]["params"]) for o in both)
     assert whole - heads == sum(p.numel() for p in trainer.objective.model.encoder.parameters()) > 0
+    DRRDNTrainer(made(), eps=33 / 255, steps=33, step_size=1 / 255)  # reaches it, but for rounding
     paper = DRRDNTrainer(made()).objective
     assert (paper.eps, paper.steps, paper.step_size, paper.learning_rate) == (0.3, 40, 0.01, 0.01)
 
@@ -244,8 +245,41 @@ def test_another_validation_does_not_go_on(change: str, tmp_path: Path) -> None:
     options: dict[str, Any] = {"checkpoint": tmp_path / "state", "validation_steps": 2}
     trained(1, options, validation_data=(X, Y))
     other = options | ({"validation_steps": 3} if change == "steps" else {})
+    trainer = DRRDNTrainer(made(), **ATTACK, **other)
+    before = weights(trainer.classifier)
+    data = (X, Y) if change == "steps" else (X[::-1].copy(), Y)
     with pytest.raises(ValueError, match="expected a checkpoint whose validation is"):
-        trained(2, other, validation_data=(X, Y) if change == "steps" else (X[::-1].copy(), Y))
+        trainer.fit(X, Y, nb_epochs=2, validation_data=data, **FAST)
+    assert same(before, weights(trainer.classifier))
+
+
+def test_the_best_epoch_outlives_a_training_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [0.6, 0.2])
+    trainer = DRRDNTrainer(made(), **ATTACK)
+
+    class Explodes:
+        def __init__(self) -> None:
+            self.epochs = 0
+
+        def step(self) -> None:
+            self.epochs += 1
+            for optimizer in trainer.optimizers.values():
+                optimizer.param_groups[0]["lr"] = 1e-2 if self.epochs < 2 else 1e30
+
+    with pytest.raises(FloatingPointError):
+        trainer.fit(X, Y, validation_data=(X, Y), nb_epochs=4, batch_size=5, scheduler=Explodes())
+    assert trainer.best_epoch == 0
+    monkeypatch.undo()
+    assert same(trained(1)[0], weights(trainer.classifier))
+
+
+def test_a_classifier_that_changed_its_range_needs_another_trainer() -> None:
+    trainer = DRRDNTrainer(made(), **ATTACK)
+    trainer.classifier.set_params(clip_values=(0, 255))
+    before = weights(trainer.classifier)
+    with pytest.raises(ValueError, match=r"made for, .*: make another trainer"):
+        trainer.fit(255 * X, Y, nb_epochs=1, **FAST)
+    assert same(before, weights(trainer.classifier))
 
 
 # --- refused ---
@@ -259,11 +293,21 @@ def test_wrong_use_is_refused_before_anything_is_trained(tmp_path: Path) -> None
         (lambda: trainer.fit(X, None), ValueError, "expected labels"),
         (lambda: trainer.fit(X, Y + 1), ValueError, "whole numbers"),
         (lambda: trainer.fit(X, Y, validation_data=(X + 1, Y)), ValueError, "expected images in"),
+        (
+            lambda: trainer.fit(X, Y, validation_data=(X[:, :, 1:], Y)),
+            ValueError,
+            r"validation images of shape \(N, 2, 4",
+        ),
+        (lambda: trainer.fit(X, Y, validation_data=(X,)), ValueError, "images and labels, got 1"),
+        (lambda: trainer.fit(X[:, :1], Y), ValueError, r"images of shape \(N, 2, 4, 6\), got \(10, 1, 4, 6\)"),
         (lambda: trainer.fit(X, Y, other=1), TypeError, "no further arguments"),
         (lambda: trainer.fit(X, Y, scheduler=3), TypeError, "scheduler with a method step"),
         (lambda: DRRDNTrainer(made(), patience=1).fit(X, Y), ValueError, "validation data where there is patience"),
         (lambda: DRRDNTrainer(made(), patience=0), ValueError, "patience"),
         (lambda: DRRDNTrainer(made(), steps=7), ValueError, "can reach eps=0.3, got 7 steps of 0.01"),
+        (lambda: DRRDNTrainer(made(), eps=25.0, step_size=None), ValueError, r"eps in \(0, 1\]"),
+        (lambda: DRRDNTrainer(made(), eps=float("nan")), ValueError, r"eps in \(0, 1\]"),
+        (lambda: DRRDNTrainer(made(), steps=0, step_size=None), ValueError, "steps >= 1, got eps=0.3, steps=0"),
         (lambda: DRRDNTrainer(made(clip_values=None)), ValueError, "clip_values"),
     ):
         with pytest.raises(error, match=match):

@@ -229,6 +229,19 @@ def test_hybrids_recombine_both_parts():
     assert not found
 
 
+def test_activations_are_those_of_what_runs():
+    classifier = made()
+    classifier.representations(X[:3])  # runs the other parts too
+    z = classifier.representations(X)
+    np.testing.assert_allclose(classifier.get_activations(X, "d_s", batch_size=2), z["z_s"], atol=1e-5)
+    np.testing.assert_allclose(classifier.get_activations(X, "c_s"), classifier.predict(X), atol=1e-5)
+    number = classifier.layer_names.index("d_s")
+    np.testing.assert_allclose(classifier.get_activations(X, number), z["z_s"], atol=1e-5)
+    for layer in ("d_i", "critic", "other", 99, None, classifier.layer_names.index("c_i")):
+        with pytest.raises(ValueError, match="expected layer to be one of encoder, d_s, c_s"):
+            classifier.get_activations(X, layer)
+
+
 def test_wrong_use_is_refused():
     with pytest.raises(TypeError, match="expected a DRRDN, got Linear"):
         made(model=nn.Linear(2, 2))

@@ -30,7 +30,11 @@ def diagnose(model: DRRDN, x: Tensor, x_adv: Tensor, y: Tensor, *, batch_size: i
         x_adv: their adversaries.
         y: class indices (N,).
         batch_size: images at once, and rows of the mutual information's estimate.
+
+    Raises:
+        ValueError: no images, or not one adversary and label for each.
     """
+    _check(x, x_adv, y, 1)
     pieces = [t.split(batch_size) for t in (x, x_adv, y)]
     sums = dict.fromkeys(("c_i_on_z_s", "c_i_on_z_i", "c_s_on_z_i", "mutual_information"), 0.0)
     with evaluating(model), torch.no_grad(), seeded(0):
@@ -38,6 +42,14 @@ def diagnose(model: DRRDN, x: Tensor, x_adv: Tensor, y: Tensor, *, batch_size: i
             for name, value in _of_batch(model, natural, adversarial, labels).items():
                 sums[name] += value * len(natural) / len(x)
     return sums
+
+
+def _check(x: Tensor, x_adv: Tensor, y: Tensor, least: int) -> None:
+    if len(x) < least or x_adv.shape != x.shape or y.shape != (len(x),):
+        raise ValueError(
+            f"expected {least} images or more, adversaries of the same shape and a label each, got shapes "
+            f"{tuple(x.shape)}, {tuple(x_adv.shape)} and {tuple(y.shape)}"
+        )
 
 
 def _of_batch(model: DRRDN, x: Tensor, x_adv: Tensor, y: Tensor) -> dict[str, float]:
@@ -55,8 +67,8 @@ def read_out(model: DRRDN, x: Tensor, x_adv: Tensor, y: Tensor, *, batch_size: i
     """Accuracies of fresh heads, each trained on the parts of half of the images and tried on those of the others.
 
     "domain from z_s" and "domain from z_i" tell natural from adversarial, "class from z_s" and "class from z_i" the
-    class; an image and its adversary are in the same half. What such a head reads is in the part, whatever the model's
-    own heads say; what it does not read may still be there.
+    class; an image and its adversary are in the same half, which is drawn at random, always the same. What such a head
+    reads is in the part, whatever the model's own heads say; what it does not read may still be there.
 
     Args:
         model: to look into.
@@ -64,7 +76,11 @@ def read_out(model: DRRDN, x: Tensor, x_adv: Tensor, y: Tensor, *, batch_size: i
         x_adv: their adversaries.
         y: class indices (N,).
         batch_size: images at once.
+
+    Raises:
+        ValueError: fewer than two images, or not one adversary and label for each.
     """
+    _check(x, x_adv, y, 2)
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
     from sklearn.preprocessing import StandardScaler
@@ -72,10 +88,11 @@ def read_out(model: DRRDN, x: Tensor, x_adv: Tensor, y: Tensor, *, batch_size: i
     with evaluating(model), torch.no_grad():
         pairs = [[model.represent(piece) for piece in images.split(batch_size)] for images in (x, x_adv)]
     half = len(x) // 2
-    labels = y.cpu().numpy()
+    order = np.random.default_rng(0).permutation(len(x))  # images may come class by class
+    labels = y.cpu().numpy()[order]
     found = {}
     for part in ("z_s", "z_i"):
-        natural, adversarial = (torch.cat([getattr(p, part) for p in pieces]).cpu().numpy() for pieces in pairs)
+        natural, adversarial = (torch.cat([getattr(p, part) for p in pieces]).cpu().numpy()[order] for pieces in pairs)
         scaler = StandardScaler().fit(np.concatenate([natural[:half], adversarial[:half]]))
         known, other = (
             scaler.transform(np.concatenate([natural[rows], adversarial[rows]]))

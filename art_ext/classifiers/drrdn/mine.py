@@ -16,7 +16,8 @@ class Mine(nn.Module):
     Args:
         inputs: values of a and b together.
         width: units of each of the three hidden layers.
-        rate: share of the newest batch in the moving average of mean e^T.
+        rate: share of the newest batch in the moving average of mean e^T; 1 is the printed bound's own gradient, which
+            is biased.
         drift: weight of (log mean e^T)^2 in the critic's loss. The bound does not change when a constant is added to
             T; this keeps that constant at 0, so that e^T stays finite. 0 leaves it out.
 
@@ -77,7 +78,7 @@ class Mine(nn.Module):
         return joint, marginal
 
     def _moved(self, log_mean: Tensor) -> Tensor:
-        if bool(self.log_mean.isinf()):
+        if self.rate == 1 or bool(self.log_mean.isinf()):
             return log_mean
         return torch.logaddexp(self.log_mean + math.log1p(-self.rate), log_mean + math.log(self.rate))
 
