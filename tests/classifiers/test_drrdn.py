@@ -84,6 +84,13 @@ def test_every_term_by_hand_and_its_weight(by_hand: DRRDN, player: str, term: st
     assert weighted.terms(player, X, X_ADV, Y)[term].item() == pytest.approx(SCALE[term] * expected, abs=1e-4)
 
 
+def test_the_printed_entropy_is_of_images_by_what_adversaries_look_like(by_hand: DRRDN) -> None:
+    # softmax(2, 0) times the logarithm of softmax(0, 6), (-6.002476, -0.002476); the other way round it is -2.121982.
+    objective = DRRDNObjective(by_hand, printed=("entropy",))
+    found = objective.terms("disentanglers", X, 3 * X_ADV, Y)["entropy"]
+    assert found.item() == pytest.approx(-5.287258, abs=1e-5)
+
+
 def test_information_below_zero_counts_only_in_print(by_hand: DRRDN) -> None:
     by_hand.critic.score = nn.Sequential(linear([[1.0, 0.0, 1.0, 0.0]]))
     # T: 3 and 0 as they are, 1 and 2 exchanged: 1.5 - log((e + e^2) / 2) = 1.5 - 1.620115
@@ -283,7 +290,11 @@ def test_fresh_heads_read_what_is_there_and_nothing_else() -> None:
     y = torch.arange(200) % 2
     x = torch.stack([0.3 + 0.4 * y, torch.full((200,), 0.5)], 1).view(200, 1, 1, 2) + 0.01 * torch.rand(200, 1, 1, 2)
     x_adv = x + torch.tensor([0.0, 0.3])
-    found = read_out(model, x, x_adv, y, batch_size=64)
+    modes: list[bool] = []
+    model.encoder.register_forward_hook(lambda module, *_: modes.append(module.training))
+    found = read_out(model.train(), x, x_adv, y, batch_size=64)
+    assert modes == [False] * 8
+    assert model.training
     assert found["class from z_s"] == found["domain from z_i"] == 1.0
     assert abs(found["class from z_i"] - 0.5) < 0.15
     assert abs(found["domain from z_s"] - 0.5) < 0.15
@@ -325,6 +336,9 @@ def test_the_critics_loss_and_its_unbiased_gradient_by_hand() -> None:
     first = critic.loss(a, b)
     assert first.item() == pytest.approx(0.120115 + 0.1 * 1.620115**2, abs=1e-5)
     assert critic.log_mean.item() == pytest.approx(1.620115, abs=1e-5)
+    # A constant added to T leaves the bound as it is; the penalty's gradient is 0.1 * 2 * log mean e^T.
+    (gradient,) = torch.autograd.grad(first, critic.score[0].bias)
+    assert gradient.item() == pytest.approx(0.2 * 1.620115, abs=1e-5)
     critic.log_mean.zero_()
     critic.drift = 0.0
     loss = critic.loss(a, b)
@@ -394,6 +408,23 @@ def test_small_drrdn_has_the_capacity_of_small_cnn() -> None:
     assert (wide.features, extra) == (640, 640 * 640 + 640)  # d_s
 
 
+def test_dropout_and_standardisation_reach_their_layers() -> None:
+    def dropouts(module: nn.Module) -> list[float]:
+        return [m.p for m in module.modules() if isinstance(m, nn.Dropout)]
+
+    assert dropouts(SmallCNN(1, 3, 2, dropout=0.3)) == [0.3]
+    drrdn = SmallDRRDN(1, 3, 2, dropout=0.3, critic_width=4)
+    assert (dropouts(drrdn.c_s), dropouts(drrdn.c_i)) == ([0.3], [0.3])
+    x, mean, std = torch.rand(2, 3, 8, 8), [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
+    plain = WideDRRDN(3, 4, 10, 1, critic_width=4).eval()
+    standard = WideDRRDN(3, 4, 10, 1, critic_width=4, mean=mean, std=std).eval()
+    held = {k: v for k, v in plain.state_dict().items() if ("mean" not in k and "std" not in k) or "running" in k}
+    standard.load_state_dict(held, strict=False)
+    by_hand = (x - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
+    torch.testing.assert_close(standard(x), plain(by_hand))
+    assert not torch.allclose(standard(x), plain(x))
+
+
 def test_headless_gives_what_the_head_got() -> None:
     network = WideResNet(3, 5, 10, 1).eval()
     x = torch.rand(2, 3, 8, 8)
@@ -433,6 +464,8 @@ def test_diagnosis_by_hand(by_hand: DRRDN) -> None:
     assert found["c_i_on_z_i"] == pytest.approx(1.0)
     assert found["c_s_on_z_i"] == pytest.approx(3 / 6)  # 0, 0, 0 and 1, 1, 1 for labels 0, 0, 1
     assert by_hand.training
+    x[2] = X_ADV[0]  # z_i says adversarial: of three images and three adversaries five are told
+    assert diagnose(by_hand, x, x_adv, y, batch_size=2)["c_i_on_z_i"] == pytest.approx(5 / 6)
     # One image a batch: T is 1 and 0 as they are, 0 when exchanged.
     assert diagnose(by_hand, X, X_ADV, Y)["mutual_information"] == pytest.approx(0.5)
 

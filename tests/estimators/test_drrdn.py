@@ -120,7 +120,9 @@ def test_parameters_clone_save_and_pickle(tmp_path):
     assert clone.clip_values.tolist() == [0, 2]
     for a, b in zip(clone.model.parameters(), classifier.model.parameters(), strict=True):
         assert a.ndim == 1 or not torch.equal(a, b)
+    before = clone.predict(X)
     clone.fit(X, HOT, nb_epochs=1)
+    assert not np.allclose(clone.predict(X), before)
     classifier.save("net", str(tmp_path))
     other = network()
     other.load_state_dict(torch.load(tmp_path / "net.model"))
