@@ -280,9 +280,9 @@ def figure2(standard: nn.Module, model: DRRDN, test: Images, x_adv: Tensor, path
 
 
 def table(reports: Mapping[str, Report]) -> str:
-    """Tables 1 and 4."""
-    both = [reports["white"], reports["autoattack"]]
-    lines = [parts.table(both, COLUMNS, dict.fromkeys(COMPARED, both))]
+    """Tables 1 and 4; without AutoAttack no model has a worst case."""
+    both = [reports[k] for k in ("white", "autoattack") if k in reports]
+    lines = [parts.table(both, COLUMNS, dict.fromkeys(COMPARED, both) if "autoattack" in reports else {})]
     for attack in ("CW-100", "AutoAttack"):
         cells = {m: parts.cell(both, m, COLUMNS[attack]) for m in ("DRRDN", "halves", "TRADES")}
         found = {m: c.survived for m, c in cells.items() if c is not None}

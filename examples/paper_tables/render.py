@@ -239,9 +239,10 @@ def detection_section(name: str, title: str, folder: Path) -> str:
 def drrdn_section(folder: Path) -> str:
     script = load("drrdn_mnist")
     measured = parts.there(folder, script.PREFIX, [*script.PARTS, "hybrid"])
-    if measured != [*script.PARTS, "hybrid"]:
+    missing = [k for k in (*script.PARTS, "hybrid") if k not in measured]
+    if {*missing} - {"autoattack"}:
         return ""
-    reports = parts.load(folder, script.PREFIX, list(script.PARTS))
+    reports = parts.load(folder, script.PREFIX, [k for k in script.PARTS if k in measured])
     about, picture = reports["white"].provenance["data"], f"{script.PREFIX}_figure2.png"
     lines = [
         "## DRRDN on MNIST",
@@ -249,10 +250,14 @@ def drrdn_section(folder: Path) -> str:
         f"Linf eps {script.EPS:g}; every network has the same layers at inference, images, epochs ({about['epochs']}), "
         f"and attack steps ({about['train_steps']}), one seed. The rate rises to {about['rate']:g} and falls to 0, for "
         f"TRADES to {about['trades_rate']:g}, since it became a constant at the others'. `halves` is DRRDN's network "
-        "with the loss of the class alone.",
+        "with the loss of the class alone. CW is PGD on the margin. MNIST test images from number 1,000 on: settings "
+        "were changed after a run on those before. The paper, with 100 epochs and other networks, has clean / PGD-40 / "
+        "PGD-100 of 99.45 / 96.58 / 95.32 for Madry, 99.50 / 96.95 / 95.73 for TRADES and 99.56 / 97.55 / 96.78 for "
+        "DRRDN, and nothing under AutoAttack.",
         "",
         script.table(reports),
         "",
+        *([f"Not measured: {', '.join(f'`{k}`' for k in missing)}.", ""] if missing else []),
         "Hybrids (Table 3), and what DRRDN's own heads and fresh ones read from its parts:",
         "",
         script.hybrid_table(folder),
