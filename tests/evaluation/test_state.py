@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from art_ext.attacks import Gradient, ascent, cross_entropy
-from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate, merged
+from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate, harness, merged
 from art_ext.evaluation.backends import native
 from art_ext.evaluation.store import EXAMPLES, REPORT
 from art_ext.nn import seeded
@@ -468,3 +468,29 @@ def test_a_sequence_split_over_shards_remembers_what_it_skipped(problem: Problem
     whole = run(problem, survivors_only=True)
     assert any(c.skipped for c in whole.cells)
     assert merged(parts).findings() == whole.findings()
+
+
+@pytest.mark.parametrize("shard", [(0, 1), (0, 3), (2, 3), (7, 8)])
+def test_the_bar_of_a_shard_ends_where_its_work_does(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch, shard: tuple[int, int]
+) -> None:
+    bars = []
+
+    class Bar:
+        def __init__(self, *, total: float, **_: object) -> None:
+            self.total, self.done = total, 0.0
+            bars.append(self)
+
+        def __enter__(self) -> Bar:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def set_postfix_str(self, *_: object, **__: object) -> None: ...
+
+        def update(self, amount: float) -> None:
+            self.done += amount
+
+    monkeypatch.setattr(harness, "tqdm", Bar)
+    run(problem, shard=shard)
+    assert [bar.done / bar.total for bar in bars] == pytest.approx([1.0])
