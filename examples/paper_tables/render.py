@@ -52,7 +52,12 @@ def load(script: str) -> ModuleType:
 def report_section(name: str, folder: Path) -> str:
     title, text = SECTIONS[name]
     report = Report.from_json((folder / f"rdp_fashion_mnist_{name}.json").read_text("utf-8"))
-    lines = [f"## {title}", "", text, "", report.markdown()]
+    training = presets.describe("fashion_mnist_rdp").training
+    schedule = (
+        f"RDP is the preset `fashion_mnist_rdp`: {training['images']} images, {len(training['epochs'])} stages of "
+        f"{', '.join(map(str, training['epochs']))} epochs, one seed."
+    )
+    lines = [f"## {title}", "", text, "", schedule, "", report.markdown()]
     lines += [
         "Worst case: right under every attack in the ball, whatever its attacker knows, over the images that all of "
         "them saw. StAdv has a bound of its own and does not count. An adversarially trained network has no purifier "
@@ -191,7 +196,12 @@ def cdvae_section(folder: Path) -> str:
         *([*unhappy(reports), ""] if reports else []),
     ]
     if others:
+        options = next(iter(others.values()))["options"]
         lines += [
+            f"Trained with Adam on {options['train']} images: every CD-VAE and every classifier {options['epochs']} "
+            f"epochs, the games {options['game_epochs']} with {options['steps']} steps of their attack, one seed. The "
+            "preset `fashion_mnist_cdvae` is another network, trained longer.",
+            "",
             f"Where perturbations go and which part tells the class (gamma {script.UNDERSTANDING:g}, the paper's "
             "Tables 1 to 3; the Frechet distance is of features of `fashion_mnist_vgg`, beside the total variance of "
             "those of clean images; the paper's is of an Inception network's), and what gamma trades (Figure 4): "
