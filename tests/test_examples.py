@@ -221,6 +221,26 @@ def test_cifar10_is_read_as_it_is_stored(tmp_path: Path) -> None:
     assert test.y.tolist() == [5, 4, 3, 2]
     few, _ = cifar10.load(tmp_path, train=3)
     assert torch.equal(few.x, train.x[:3])
+    assert cifar10.called(tmp_path, 4) == "CIFAR-10 (JPEG-75 training images, first 4 exact test images)"
+
+
+def test_cifar10_may_be_the_plain_data_set(tmp_path: Path) -> None:
+    import cifar10
+
+    last = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    y = np.arange(4, dtype=np.uint8)[:, None]
+    for x in (last, last.transpose(0, 3, 1, 2)):
+        np.savez(tmp_path / "cifar10.npz", x_train=x, y_train=y, x_test=255 - x[::-1], y_test=y[::-1])
+        train, test = cifar10.load(tmp_path, train=3)
+        assert torch.equal(train.x, torch.tensor(last[:3]).permute(0, 3, 1, 2).float() / 255)
+        assert torch.allclose(test.x, 1 - torch.tensor(last[::-1].copy()).permute(0, 3, 1, 2).float() / 255)
+        assert train.y is not None
+        assert test.y is not None
+        assert (train.y.tolist(), test.y.tolist()) == ([0, 1, 2], [3, 2, 1, 0])
+    assert cifar10.called(tmp_path, 4) == "CIFAR-10, first 4 test images"
+    np.savez(tmp_path / "cifar10.npz", x_train=last[:, :8], y_train=y, x_test=last, y_test=y)
+    with pytest.raises(ValueError, match=r"expected x_train of shape .*, got \(4, 8, 32, 3\)"):
+        cifar10.load(tmp_path)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
-"""CIFAR-10 as two files hold it: all of it as JPEG of quality 75 to train on, a part of it exact to train and test on.
+"""CIFAR-10, plain or as two files hold it: all of it as JPEG of quality 75 to train on, a part of it exact.
 
-Numbers got with it are called by `NAME`, never plain CIFAR-10. Besides, what the runs at the papers' size share: stages
-that are resumed and end in time, and one JSON of all that they did.
+Numbers got with the two files are not called plain CIFAR-10, see `called`. Besides, what the runs at the papers' size
+share: stages that are resumed and end in time, and one JSON of all that they did.
 """
 
 from __future__ import annotations
@@ -31,24 +31,36 @@ from art_ext.training import Batches, Checkpoint, Objective, fit, replacing
 
 BEGUN = time.perf_counter()
 
-NAME = "CIFAR-10 (JPEG-75 training images, first {n} exact test images)"
+PLAIN = "cifar10.npz"
+
+
+def called(folder: Path, n: int) -> str:
+    """What numbers on the first n test images are numbers on."""
+    if (folder / PLAIN).is_file():
+        return f"CIFAR-10, first {n} test images"
+    return f"CIFAR-10 (JPEG-75 training images, first {n} exact test images)"
 
 
 def load(folder: Path, train: int | None = None, test: int | None = None) -> tuple[Images, Images]:
     """Training and test images, the first so many of each.
 
     Args:
-        folder: holds `cifar10_jpeg75.npz` (`train_jpeg`, one blob, `train_offsets`, `y_train`) and `cifar10_exact.npz`
-            (`x_train`, `x_test`, uint8 (N, 3, 32, 32), `y_train`, `y_test`).
-        train: JPEG images first, then exact ones; all 58,068 unless given.
-        test: exact ones; all 1,017 unless given.
+        folder: holds the data set as `cifar10.npz` (`x_train`, `x_test`, uint8 (N, 32, 32, 3) or (N, 3, 32, 32),
+            `y_train`, `y_test`); or `cifar10_jpeg75.npz` (`train_jpeg`, one blob, `train_offsets`, `y_train`) and
+            `cifar10_exact.npz` (the arrays of the former, channels first).
+        train: so many; of the two files JPEG images first, then exact ones. All unless given.
+        test: so many; all unless given.
 
     Raises:
-        ValueError: the folder lacks one of the two.
+        ValueError: the folder has neither, or the arrays have another shape.
     """
+    if (folder / PLAIN).is_file():
+        with np.load(folder / PLAIN) as held:
+            return _plain(held, "train", train), _plain(held, "test", test)
     missing = [f for f in ("cifar10_jpeg75.npz", "cifar10_exact.npz") if not (folder / f).is_file()]
     if missing:
-        raise ValueError(f"expected cifar10_jpeg75.npz and cifar10_exact.npz in {folder}, got no {', '.join(missing)}")
+        both = "cifar10_jpeg75.npz and cifar10_exact.npz"
+        raise ValueError(f"expected {PLAIN}, or {both}, in {folder}, got no {', '.join(missing)}")
     with np.load(folder / "cifar10_jpeg75.npz") as packed:
         ends = packed["train_offsets"][: None if train is None else train + 1]
         y = packed["y_train"][: len(ends) - 1]
@@ -58,6 +70,13 @@ def load(folder: Path, train: int | None = None, test: int | None = None) -> tup
         x_test, y_test = exact["x_test"][:test], exact["y_test"][:test]
     labels = [a.astype(np.int64) for a in (y[:train], y_test)]
     return from_arrays(x[:train], labels[0], channels_first=True), from_arrays(x_test, labels[1], channels_first=True)
+
+
+def _plain(held: Mapping[str, NDArray[np.uint8]], split: str, count: int | None) -> Images:
+    x, y = held[f"x_{split}"][:count], held[f"y_{split}"][:count]
+    if x.shape[1:] not in ((32, 32, 3), (3, 32, 32)):
+        raise ValueError(f"expected x_{split} of shape (N, 32, 32, 3) or (N, 3, 32, 32), got {x.shape}")
+    return from_arrays(x, y.reshape(-1).astype(np.int64), channels_first=x.shape[1] == 3)
 
 
 def _decoded(blob: bytes, offsets: NDArray[np.integer]) -> NDArray[np.uint8]:
@@ -73,12 +92,12 @@ class OutOfTime(Exception):
 def arguments(about_it: str | None, name: str) -> argparse.ArgumentParser:
     """The options that every run has."""
     parser = argparse.ArgumentParser(description=about_it, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the two files")
+    parser.add_argument("--data", type=Path, required=True, help="folder of cifar10.npz, or of the two files")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="32-true", help="Fabric's: bf16-mixed, 32-true, ...")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--evaluation-batch", type=int, default=256)
-    parser.add_argument("--train", type=int, help="training images, all 58,068 unless given")
+    parser.add_argument("--train", type=int, help="training images, all unless given")
     parser.add_argument("--images", type=int, default=1000, help="test images")
     parser.add_argument("--strong-images", type=int, default=512, help="for attacks that average over draws")
     parser.add_argument("--seed", type=int, default=0)
@@ -155,7 +174,7 @@ def measure(
         reports[part] = evaluate(
             models, attacks, x, y, threat=Threat(norm, eps), knowledge=knowledge, draws=2 if args.quick else 20,
             average="gradients", redraws=10, batch_size=args.evaluation_batch, probe=probe, folder=args.runs / part,
-            data={"name": NAME.format(n=images)}, cross=part in crossed,
+            data={"name": called(args.data, images)}, cross=part in crossed,
         )  # fmt: skip
     return reports
 
@@ -178,7 +197,7 @@ def about(
 ) -> dict[str, Any]:  # fmt: skip
     """Everything about a run, for its JSON."""
     return {
-        "data": NAME.format(n=args.images),
+        "data": called(args.data, args.images),
         "training_images": len(data.x),
         "parameters": {k: sum(p.numel() for p in network.parameters()) for k, network in networks.items()},
         "schedule": dict(schedule),

@@ -239,7 +239,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             found = kept(args.runs / f"{kind} {system} adaptive", options, against)
             known.append({"detector": kind, "system": system, **found})
     accuracy = {name: detection.right(s.network, {"clean": x}, y)["clean"].tolist() for name, s in spaces.items()}
-    images = parts.DATA["name"] if args.data is None else cifar10.NAME.format(n=args.images)
+    images = parts.DATA["name"] if args.data is None else cifar10.called(args.data, args.images)
     about = {"data": images} | ablations.stated(options)
     return {"rows": rows, "adaptive": known, "correct": accuracy, "eps": eps, "calibration": calibration} | about
 

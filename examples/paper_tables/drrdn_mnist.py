@@ -6,15 +6,15 @@ r"""DRRDN on MNIST, Linf 0.3: Tables 1, 3 and 4 of the paper, and AutoAttack, be
     python examples/paper_tables/drrdn_mnist.py --data FOLDER --merge 2        # ... and one result of both
     python examples/paper_tables/drrdn_mnist.py --data FOLDER --images 8 --quick --train 32 --epochs 1 --width 2
 
-FOLDER holds `mnist.npz`: `x_train`, `x_test`, uint8 (N, 28, 28), `y_train`, `y_test`. All networks have the same layers
-at inference, images, order of images, epochs, shape of the rate's curve, and number, length and radius of attack steps;
-one training each, so that intervals are over images alone. All but TRADES have the same peak rate, 0.02; at that one
-TRADES became a constant, so that it has half of it, its authors' and the paper's 0.01. What else is not alike, because
-the methods are not: TRADES ascends its own divergence, Standard has no attack; DRRDN's loss of the class is a sum over
-images and adversaries, on batches twice as large, and other players move its encoder again, so that it takes longer
-steps, at more than twice the cost; with `--normalised`, batch normalisation has seen adversaries alone in Madry's and
-both kinds in TRADES' and DRRDN's. `halves` is DRRDN's network with the loss of the class alone: what it lacks against
-DRRDN is DRRDN's doing.
+FOLDER holds `mnist.npz`, as Keras has it: `x_train`, `x_test`, uint8 (N, 28, 28), `y_train`, `y_test`. All networks
+have the same layers at inference, images, order of images, epochs, shape of the rate's curve, and number, length and
+radius of attack steps; one training each, so that intervals are over images alone. All but TRADES have the same peak
+rate, 0.02; at that one TRADES became a constant, so that it has half of it, its authors' and the paper's 0.01. What
+else is not alike, because the methods are not: TRADES ascends its own divergence, Standard has no attack; DRRDN's loss
+of the class is a sum over images and adversaries, on batches twice as large, and other players move its encoder again,
+so that it takes longer steps, at more than twice the cost; with `--normalised`, batch normalisation has seen
+adversaries alone in Madry's and both kinds in TRADES' and DRRDN's. `halves` is DRRDN's network with the loss of the
+class alone: what it lacks against DRRDN is DRRDN's doing.
 
 Differs from the paper: fewer epochs, a rate and a radius that rise and a rate that falls again, a training attack of
 fewer, longer steps, half of TRADES' channels, the sizes of the parts, and smaller weights of Eqs. 6 to 8 than the
