@@ -268,8 +268,8 @@ def drrdn_section(folder: Path) -> str:
         script.table(reports),
         "",
         *([f"Not measured: {', '.join(f'`{k}`' for k in missing)}.", ""] if missing else []),
-        "Hybrids (Table 3): DRRDN's reconstructor puts z together from parts of natural images and of their adversaries "
-        "(primed, PGD-40), and the Standard model's head, fine-tuned on natural ones, reads it. Below, as shares of "
+        "Hybrids (Table 3): DRRDN's reconstructor puts z together from parts of natural images and of their "
+        "adversaries (primed, PGD-40), and the Standard model's head, fine-tuned on natural ones, reads it. Below, as shares of "
         "right answers, what DRRDN's own heads and fresh ones read from its parts: c_i and `domain` natural or "
         "adversarial, of which 0.5 is chance, c_s and `class` the class.",
         "",
@@ -277,8 +277,8 @@ def drrdn_section(folder: Path) -> str:
         "",
         *(
             [
-                "Figure 2 (t-SNE): z_s, z_i, and what the Standard model makes of the same images; adversaries are those "
-                "made on DRRDN.",
+                "Figure 2 (t-SNE): z_s, z_i, and what the Standard model makes of the same images; adversaries are "
+                "those made on DRRDN.",
                 "",
                 f"![Figure 2]({picture})",
                 "",
