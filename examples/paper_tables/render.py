@@ -269,9 +269,9 @@ def drrdn_section(folder: Path) -> str:
         "",
         *([f"Not measured: {', '.join(f'`{k}`' for k in missing)}.", ""] if missing else []),
         "Hybrids (Table 3): DRRDN's reconstructor puts z together from parts of natural images and of their "
-        "adversaries (primed, PGD-40), and the Standard model's head, fine-tuned on natural ones, reads it. Below, as "
-        "shares of right answers, what DRRDN's own heads and fresh ones read from its parts: c_i and `domain` natural or "
-        "adversarial, of which 0.5 is chance, c_s and `class` the class.",
+        "adversaries (primed, PGD-40), and the Standard model's head, fine-tuned on natural ones, reads it. "
+        "Below, as shares of right answers, what DRRDN's own heads and fresh ones read from its parts: c_i and "
+        "`domain` natural or adversarial, of which 0.5 is chance, c_s and `class` the class.",
         "",
         script.hybrid_table(folder),
         "",
