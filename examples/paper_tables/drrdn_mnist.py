@@ -284,7 +284,7 @@ def table(reports: Mapping[str, Report]) -> str:
     both = [reports[k] for k in ("white", "autoattack") if k in reports]
     lines = [parts.table(both, COLUMNS, dict.fromkeys(COMPARED, both) if "autoattack" in reports else {})]
     for attack in ("CW-100", "AutoAttack"):
-        cells = {m: parts.cell(both, m, COLUMNS[attack]) for m in ("DRRDN", "halves", "TRADES")}
+        cells = {m: parts.cell(both, m, COLUMNS[attack]) for m in ("DRRDN", "halves", "TRADES", "Madry")}
         found = {m: c.survived for m, c in cells.items() if c is not None}
         lines += [
             f"DRRDN minus {m}, {attack}: {parts.gap(found['DRRDN'], v)}" for m, v in found.items() if m != "DRRDN"

@@ -294,11 +294,16 @@ def drrdn_section(folder: Path) -> str:
 
 def unhappy(reports: Mapping[str, Report]) -> list[str]:
     """The checks that did not pass, as a table."""
-    lines = ["Checks that did not pass:", "", "| part | check | model | verdict | detail |", "|---|---|---|---|---|"]
-    for part, report in reports.items():
-        found = [v for v in report.checks if v.verdict in ("warn", "fail")]
-        lines += [f"| {part} | {v.check} | {v.model} | {v.verdict} | {v.detail} |" for v in found]
-    return lines
+    rows = [
+        f"| {part} | {v.check} | {v.model} | {v.verdict} | {v.detail} |"
+        for part, report in reports.items()
+        for v in report.checks
+        if v.verdict in ("warn", "fail")
+    ]
+    if not rows:
+        return ["No check warned or failed."]
+    header = ["| part | check | model | verdict | detail |", "|---|---|---|---|---|"]
+    return ["Checks that did not pass:", "", *header, *rows]
 
 
 def dir_ablation_section(folder: Path) -> str:
