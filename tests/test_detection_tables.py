@@ -95,7 +95,10 @@ def test_differences_are_of_the_same_images() -> None:
 def test_counting_who_beats_whom() -> None:
     gaps = [[0.1, 0.05, 0.2, 9], [0.1, -0.1, 0.3, 9], [0.0, -0.1, 0.1, 9], [-0.2, -0.3, -0.1, 9]]
     rows = [{"difference": {"AUC": gap}} for gap in gaps] + [{"difference": {}}]
-    assert detection.compared(rows, "AUC") == "R(x) above x in 2 of 4 cells (1 surely), below in 1 (1 surely)"
+    told = "R(x) above x in 2 of 4 cells (1 surely), below in 1 (1 surely)"
+    assert detection.compared(rows, "AUC") == f"on the images kept in both (n=9), {told}"
+    rows[0]["difference"]["AUC"][3] = 7
+    assert detection.compared(rows, "AUC") == f"on the images kept in both (n=7 to 9), {told}"
 
 
 def test_attacks_are_the_papers() -> None:
