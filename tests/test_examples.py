@@ -49,7 +49,7 @@ def test_quickstart(tmp_path: Path) -> None:
     out = run("01_quickstart.py", "--images", 4, "--steps", 2, "--draws", 2, "--fast", "--out", tmp_path)
     report = Report.from_json((tmp_path / "report.json").read_text())
     header, rows = report.table()
-    assert header == ["model", "attack", "undefended", "blind", "bpda", "full"]
+    assert header == ["model", "attack", "bare classifier", "blind", "bpda", "full"]
     expected = ["clean", "art PGD-2", "torchattacks PGD-2", "autoattack custom", "worst case"]
     assert [row[1] for row in rows if row[0] == "RDP"] == expected
     assert [row[1] for row in rows if row[0] == "adversarially trained"] == expected
@@ -108,8 +108,8 @@ def test_paper_table_of_rdp(tmp_path: Path) -> None:
     blind, white = (
         Report.from_json((tmp_path / f"rdp_fashion_mnist_{p}.json").read_text()) for p in ("blind", "white")
     )
-    assert blind.table()[0] == ["model", "attack", "undefended", "transfer", "blind"]
-    assert white.table()[0] == ["model", "attack", "undefended", "bpda", "full", "own"]
+    assert blind.table()[0] == ["model", "attack", "bare classifier", "transfer", "blind"]
+    assert white.table()[0] == ["model", "attack", "bare classifier", "bpda", "full", "own"]
 
 
 def test_dirs_ablation_goes_on_where_it_was(tmp_path: Path) -> None:
