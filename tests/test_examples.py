@@ -153,7 +153,6 @@ def test_paper_table_of_atop(tmp_path: Path) -> None:
     assert known.provenance["data"]["purifiers"]["pretraining_epochs"] == 1
 
 
-@pytest.mark.timeout(600)  # a busy machine
 def test_dir_on_cifar10_stops_in_time_and_goes_on(tmp_path: Path) -> None:
     cifar10_like(tmp_path)
     options = (

@@ -31,8 +31,6 @@ NOISES = (0.0, 0.0005, 0.001, 0.0014, 0.002, 0.005, 0.01)
 """Steps of the Mahalanobis detector's input that are tried; the released code's, there in units of a deviation."""
 PROTOCOLS, TARGETS = ("paper", "all"), ("own", "x")
 METRICS: dict[str, Callable[..., float]] = {"TNR at 95 % TPR": tnr_at_tpr, "AUC": auc}
-METRIC = "AUC"
-"""Any of them, where only their n is asked for."""
 KNOWN, UNSEEN = "", ", calibrated on FGSM"
 Scores = NDArray[np.float64]
 
@@ -224,7 +222,7 @@ def table(rows: Sequence[Mapping[str, Any]], spaces: Sequence[str]) -> str:
         for protocol in PROTOCOLS:
             part = [r for r in rows if r["target"] == target and r["protocol"] == protocol]
             goal = "the detector's own classifier" if target == "own" else "the classifier of x"
-            seen = [s[METRIC][3] for r in part for s in r["spaces"].values()]
+            seen = [s["AUC"][3] for r in part for s in r["spaces"].values()]
             images = f"n={min(seen)}" if min(seen) == max(seen) else f"n={min(seen)} to {max(seen)}"
             lines += [f"Attack on {goal}, protocol `{protocol}`, {images}; TNR at 95 % TPR / AUC, %:"]
             lines += ["", "| detector | " + " | ".join(ATTACKS) + " |", "|---" * (len(ATTACKS) + 1) + "|"]

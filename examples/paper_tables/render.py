@@ -34,8 +34,8 @@ SECTIONS = {
     "white": (
         "RDP on Fashion-MNIST, attackers who know it",
         "Deterministic, and with the paper's dynamic inference (Gaussian noise, std 0.05) under EOT. "
-        "`own` is SSP, the label-free attack that RDP is trained with, through the purifier. AutoAttack breaks under "
-        "`bpda` what PGD does not: its Square attack needs no gradient.",
+        "`own` is SSP, the label-free attack that RDP is trained with, through the purifier. AutoAttack breaks more "
+        "under `bpda` than PGD does; one of its attacks, Square, needs no gradient, and may be why.",
     ),
 }
 
@@ -82,15 +82,16 @@ def _options(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def ablation_section(folder: Path) -> str:
     found = json.loads((folder / "rdp_ablation.json").read_text("utf-8"))
-    about, options, seeds = _options(found), found["options"], len(found["options"]["seeds"])
+    script, about, options = load("rdp_ablation"), _options(found), found["options"]
+    seeds = "one seed" if len(options["seeds"]) == 1 else f"mean over {len(options['seeds'])} seeds"
     text = (
         f"Every variant from the same weights on the same batches, in small ({options['train']} training images, "
-        f"{options['epochs']} epochs), Linf eps 0.1; {'one seed' if seeds == 1 else f'mean over {seeds} seeds'}, n "
+        f"{options['epochs']} epochs), Linf eps {script.EPS:g}; {seeds}, n "
         "counts images. Under Algorithm 1 the reconstruction loss never reaches the purifier: without that branch "
         "nothing changes."
     )
     title = "## RDP's ablation (the paper's Figure 8)"
-    return "\n".join([title, "", text, "", load("rdp_ablation").table(found), "", f"`{json.dumps(about)}`", ""])
+    return "\n".join([title, "", text, "", script.table(found), "", f"`{json.dumps(about)}`", ""])
 
 
 def dir_section(folder: Path) -> str:
@@ -225,22 +226,23 @@ def detection_section(name: str, title: str, folder: Path) -> str:
     if not path.is_file():
         return ""
     found = json.loads(path.read_text("utf-8"))
-    right = found["correct"].items()
+    script, right = load("detection_fashion_mnist"), found["correct"].items()
     lines = [
         f"## Detection on x against detection on R(x), {title}",
         "",
         "KD, LID and Mahalanobis (MD) on the features of a classifier of x and of CD-VAE's classifier of R(x). `paper` "
         "keeps images that are right clean and noisy and wrong attacked, and wants no alarm on clean and noisy ones; "
         "`all` keeps all and wants none on clean ones. The attack goes for the detector's own classifier, as in the "
-        f"paper, or for that of x: Linf eps {found['eps']['Linf']:.3g}, L2 eps {found['eps']['L2']:g}, 5 steps, C&W is "
-        "PGD on the margin. TNR at 95 % TPR is the share of attacked images flagged at 5 % false alarms. "
+        f"paper, or for that of x: Linf eps {found['eps']['Linf']:.3g}, L2 eps {found['eps']['L2']:g}, "
+        f"{script.detection.STEPS} steps, C&W is PGD on the margin. TNR at 95 % TPR is the share of attacked "
+        "images flagged at 5 % false alarms. "
         "Intervals are 95 % bootstrap over test images, of one training and one calibration. A cell has all images "
         "that its space keeps; `above` and `below` compare on those that both keep, `surely` where the interval of the "
         "difference says so.",
         "",
         "Right on clean images: " + ", ".join(f"the classifier of {k} {parts.interval(v)}" for k, v in right) + ".",
         "",
-        load("detection_fashion_mnist").table(found),
+        script.table(found),
         "",
     ]
     return "\n".join([*lines, f"`{json.dumps(_options(found))}`", ""])
