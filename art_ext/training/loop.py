@@ -29,7 +29,10 @@ class Data(Protocol):
 
 
 class Scheduler(Protocol):
-    """Anything that is stepped once an epoch."""
+    """Anything that is stepped once an epoch.
+
+    One whose `load_state_dict` may refuse has a `check_state` that refuses the same, before anything else is loaded.
+    """
 
     def step(self) -> None: ...
 
