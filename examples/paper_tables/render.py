@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import parts
+from overview import overview
 
 from art_ext import presets
 from art_ext.evaluation import Report, wilson
@@ -393,7 +394,7 @@ def render(folder: Path) -> str:
         binarisation_section(folder),
     ]
     others.append(preset_section())
-    return "\n".join([HEAD, *sections, *others])
+    return "\n".join([HEAD, *filter(None, [overview(folder)]), *sections, *others])
 
 
 def main() -> None:
