@@ -8,22 +8,24 @@ r"""DRRDN on MNIST, Linf 0.3: Tables 1, 3 and 4 of the paper, and AutoAttack, be
 
 FOLDER holds `mnist.npz`, as Keras has it: `x_train`, `x_test`, uint8 (N, 28, 28), `y_train`, `y_test`. All networks
 have the same layers at inference, images, order of images, epochs, shape of the rate's curve, and number, length and
-radius of attack steps; one training each, so that intervals are over images alone. All but TRADES have the same peak
-rate, 0.02; at that one TRADES became a constant, so that it has half of it, its authors' and the paper's 0.01. What
-else is not alike, because the methods are not: TRADES ascends its own divergence, Standard has no attack; DRRDN's loss
-of the class is a sum over images and adversaries, on batches twice as large, and other players move its encoder again,
-so that it takes longer steps, at more than twice the cost; with `--normalised`, batch normalisation has seen
-adversaries alone in Madry's and both kinds in TRADES' and DRRDN's. `halves` is DRRDN's network with the loss of the
-class alone: what it lacks against DRRDN is DRRDN's doing.
+radius of attack steps; one training each, so that intervals are over images alone. What is not alike, because the
+methods are not: TRADES ascends its own divergence, Standard has no attack; DRRDN's loss of the class is a sum over
+images and adversaries, on batches twice as large, and other players move its encoder again, so that it takes longer
+steps, at twice the cost; batch normalisation has seen adversaries alone in Madry's and both kinds in TRADES' and
+DRRDN's. `halves` is DRRDN's network with the loss of the class alone: what it lacks against DRRDN is DRRDN's doing.
 
 Differs from the paper: fewer epochs, a rate and a radius that rise and a rate that falls again, a training attack of
-fewer, longer steps, half of TRADES' channels, the sizes of the parts, and smaller weights of Eqs. 6 to 8 than the
-paper's 1, with which a short trial lost class and robustness. The weights were chosen among a handful, in trials of two
-epochs, one seed, at a rate of 0.05 and three steps of the training attack, on 500 training images held out with
-`--held-out`. Six epochs at that rate killed two of seven networks and taught DRRDN the training attack by heart, which
-a run on the first 1,000 test images showed: rate, steps and width were changed for all, after trials of DRRDN, TRADES
-and `halves` on held-out images, and the tables are of test images that no run had seen (`--first`). Nothing was looked
-for for the others, but that TRADES lives.
+fewer, longer steps, padded convolutions with batch normalisation of half of TRADES' channels, the sizes of the parts,
+and smaller weights of Eqs. 6 to 8 than the paper's 1, with which a short trial lost class and robustness.
+
+How this was chosen, always in trials of two epochs and one seed on 500 training images held out (`--held-out`), and
+what of the test images was seen meanwhile. The weights: among a handful, with TRADES' own convolutions
+(`--no-normalised`), a rate of 0.05 and three steps of the training attack. Six epochs of that killed two of seven
+networks and taught DRRDN the training attack by heart, which a whole run showed on the first 1,000 test images. Then
+five steps and a rate of 0.02 (TRADES, which became a constant, 0.01); a whole run of that gave DRRDN 93.9 % under
+PGD-40 on the 2,000 images from number 1,000 on. Then batch normalisation and the rate of 0.05, at which DRRDN, TRADES
+and `halves` live; for Madry and Standard nothing was ever looked for. So the images of the tables had been seen once,
+by other networks; the data of this project have no others.
 
 `white`: the left of Table 1; the paper's FGSM takes a step of 0.1 although eps is 0.3, so that of 0.3 stands beside it.
 `autoattack`: standard. `transfer`: the right of Table 1, with PGD-40. `ablation`: Table 4, with `halves`. `hybrid`:
@@ -310,7 +312,7 @@ def hybrid_table(results: Path) -> str:
 
 def game_arguments(parser: argparse.ArgumentParser) -> None:
     """Rates, and weights of TRADES and DRRDN."""
-    parser.add_argument("--rate", type=float, default=0.02, help="SGD's at its peak; at 0.05 networks die")
+    parser.add_argument("--rate", type=float, default=0.05, help="SGD's at its peak; not normalised, some die of it")
     parser.add_argument("--critic-rate", type=float, default=1e-3, help="Adam's")
     parser.add_argument("--weight-decay", type=float, default=5e-4)
     parser.add_argument("--beta", type=float, default=6.0, help="of TRADES")
@@ -331,22 +333,25 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--long-images", type=int, help="for AutoAttack, all of them unless given")
     parser.add_argument("--figure", type=Path, help="where to put Figure 2, a file like figure2.png")
     parser.add_argument(
-        "--first", type=int, default=1000, help="number of the first test image; settings were changed once after a "
-        "run on those before"
+        "--first", type=int, default=1000, help="number of the first test image; settings were changed after "
+        "runs on those before, see above"
     )  # fmt: skip
     parser.add_argument("--train", type=int, default=60000, help="training images")
     parser.add_argument(
         "--held-out", action="store_true", help="measure on training images that are not trained on, to choose settings"
     )
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--trades-rate", type=float, default=0.01, help="TRADES' peak; at the others' 0.02 it died")
+    parser.add_argument("--trades-rate", type=float, default=0.05, help="TRADES' peak; not normalised it died at 0.02")
     parser.add_argument("--train-steps", type=int, default=5, help="of the training attack; the paper's 40")
     parser.add_argument("--train-step", type=float, default=0.1, help="its size; the paper's 0.01")
     parser.add_argument("--rise", type=float, default=0.4, help="share of the training in which rates rise")
     parser.add_argument("--warmup", type=float, default=0.3, help="share in which the training attack's eps rises")
     parser.add_argument("--width", type=int, default=16, help="channels of the first convolutions; TRADES has 32")
-    parser.add_argument("--normalised", action="store_true", help="padded convolutions with batch normalisation")
+    parser.add_argument(
+        "--normalised", action=argparse.BooleanOptionalAction, default=True,
+        help="padded convolutions with batch normalisation, or TRADES' own",
+    )  # fmt: skip
     parser.add_argument("--hidden", type=int, default=200)
     parser.add_argument("--dropout", type=float, default=0.0)
     game_arguments(parser)

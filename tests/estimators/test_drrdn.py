@@ -5,7 +5,14 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from art.attacks.evasion import AutoProjectedGradientDescent, FastGradientMethod, ProjectedGradientDescent, SquareAttack
+from art.attacks.evasion import (
+    AutoAttack,
+    AutoProjectedGradientDescent,
+    DeepFool,
+    FastGradientMethod,
+    ProjectedGradientDescent,
+    SquareAttack,
+)
 from art.defences.trainer import AdversarialTrainer
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
@@ -140,6 +147,7 @@ ATTACKS = {
         c, eps=0.3, eps_step=0.1, max_iter=3, loss_type="cross_entropy", verbose=False
     ),
     "square": lambda c: SquareAttack(c, eps=0.3, max_iter=5, p_init=0.3, verbose=False),
+    "autoattack": lambda c: AutoAttack(c, eps=0.3, attacks=[ATTACKS["apgd"](c), DeepFool(c, 3, verbose=False)]),
 }
 
 
