@@ -69,7 +69,13 @@ def test_the_mnist_script_from_end_to_end(tmp_path: Path, monkeypatch: pytest.Mo
     started(monkeypatch, drrdn_mnist, *common, "--runs", quick, "--train-only")
     assert {p: p.stat().st_mtime_ns for p in quick.glob("*.pt")} == stamps  # all of them were there
     reports = {k: Report.load(quick / f"drrdn_mnist_{k}.json") for k in drrdn_mnist.PARTS}
-    assert all(cell.images == 5 for report in reports.values() for cell in report.cells)
+    assert {k: {cell.images for cell in report.cells} for k, report in reports.items()} == {
+        **{key: {5} for key in drrdn_mnist.PARTS},
+        "before": {1},
+    }
+    assert [reports[k].provenance["data"]["order"] for k in ("before", "white")] == [
+        f"from number {first} on" for first in (0, 1)
+    ]
     assert len(reports["transfer"].transfer_matrix("PGD-40")[1]) == 16
     assert {c.parameters["loss"] for c in reports["white"].attacked("DRRDN") if c.attack[:2] == "CW"} == {"margin"}
     text = drrdn_mnist.table(reports)
@@ -241,3 +247,32 @@ def test_transfers_stand_under_their_source() -> None:
     assert "DRRDN minus halves, PGD-100: +50.0" in text
     assert "DRRDN minus halves, AutoAttack: -50.0" in text
     assert "DRRDN minus TRADES, CW-100: +0.0" in text
+
+
+def test_all_images_are_those_before_and_those_of_the_tables() -> None:
+    kinds = (("clean", "none"), ("PGD-40", "undefended"))
+
+    def report(**correct: str) -> Report:
+        cells = (
+            Cell(m, a, k, (tuple(c == "1" for c in correct[a[0]]),)) for m in drrdn_mnist.COMPARED for a, k in kinds
+        )
+        return Report({"norm": "Linf", "eps": 0.3}, tuple(cells), (), (), {"images": 4})
+
+    text = drrdn_mnist.pooled({"white": report(c="1110", P="1100"), "before": report(c="1111", P="1110")})
+    rows = [line for line in text.splitlines() if "%" in line]
+    assert [row.split("|")[1].strip() for row in rows] == list(drrdn_mnist.COMPARED)
+    for row in rows:
+        assert [e.strip().split(" %")[0] for e in row.split("|")[2:4]] == ["87.5", "62.5"]
+        assert row.count("n=8") == 2
+
+
+@pytest.mark.parametrize(("options", "there"), [(["--first", "0"], False), (["--held-out"], False), ([], True)])
+def test_images_before_the_first_are_measured_where_there_are_any(
+    options: list[str], there: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen = []
+    monkeypatch.setattr(drrdn_mnist.parts, "run", lambda args, _, found, __: seen.append((args.parts, list(found))))
+    started(monkeypatch, drrdn_mnist, "--data", tmp_path, *options)
+    ((asked, found),) = seen
+    assert ("before" in asked, "before" in found) == (there, there)
+    assert {*asked} == {*drrdn_mnist.PARTS, "hybrid"} - (set() if there else {"before"})

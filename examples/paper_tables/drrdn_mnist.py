@@ -28,6 +28,7 @@ and `halves` live; for Madry and Standard nothing was ever looked for. So the im
 by other networks; the data of this project have no others.
 
 `white`: the left of Table 1; the paper's FGSM takes a step of 0.1 although eps is 0.3, so that of 0.3 stands beside it.
+`before`: PGD-40 on the images before `--first`, for the accuracies on all of them.
 `autoattack`: standard. `transfer`: the right of Table 1, with PGD-40. `ablation`: Table 4, with `halves`. `hybrid`:
 Table 3, by the Standard model's head fine-tuned on z_s + z_i of natural training images; and what its own heads and
 fresh ones read from the parts. A killed run goes on where it was.
@@ -216,6 +217,12 @@ def white(args: argparse.Namespace) -> Report:
     return part("white", COMPARED, attacks, args)
 
 
+def before(args: argparse.Namespace) -> Report:
+    """The images before `--first`, so that with those of `white` there are all that the data have."""
+    earlier = argparse.Namespace(**{**vars(args), "first": 0, "images": args.first})
+    return part("before", COMPARED, [iterated("cross_entropy", 40, args.quick)], earlier)
+
+
 def autoattack(args: argparse.Namespace) -> Report:
     few = args.images if args.long_images is None else args.long_images
     strong = Attack("autoattack", "standard", images=few)
@@ -232,7 +239,7 @@ def ablation(args: argparse.Namespace) -> Report:
 
 
 PARTS: Mapping[str, parts.Part] = {
-    "white": white, "autoattack": autoattack, "transfer": transfer, "ablation": ablation
+    "white": white, "before": before, "autoattack": autoattack, "transfer": transfer, "ablation": ablation
 }  # fmt: skip
 
 
@@ -291,6 +298,8 @@ def table(reports: Mapping[str, Report]) -> str:
         lines += [
             f"DRRDN minus {m}, {attack}: {parts.gap(found['DRRDN'], v)}" for m, v in found.items() if m != "DRRDN"
         ]
+    if "before" in reports:
+        lines += [f"With the {reports['before'].provenance['images']} images before them:", pooled(reports)]
     names, matrix = reports["transfer"].transfer_matrix("PGD-40")
     lines += ["PGD-40 made on the model of the column, tried on that of the row:"]
     grid = ["| model | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
@@ -300,6 +309,18 @@ def table(reports: Mapping[str, Report]) -> str:
     lines += [parts.table(alone, {k: COLUMNS[k] for k in ("PGD-40", "PGD-100")}, {})]
     full, half = (reports["ablation"].cell(name, "PGD-100", "undefended").survived for name in ("DRRDN", "halves"))
     return "\n\n".join([*lines, f"DRRDN minus halves, PGD-100: {parts.gap(full, half)}"])
+
+
+def pooled(reports: Mapping[str, Report]) -> str:
+    """Clean images and PGD-40 on the images of `before` and of `white` together."""
+    lines = ["| model | clean | PGD-40 |", "|---" * 3 + "|"]
+    for model in COMPARED:
+        entries = []
+        for titles in (("clean, none",), COLUMNS["PGD-40"]):
+            cells = [parts.cell([reports[k]], model, titles) for k in ("before", "white")]
+            entries.append(str(parts.interval([v == 1 for c in cells if c is not None for v in c.survived])))
+        lines.append("| " + " | ".join([model, *entries]) + " |")
+    return "\n".join(lines)
 
 
 def hybrid_table(results: Path) -> str:
@@ -366,8 +387,11 @@ def main() -> None:
     if args.train_only:
         for name in dict.fromkeys([*MODELS, *VARIANTS]):
             trained(name, args)
-    elif parts.run(args, PREFIX, PARTS, {"hybrid": hybrid}):
-        print(table(parts.load(args.out, PREFIX, list(PARTS))))
+        return
+    found = {k: v for k, v in PARTS.items() if k != "before" or (args.first and not args.held_out)}
+    args.parts = [k for k in args.parts if k in found or k == "hybrid"]
+    if parts.run(args, PREFIX, found, {"hybrid": hybrid}):
+        print(table(parts.load(args.out, PREFIX, list(found))))
         print(hybrid_table(args.out))
 
 

@@ -253,7 +253,7 @@ def drrdn_section(folder: Path) -> str:
     script = load("drrdn_mnist")
     measured = parts.there(folder, script.PREFIX, [*script.PARTS, "hybrid"])
     missing = [k for k in (*script.PARTS, "hybrid") if k not in measured]
-    if {*missing} - {"autoattack"}:
+    if {*missing} - {"autoattack", "before"}:
         return ""
     reports = parts.load(folder, script.PREFIX, [k for k in script.PARTS if k in measured])
     about, picture = reports["white"].provenance["data"], f"{script.PREFIX}_figure2.png"
