@@ -257,6 +257,8 @@ def drrdn_section(folder: Path) -> str:
         return ""
     reports = parts.load(folder, script.PREFIX, [k for k in script.PARTS if k in measured])
     about, picture = reports["white"].provenance["data"], f"{script.PREFIX}_figure2.png"
+    ablated = reports["ablation"].provenance["data"]
+    otherwise = [f"`{k}` {ablated[k]}" for k in script.TRAINING if ablated[k] != about[k]]
     of_trades = f" (TRADES': {about['trades_rate']:g})" if about["trades_rate"] != about["rate"] else ""
     lines = [
         "## DRRDN on MNIST",
@@ -271,6 +273,7 @@ def drrdn_section(folder: Path) -> str:
         "",
         script.table(reports),
         "",
+        *([f"The ablation is of an earlier run, in which: {', '.join(otherwise)}.", ""] if otherwise else []),
         *([f"Not measured: {', '.join(f'`{k}`' for k in missing)}.", ""] if missing else []),
         "Hybrids (Table 3): DRRDN's reconstructor puts z together from parts of natural images and of their "
         "adversaries (primed, PGD-40), and the Standard model's head, fine-tuned on natural ones, reads it. "
