@@ -419,6 +419,7 @@ class AToPPreprocessor(MethodPreprocessor):
         size: int | None = None,
         restorer: str = "gan",
         paste: bool = False,
+        fold: int = 1,
         clip_values: ClipValues = (0.0, 1.0),
         channels_first: bool = True,
         batch_size: int = 128,
@@ -439,6 +440,7 @@ class AToPPreprocessor(MethodPreprocessor):
         :param size: Side to which images are resized inside; the native one unless given.
         :param restorer: `gan` for the inpainting generator, `autoencoder` for one that is not told the mask.
         :param paste: Restore the holes alone.
+        :param fold: 2 or 4 to work at a half or a quarter of the resolution alone, which is faster on a CPU.
         :param clip_values: Smallest and largest value of the estimator's images.
         :param channels_first: Whether the estimator's images are (N, C, H, W) or (N, H, W, C).
         :param batch_size: The most images that one call of the purifier sees.
@@ -449,7 +451,7 @@ class AToPPreprocessor(MethodPreprocessor):
         """
         purifier = AToP(
             channels, transform, width, dilations, grid=grid, share=share, noise=noise, size=size, restorer=restorer,
-            paste=paste,
+            paste=paste, fold=fold,
         )  # fmt: skip
         super().__init__(
             purifier, clip_values, channels_first, batch_size, apply_fit, apply_predict, device_type, verbose

@@ -26,7 +26,7 @@ from art_ext.purifiers.atop import (
     PatchDiscriminator,
     RandomTransform,
 )
-from art_ext.purifiers.atop.network import SeenAttention
+from art_ext.purifiers.atop.network import FOLDS, SeenAttention
 from art_ext.purifiers.atop.objective import hinge
 from art_ext.training import Batches, fit
 
@@ -188,9 +188,10 @@ def test_convolutions_keep_the_size(dilation: int) -> None:
     assert GatedConv(2, 3, stride=2)(torch.rand(1, 2, 8, 6)).shape == (1, 3, 4, 3)
 
 
+@pytest.mark.parametrize("fold", FOLDS)
 @pytest.mark.parametrize("size", [(28, 28), (32, 32), (8, 12), (9, 14)])
-def test_both_stages_at_any_size_bit_for_bit_whether_gradients_are_wanted(size: tuple[int, int]) -> None:
-    network = Generator(1, 8, [2])
+def test_both_stages_at_any_size_bit_for_bit_whether_gradients_are_wanted(size: tuple[int, int], fold: int) -> None:
+    network = Generator(1, 8, [2], fold)
     x, mask = 2 * torch.rand(3, 1, *size) - 1, torch.rand(3, 1, *size) < 0.25
     with torch.no_grad():
         plain = network(x, mask)
@@ -203,8 +204,32 @@ def test_both_stages_at_any_size_bit_for_bit_whether_gradients_are_wanted(size: 
     assert torch.allclose(torch.cat(singles), plain[1], atol=1e-6)
 
 
-def test_the_refining_stage_sees_the_coarse_image_in_the_hole_alone() -> None:
-    network = Generator(1, 8, [2])
+@pytest.mark.parametrize("restorer", ["gan", "autoencoder"])
+@pytest.mark.parametrize(("fold", "finest"), [(1, 28), (2, 14), (4, 7)])
+def test_a_fold_leaves_no_convolution_at_a_finer_resolution(restorer: str, fold: int, finest: int) -> None:
+    network = AToP(1, width=8, dilations=[1], fold=fold, restorer=restorer).network
+    sides: list[int] = []
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d):
+            part.register_forward_hook(lambda _, given, out: sides.append(max(given[0].shape[2], out.shape[2])))
+    network(*[torch.zeros(1, 1, 28, 28)] * (2 if restorer == "gan" else 1))
+    assert max(sides) == finest
+
+
+def test_a_fold_puts_blocks_back_where_they_were() -> None:
+    for fold in FOLDS:
+        network = AutoEncoder(1, 2, [], fold)
+        x = torch.rand(1, 1, 32, 32, requires_grad=True)
+        (seen,) = torch.autograd.grad(network(x)[0, 0, 12:16, 16:20].sum(), x)
+        rows, columns = seen[0, 0].nonzero().T
+        # It sees as far up as down and as far left as right, but for the grid of 4 pixels.
+        assert abs(int(rows.float().mean()) - 14) <= 2
+        assert abs(int(columns.float().mean()) - 18) <= 2
+
+
+@pytest.mark.parametrize("fold", FOLDS)
+def test_the_refining_stage_sees_the_coarse_image_in_the_hole_alone(fold: int) -> None:
+    network = Generator(1, 8, [2], fold)
     x, mask = torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8)
     mask[1, :, :4] = 1
     seen: list[Tensor] = []
@@ -225,13 +250,14 @@ def test_the_refining_stage_sees_the_coarse_image_in_the_hole_alone() -> None:
     assert shares[0].flatten(1).tolist() == [[0, 0, 0, 0], [1, 1, 0, 0]]
 
 
-def test_untrained_generators_keep_the_mean_square_and_tell_images_apart() -> None:
+@pytest.mark.parametrize("fold", FOLDS)
+def test_untrained_generators_keep_the_mean_square_and_tell_images_apart(fold: int) -> None:
     conv, x = GatedConv(64, 64), torch.randn(1, 64, 64, 64)
     assert float(conv(x).detach().square().mean()) == pytest.approx(1, rel=0.3)
     images, mask = 2 * torch.rand(8, 1, 32, 32) - 1, torch.zeros(8, 1, 32, 32)
     with torch.no_grad():
-        assert float(Generator(1, 16, [1, 2, 1])(images, mask)[1].std(0).mean()) > 0.01
-    encoder = AutoEncoder(1, 16, [1, 2, 1])
+        assert float(Generator(1, 16, [1, 2, 1], fold)(images, mask)[1].std(0).mean()) > 0.01
+    encoder = AutoEncoder(1, 16, [1, 2, 1], fold)
     with torch.no_grad():
         assert float(encoder(images / 2 + 0.5).std(0).mean()) > 0.01
 
@@ -376,7 +402,7 @@ def test_the_size_is_inside_and_the_gradient_arrives_at_native_resolution(x: Ten
 
 
 def test_arguments_are_saved(tmp_path: Path) -> None:
-    given = {"transform": "RT3", "grid": 2, "share": 0.5, "noise": 0.1, "size": 12, "paste": True}
+    given = {"transform": "RT3", "grid": 2, "share": 0.5, "noise": 0.1, "size": 12, "paste": True, "fold": 2}
     purifier = AToP(**{**AToP.small, **given}).set_transform(3)
     purifier.save_pretrained(tmp_path)
     loaded = AToP.from_pretrained(tmp_path)
@@ -458,6 +484,7 @@ def test_the_known_transform_is_one_draw(x: Tensor, classifier: nn.Module, kind:
         ({"width": 0}, "width"),
         ({"channels": 0}, "channels"),
         ({"dilations": [0]}, "dilations"),
+        ({"fold": 3}, "fold .* 1, 2, 4; got 3"),
         ({"grid": 0}, "grid"),
         ({"share": 0.0}, "share"),
         ({"noise": -1.0}, "noise"),

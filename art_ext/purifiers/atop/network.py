@@ -15,6 +15,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 DILATIONS = (1, 1, 2, 4, 8, 16, 1, 1)
 """Of the released generator's bottleneck."""
+FOLDS = (1, 2, 4)
 
 
 class GatedConv(nn.Module):
@@ -51,14 +52,19 @@ class PlainConv(nn.Sequential):
 Conv = Callable[..., nn.Module]
 
 
-def encoder(conv: Conv, inputs: int, width: int) -> nn.Sequential:
-    """Images (N, inputs, H, W) to features (N, 4 * width, H / 4, W / 4)."""
-    return nn.Sequential(
-        conv(inputs, width, 5),
-        conv(width, 2 * width, stride=2),
-        conv(2 * width, 2 * width),
-        conv(2 * width, 4 * width, stride=2),
+def encoder(conv: Conv, inputs: int, width: int, fold: int) -> nn.Sequential:
+    """Images (N, inputs, H, W) to features (N, 4 * width, H / 4, W / 4).
+
+    With a fold of 2 or 4 blocks of fold x fold pixels become channels, and no convolution works at a finer resolution.
+    """
+    if fold == 4:
+        return nn.Sequential(nn.PixelUnshuffle(4), conv(16 * inputs, 4 * width))
+    fine = (
+        (conv(inputs, width, 5), conv(width, 2 * width, stride=2))
+        if fold == 1
+        else (nn.PixelUnshuffle(2), conv(4 * inputs, 2 * width))
     )
+    return nn.Sequential(*fine, conv(2 * width, 2 * width), conv(2 * width, 4 * width, stride=2))
 
 
 def bottleneck(conv: Conv, width: int, dilations: Sequence[int]) -> nn.Sequential:
@@ -66,18 +72,23 @@ def bottleneck(conv: Conv, width: int, dilations: Sequence[int]) -> nn.Sequentia
     return nn.Sequential(*(conv(width, width, dilation=dilation) for dilation in dilations))
 
 
-def decoder(conv: Conv, width: int, outputs: int) -> nn.Sequential:
-    """Features (N, 4 * width, H / 4, W / 4) to images (N, outputs, H, W), no output activation."""
+def decoder(conv: Conv, width: int, outputs: int, fold: int) -> nn.Sequential:
+    """Features (N, 4 * width, H / 4, W / 4) to images (N, outputs, H, W), no output activation; `encoder` undone."""
+    if fold == 4:
+        last = nn.Conv2d(4 * width, 16 * outputs, 3, padding=1)
+        return nn.Sequential(conv(4 * width, 4 * width), last, nn.PixelShuffle(4))
     half = max(1, width // 2)
-    return nn.Sequential(
-        nn.Upsample(scale_factor=2),
-        conv(4 * width, 2 * width),
-        conv(2 * width, 2 * width),
-        nn.Upsample(scale_factor=2),
-        conv(2 * width, width),
-        conv(width, half),
-        nn.Conv2d(half, outputs, 3, padding=1),
+    fine = (
+        (
+            nn.Upsample(scale_factor=2),
+            conv(2 * width, width),
+            conv(width, half),
+            nn.Conv2d(half, outputs, 3, padding=1),
+        )
+        if fold == 1
+        else (nn.Conv2d(2 * width, 4 * outputs, 3, padding=1), nn.PixelShuffle(2))
     )
+    return nn.Sequential(nn.Upsample(scale_factor=2), conv(4 * width, 2 * width), conv(2 * width, 2 * width), *fine)
 
 
 class SeenAttention(nn.Module):
@@ -114,21 +125,23 @@ class Generator(nn.Module):
         channels: image channels.
         width: channels of the first convolution, gates included, even; the released code has 48.
         dilations: of the bottleneck's convolutions.
+        fold: 1, or 2 or 4 for what has no convolution at full or half the resolution, see `encoder`; the released code
+            has none of it.
     """
 
-    def __init__(self, channels: int = 3, width: int = 48, dilations: Sequence[int] = DILATIONS) -> None:
+    def __init__(self, channels: int = 3, width: int = 48, dilations: Sequence[int] = DILATIONS, fold: int = 1) -> None:
         super().__init__()
         half = width // 2
         self.coarse = nn.Sequential(
-            encoder(GatedConv, channels + 2, half),
+            encoder(GatedConv, channels + 2, half, fold),
             bottleneck(GatedConv, 4 * half, dilations),
-            decoder(GatedConv, half, channels),
+            decoder(GatedConv, half, channels, fold),
         )
-        self.encoder = encoder(GatedConv, channels + 2, half)
+        self.encoder = encoder(GatedConv, channels + 2, half, fold)
         self.dilated = bottleneck(GatedConv, 4 * half, dilations)
         self.attention = SeenAttention(4 * half)
         self.join = GatedConv(8 * half, 4 * half)
-        self.decoder = decoder(GatedConv, half, channels)
+        self.decoder = decoder(GatedConv, half, channels, fold)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The coarse and the refined image, (N, C, H, W) each, in [-1, 1].
@@ -157,13 +170,14 @@ class AutoEncoder(nn.Sequential):
         channels: image channels.
         width: of the first convolution.
         dilations: of the bottleneck's convolutions.
+        fold: as the generator's.
     """
 
-    def __init__(self, channels: int = 3, width: int = 48, dilations: Sequence[int] = DILATIONS) -> None:
+    def __init__(self, channels: int = 3, width: int = 48, dilations: Sequence[int] = DILATIONS, fold: int = 1) -> None:
         super().__init__(
-            encoder(PlainConv, channels, width),
+            encoder(PlainConv, channels, width, fold),
             bottleneck(PlainConv, 4 * width, dilations),
-            decoder(PlainConv, width, channels),
+            decoder(PlainConv, width, channels, fold),
         )
 
     def forward(self, x: Tensor) -> Tensor:
