@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
 import ablations
 import atop_fashion_mnist
 import dir_fashion_mnist
 import parts
 import pytest
+import torch
 
 from art_ext.evaluation import Cell, Report
+from art_ext.purifiers import AToP
 from art_ext.training import Objective
 
 
@@ -86,15 +91,37 @@ def test_gains_are_paired_and_only_of_what_both_were_put_through() -> None:
 
 def test_atops_frozen_models_have_rows_of_their_own() -> None:
     blind = made(cell("RT2", "native FGSM", "blind", "1111"), cell("undefended", "native FGSM", "undefended", "0000"))
-    strong = made(cell("RT2", "native PGD-200 + EOT-20", "full", "1100"))
+    averaged = made(cell("RT2", "native PGD-200 + EOT-20", "full", "1100"))
+    auto = made(cell("RT2", "autoattack rand + EOT-20", "full", "011"))
     frozen = made(cell("RT2, frozen", "native PGD-200", "full", "0000"))
     small = made(cell("RT2 + AToP", "native PGD-50 + EOT-20", "full", "1000"))
-    text = atop_fashion_mnist.table(
-        {"blind": blind, "strong": strong, "frozen": frozen, "known": small, "unseen": small}
-    )
+    those = {"blind": blind, "averaged": averaged, "autoattack": auto, "frozen": frozen, "known": small}
+    text = atop_fashion_mnist.table({**those, "unseen": small})
     found = rows(text.split("\n\n")[0])
-    assert [found["RT2"][-1], found["RT2, frozen"][-1], found["undefended"][1]] == ["50.0", "0.0", "0.0"]
+    assert found["model"][-3:] == ["PGD-200 + EOT-20", "AutoAttack", "worst case"]
+    assert found["RT2"][-3:] == ["50.0", "66.7", "33.3"]  # the worst case over the three that both saw
+    assert [found["RT2, frozen"][-1], found["undefended"][1]] == ["0.0", "0.0"]
     assert "| RT2 minus undefended | +0.0 [+0.0, +0.0] n=4 | +100.0 [+100.0, +100.0] n=4 |" in text
+
+
+def test_networks_are_kept_for_the_same_training_alone(tmp_path: Path) -> None:
+    numbers = {"train": 8, "rate": 0.1, "tuning_share": 0.3, "weight": 0.05, "adversarial": 0.1, "seed": 0}
+    args = argparse.Namespace(networks=tmp_path, pretraining_epochs=1, epochs=2, **numbers)
+    ours, other = (AToP(transform="RT2", **atop_fashion_mnist.SHAPE) for _ in range(2))
+    l2 = "RT2 + AToP, PGD in L2"
+    assert not atop_fashion_mnist.kept(other, l2, args)
+    for name in ("RT2", l2):
+        atop_fashion_mnist.keep(ours, name, args)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rt2.safetensors", "rt2_atop_pgd_in_l2.safetensors"]
+    before = other.network.join.conv.weight.clone()
+    assert not atop_fashion_mnist.kept(other, l2, argparse.Namespace(**{**vars(args), "epochs": 3}))
+    assert not atop_fashion_mnist.kept(other, "RT2", argparse.Namespace(**{**vars(args), "rate": 0.2}))
+    assert torch.equal(other.network.join.conv.weight, before)
+    # Pre-training does not know how long the fine-tuning will be.
+    assert atop_fashion_mnist.kept(other, "RT2", argparse.Namespace(**{**vars(args), "epochs": 3}))
+    assert torch.equal(other.network.join.conv.weight, ours.network.join.conv.weight)
+    (tmp_path / "rt2.safetensors").rename(tmp_path / "rt1.safetensors")
+    assert not atop_fashion_mnist.kept(AToP(transform="RT1", **atop_fashion_mnist.SHAPE), "RT1", args)
 
 
 def test_another_setting_is_another_training(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

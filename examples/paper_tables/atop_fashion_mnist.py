@@ -1,28 +1,37 @@
 """AToP on Fashion-MNIST: the poster's Table 7, whose attacks see the classifier alone, and what is left without that.
 
-    python examples/paper_tables/atop_fashion_mnist.py --train-only         # the purifiers, about one hour on one core
+    python examples/paper_tables/atop_fashion_mnist.py --train-only         # the purifiers that are not there yet
     python examples/paper_tables/atop_fashion_mnist.py --shard 0 2 &        # the table in two halves ...
     python examples/paper_tables/atop_fashion_mnist.py --shard 1 2; wait
     python examples/paper_tables/atop_fashion_mnist.py --merge 2            # ... and one result of both
     python examples/paper_tables/atop_fashion_mnist.py --images 4 --quick --pretraining-epochs 1 --epochs 1 --train 8
 
 Each transform has a generator pre-trained behind it, and the same one fine-tuned for the classifier (`+ AToP`).
-`blind`: FGSM and PGD on the classifier alone, as in the poster. `strong`, `strong_rt3`: exact gradients averaged over
-draws, AutoAttack, StAdv. `frozen`: one draw that attacker and defence share. `known` and `unseen`: RT2 fine-tuned
-against one attack, tested under the others; `unseen` is in L2. RT2 without a generator tells what is owed to noise and
-holes alone, and the fine-tuning without a classifier what is owed to its length. AutoAttack and StAdv see the first
-`--long-images`, PGD under EOT the first `--averaged-images`, and lets an image rest while 20 fresh draws misclassify
-it. A killed run goes on where it was.
+`blind`: FGSM and PGD on the classifier alone, as in the poster. `averaged`, `autoattack`, `stadv`: exact gradients
+averaged over draws. `frozen`: one draw that attacker and defence share. `known` and `unseen`: RT2 fine-tuned against
+one attack, tested under the others; `unseen` is in L2. RT2 without a generator tells what is owed to noise and holes
+alone, and the fine-tuning without a classifier what is owed to its length. Attacks that average see the first
+`--slow-images`; PGD under EOT lets an image rest while 20 fresh draws misclassify it. A killed run goes on where it
+was, and one of more images makes only what is not there yet.
+
+`--train-only` keeps the purifiers in `--networks`; those that are there and were trained with the same settings are
+taken from there. The whole table takes some ten core hours, of which the training is a third of one; an allocator that
+keeps memory (`LD_PRELOAD=libtcmalloc_minimal.so.4`) saves a sixth.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ablations
 import parts
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from art_ext import presets
@@ -32,10 +41,11 @@ from art_ext.evaluation import Attack, Defended, Knowledge, Report, Threat
 from art_ext.nn import seeded
 from art_ext.purifiers import AToP
 from art_ext.purifiers.atop import AToPFineTuning, AToPPretraining, RandomTransform
+from art_ext.training import replacing
 
 PREFIX = "atop_fashion_mnist"
 EPS, EPS_L2 = 0.1, 1.5
-SHAPE: dict[str, Any] = {"channels": 1, "width": 8, "dilations": [1, 2, 1]}
+SHAPE: dict[str, Any] = {"channels": 1, "width": 8, "dilations": [1, 2, 1], "fold": 4}
 UNDEFENDED, ROBUST, TUNED, NOISE = "undefended", "adversarially trained", " + AToP", "RT2, no generator"
 FROZEN = ", frozen"
 KINDS = ("RT1", "RT2", "RT3")
@@ -67,27 +77,64 @@ GAINS = [
     *((f"{kind}{TUNED}{FROZEN}", kind + FROZEN) for kind in KINDS),
 ]
 """What fine-tuning adds, the poster's order RT2 > RT3 > RT1, what the generator adds to noise, what it all costs."""
+TRAINING = ("pretraining_epochs", "epochs", "train", "rate", "tuning_share", "weight", "adversarial", "seed")
 CHECK_EVERY = 10
 BLIND, FULL = (Knowledge.BLIND,), (Knowledge.FULL,)
 LINF: dict[str, Any] = {"threat": Threat("Linf", EPS), "knowledge": BLIND + FULL}
 
 
 def trained(name: str, args: argparse.Namespace) -> AToP:
-    """A purifier of the table: pre-trained, and fine-tuned where its name says so; from checkpoints if it was made."""
-    kind, tuned = name[:3], name != name[:3]
-    classifier = presets.load("fashion_mnist_cnn")
+    """A purifier of the table: kept, or made."""
     with seeded(args.seed):
-        purifier = AToP(transform=kind, **SHAPE)
+        purifier = AToP(transform=name[:3], **SHAPE)
         first = AToPPretraining(purifier, adversarial=args.adversarial)
+    if not kept(purifier, name, args):
+        make(first, name, args)
+    return purifier.eval().requires_grad_(False)
+
+
+def make(first: AToPPretraining, name: str, args: argparse.Namespace) -> None:
+    """Pre-trains a purifier, and fine-tunes it where its name says so; from checkpoints if there are any."""
+    kind, purifier = name[:3], first.purifier
     common: dict[str, Any] = {"images": args.train, "seed": args.seed, "runs": args.runs, "betas": (0.5, 0.999)}
     ablations.train(first, kind, epochs=args.pretraining_epochs, rate=args.rate, labels=False, **common)
-    if tuned:
+    if name != kind:
         game = {"attack": "fgsm", "eps": EPS, "adversarial": args.adversarial, "weight": args.weight}
         game |= GAMES.get(name, {})
+        classifier = presets.load("fashion_mnist_cnn")
         second = AToPFineTuning(purifier, classifier, discriminator=first.discriminator, **game)
         rate = args.rate * args.tuning_share
         ablations.train(second, name, epochs=args.epochs, rate=rate, labels=True, **common)
-    return purifier.eval().requires_grad_(False)
+
+
+def kept(purifier: AToP, name: str, args: argparse.Namespace) -> bool:
+    """Whether `--networks` had its weights, trained with the same settings; they are loaded then."""
+    path = where(name, args)
+    if not path.is_file():
+        return False
+    with safe_open(path, "pt") as file:
+        if file.metadata()["training"] != training(name, args):
+            return False
+        purifier.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118  no mapping
+    return True
+
+
+def keep(purifier: AToP, name: str, args: argparse.Namespace) -> None:
+    """Writes a purifier's weights to `--networks`, with what they were trained by."""
+    with replacing(where(name, args)) as temporary:
+        save_file(purifier.state_dict(), temporary, {"training": training(name, args)})
+
+
+def where(name: str, args: argparse.Namespace) -> Path:
+    slug: str = re.sub("[^a-z0-9]+", "_", name.lower())
+    return Path(args.networks) / f"{slug}.safetensors"
+
+
+def training(name: str, args: argparse.Namespace) -> str:
+    """What a purifier's weights depend on, as JSON."""
+    keys = TRAINING if name not in KINDS else [k for k in TRAINING if k not in ("epochs", "tuning_share", "weight")]
+    game = {k: v.name if isinstance(v, L2) else v for k, v in GAMES.get(name, {}).items()}
+    return json.dumps({"name": name, **SHAPE, **{k: vars(args)[k] for k in keys}, **game}, sort_keys=True)
 
 
 def models(names: list[str], args: argparse.Namespace, frozen: bool = False) -> list[Defended]:
@@ -113,20 +160,19 @@ def noise_alone(classifier: nn.Module) -> Defended:
 
 def part(name: str, found: list[Defended], attacks: list[Attack], args: argparse.Namespace, **options: Any) -> Report:
     """A report that says how the purifiers were trained."""
-    keys = ("pretraining_epochs", "epochs", "train", "rate", "tuning_share", "weight", "adversarial", "seed")
-    about = {"purifiers": {**SHAPE, **{k: vars(args)[k] for k in keys}}}
+    about = {"purifiers": {**SHAPE, **{k: vars(args)[k] for k in TRAINING}}}
     return parts.part(name, found, attacks, args, about=about, **options)
 
 
-def averaged(steps: int, args: argparse.Namespace) -> Attack:
+def eot_pgd(steps: int, args: argparse.Namespace) -> Attack:
     """PGD along exact gradients, averaged over draws."""
     lengths = {"steps": 3, "check_every": 2} if args.quick else {"steps": steps, "check_every": CHECK_EVERY}
-    return Attack("native", "PGD", lengths, args.averaged_images, knowledge=FULL)
+    return Attack("native", "PGD", lengths, args.slow_images, knowledge=FULL)
 
 
-def stadv(args: argparse.Namespace) -> list[Attack]:
-    """StAdv of 50 steps, with averaged gradients; it is slow."""
-    return [] if args.quick else [Attack("native", "StAdv", {"steps": 50}, args.long_images, knowledge=FULL)]
+def moved(args: argparse.Namespace) -> Attack:
+    """StAdv, with averaged gradients."""
+    return Attack("native", "StAdv", {"steps": 2 if args.quick else 50}, args.slow_images, knowledge=FULL)
 
 
 def table_7() -> list[str]:
@@ -139,73 +185,78 @@ def blind(args: argparse.Namespace) -> Report:
     lengths = (2, 3) if args.quick else (10, 20, 1000)
     attacks = [Attack("native", "FGSM", knowledge=BLIND)]
     attacks += [Attack("native", "PGD", {"steps": steps, **step}, knowledge=BLIND) for steps in lengths]
+    return of_all("blind", attacks, args)
+
+
+def of_all(name: str, attacks: list[Attack], args: argparse.Namespace) -> Report:
+    """A report of every row that draws its transforms anew."""
     found = models(table_7(), args)
-    return part("blind", [*found, noise_alone(found[0].classifier)], attacks, args, **LINF)
+    return part(name, [*found, noise_alone(found[0].classifier)], attacks, args, **LINF)
 
 
-def strongest(args: argparse.Namespace) -> list[Attack]:
-    """Of attackers who see the purifier and average over its draws."""
-    attacks = [averaged(200, args)]
-    if not args.quick:
-        attacks.append(Attack("autoattack", "standard", images=args.long_images, on="deterministic", knowledge=FULL))
-        attacks.append(Attack("autoattack", "rand", images=args.long_images, on="randomised", knowledge=FULL))
-    return attacks + stadv(args)
+def averaged(args: argparse.Namespace) -> Report:
+    """PGD by those who see the purifier and average over its draws."""
+    return of_all("averaged", [eot_pgd(200, args)], args)
 
 
-def strong(args: argparse.Namespace) -> Report:
-    """The strongest attacks on all but RT3, which costs three times as much."""
-    found = models([name for name in table_7() if not name.startswith("RT3")], args)
-    return part("strong", [*found, noise_alone(found[0].classifier)], strongest(args), args, **LINF)
+def autoattack(args: argparse.Namespace) -> Report:
+    """AutoAttack by the same."""
+    attacks = [
+        Attack("autoattack", kind, images=args.slow_images, on=on, knowledge=FULL)
+        for on, kind in {"deterministic": "standard", "randomised": "rand"}.items()
+    ]
+    if args.quick:
+        attacks = [Attack("autoattack", "custom", {"attacks": ["apgd-ce"]}, on="deterministic")]
+    return of_all("autoattack", attacks, args)
 
 
-def strong_rt3(args: argparse.Namespace) -> Report:
-    """The same on RT3 alone, which may be of fewer images."""
-    found = models([name for name in table_7() if name.startswith("RT3")], args)
-    return part("strong_rt3", [m for m in found if m.purifier is not None], strongest(args), args, **LINF)
+def stadv(args: argparse.Namespace) -> Report:
+    """StAdv by the same."""
+    return of_all("stadv", [moved(args)], args)
 
 
 def frozen(args: argparse.Namespace) -> Report:
     """The same networks behind one draw that everyone knows."""
-    return part("frozen", models(table_7(), args, frozen=True), [averaged(200, args)], args, **LINF)
+    return part("frozen", models(table_7(), args, frozen=True), [eot_pgd(200, args)], args, **LINF)
 
 
 def known(args: argparse.Namespace) -> Report:
     """RT2 fine-tuned against several attacks, under the poster's attack, the full one, and StAdv."""
     steps = {"steps": 2 if args.quick else 20, "step_size": EPS / 4, "best": False}
-    attacks = [Attack("native", "PGD", steps, knowledge=BLIND), averaged(50, args), *stadv(args)]
+    attacks = [Attack("native", "PGD", steps, knowledge=BLIND), eot_pgd(50, args), moved(args)]
     return part("known", models(["RT2", *GAMES], args), attacks, args, **LINF)
 
 
 def unseen(args: argparse.Namespace) -> Report:
     """The same in L2."""
     steps = {"steps": 2 if args.quick else 20, "best": False}
-    attacks = [Attack("native", "PGD", steps, knowledge=BLIND), averaged(50, args)]
+    attacks = [Attack("native", "PGD", steps, knowledge=BLIND), eot_pgd(50, args)]
     threat = Threat("L2", EPS_L2)
     return part("unseen", models(["RT2", *GAMES], args), attacks, args, threat=threat, knowledge=BLIND + FULL)
 
 
 PARTS: Mapping[str, parts.Part] = {
-    "blind": blind, "strong": strong, "strong_rt3": strong_rt3, "frozen": frozen, "known": known, "unseen": unseen
+    "blind": blind, "averaged": averaged, "autoattack": autoattack, "stadv": stadv, "frozen": frozen,
+    "known": known, "unseen": unseen,
 }  # fmt: skip
 
 
 def table(reports: Mapping[str, Report], l2: Report | None = None) -> str:
     """Table 7 beside the strongest attacks, and what fine-tuning against one attack gives against others.
 
-    Of parts that have been measured; without the strong one a model has no worst case, since that of blind attackers
-    would be none.
+    Of parts that have been measured; without `averaged` a model has no worst case, since that of blind attackers would
+    be none.
 
     Args:
         reports: by part.
         l2: AutoAttack in L2 on the networks without a purifier, from another report of the same images: PGD is a weak
             attack on the adversarially trained one there.
     """
-    seven = [reports[k] for k in ("blind", "strong", "strong_rt3", "frozen") if k in reports]
+    seven = [reports[k] for k in ("blind", "averaged", "autoattack", "stadv", "frozen") if k in reports]
     worst_over: dict[str, list[Report]] = {}
-    for name in ("strong", "strong_rt3"):
-        if name in reports:
-            both = [reports[k] for k in ("blind", name) if k in reports]
-            worst_over |= dict.fromkeys(reports[name].models(), both)
+    if "averaged" in reports:
+        inside = [reports[k] for k in ("blind", "averaged", "autoattack") if k in reports]
+        worst_over = dict.fromkeys(reports["averaged"].models(), inside)
     if "frozen" in reports:
         worst_over |= {m: [reports["frozen"]] for m in reports["frozen"].models() if m.endswith(FROZEN)}
     lines = [parts.table(seven, COLUMNS, worst_over), parts.gains(seven, GAINS, COLUMNS)] if seven else []
@@ -222,10 +273,12 @@ def table(reports: Mapping[str, Report], l2: Report | None = None) -> str:
 def main() -> None:
     parser = parts.arguments(__doc__, list(PARTS), "runs/atop_table")
     parser.add_argument("--train-only", action="store_true", help="make the purifiers and stop")
-    parser.add_argument("--long-images", type=int, default=64, help="for AutoAttack and StAdv")
-    parser.add_argument("--averaged-images", type=int, help="for PGD averaged over draws; all unless given")
-    parser.add_argument("--pretraining-epochs", type=int, default=10)
-    parser.add_argument("--epochs", type=int, default=8, help="of the fine-tuning")
+    parser.add_argument("--slow-images", type=int, help="of attacks that average over draws; all unless given")
+    parser.add_argument(
+        "--networks", type=Path, default=Path("results/atop_fashion_mnist_networks"), help="the trained purifiers"
+    )
+    parser.add_argument("--pretraining-epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=12, help="of the fine-tuning")
     parser.add_argument("--train", type=int, default=8000, help="training images")
     parser.add_argument(
         "--rate", type=float, default=1e-3, help="Adam's; the released 1e-4 starts from a trained generator"
@@ -237,7 +290,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.train_only:
         for name in dict.fromkeys([*table_7(), *GAMES]):
-            trained(name, args)
+            keep(trained(name, args), name, args)
     elif parts.run(args, PREFIX, PARTS, {}):
         print(table(parts.load(args.out, PREFIX, list(PARTS))))
 

@@ -49,8 +49,8 @@ ROWS = (
     ),
     *(
         Row(f"AToP, {rt}", FASHION, "PGD-1000 on the bare classifier", f"{ATOP}blind", "native PGD-1000, blind",
-            tuple(f"{ATOP}{k}" for k in strong), f"{rt} + AToP")
-        for rt, strong in (("RT1", ["strong"]), ("RT2", ["strong"]), ("RT3", ["strong", "strong_rt3"]))
+            (f"{ATOP}averaged", f"{ATOP}autoattack"), f"{rt} + AToP")
+        for rt in ("RT1", "RT2", "RT3")
     ),
     Row(
         "CD-VAE, G(x) classified", FASHION, "PGD-100 on a classifier of x", f"{CDVAE}grey", "native PGD-100, transfer",

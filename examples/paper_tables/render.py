@@ -154,8 +154,14 @@ def atop_section(folder: Path) -> str:
         "these attacks saw; that of a frozen model counts its own PGD-200. So the worst case of blind attacks, which "
         "`blind | static baseline` compares, is mostly what the redraws cost without any attack.",
         "",
-        f"The generator is small (width {about['width']}) and trained from scratch on {about['train']} images, "
-        f"{about['pretraining_epochs']} + {about['epochs']} epochs; the released one starts from weights of Places2.",
+        f"The generator is small ({_generator(about)}; the released one has width 48 and no fold) and trained from "
+        f"scratch on {about['train']} images, {about['pretraining_epochs']} + {about['epochs']} epochs; the released "
+        "one starts from weights of Places2. The networks are in `atop_fashion_mnist_networks/`."
+        + "".join(
+            f" That of `{k}` is another: {_generator(other)}, {other['pretraining_epochs']} + {other['epochs']} epochs."
+            for k in ("known", "unseen")
+            if k in reports and (other := reports[k].provenance["data"]["purifiers"]) != about
+        ),
         "",
         script.table(reports, l2),
         "",
@@ -173,6 +179,10 @@ def atop_section(folder: Path) -> str:
         *unhappy(reports),
     ]
     return "\n".join([*lines, "", f"`{json.dumps(_about(first) | {'purifiers': about})}`", ""])
+
+
+def _generator(about: Mapping[str, Any]) -> str:
+    return f"width {about['width']}, fold {about.get('fold', 1)}"
 
 
 def cdvae_section(folder: Path) -> str:
