@@ -9,7 +9,9 @@ from overview import Row, overview
 
 from art_ext.evaluation import Cell, Report
 
-ROW = Row("a method", "pixels", "PGD on the bare classifier", "weak", "native PGD-9, blind", ("strong",), "M", ("B", "A"))
+ROW = Row(
+    "a method", "pixels", "PGD on the bare classifier", "weak", "native PGD-9, blind", ("strong",), "M", ("B", "A")
+)
 
 
 def cell(model: str, attack: str, knowledge: str, *correct: str, threat: str = "") -> Cell:

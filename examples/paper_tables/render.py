@@ -137,6 +137,10 @@ def atop_section(folder: Path) -> str:
     l2 = Report.load(beside) if beside.is_file() and "unseen" in reports else None
     about = first.provenance["data"]["purifiers"]
     missing = ", ".join(f"`{k}`" for k in script.PARTS if k not in measured)
+    found = (reports[k].provenance["data"]["purifiers"] for k in ("known", "unseen") if k in reports)
+    others = dict.fromkeys(
+        f"{_generator(o)}, {o['pretraining_epochs']} + {o['epochs']} epochs" for o in found if o != about
+    )
     lines = [
         "## AToP on Fashion-MNIST, before a classifier that was trained on clean images",
         "",
@@ -157,10 +161,10 @@ def atop_section(folder: Path) -> str:
         f"The generator is small ({_generator(about)}; the released one has width 48 and no fold) and trained from "
         f"scratch on {about['train']} images, {about['pretraining_epochs']} + {about['epochs']} epochs; the released "
         "one starts from weights of Places2. The networks are in `atop_fashion_mnist_networks/`."
-        + "".join(
-            f" That of `{k}` is another: {_generator(other)}, {other['pretraining_epochs']} + {other['epochs']} epochs."
-            for k in ("known", "unseen")
-            if k in reports and (other := reports[k].provenance["data"]["purifiers"]) != about
+        + (
+            f" Those of the tables by what RT2 was fine-tuned against are others: {'; '.join(others)}."
+            if others
+            else ""
         ),
         "",
         script.table(reports, l2),
