@@ -22,7 +22,7 @@ class Row:
         attack: its title, as `parts.title` gives it.
         others: the reports whose attacks the worst case counts beside those of the first.
         model: the method's name in the reports.
-        beside: adversarially trained networks of the same reports, without a purifier; the one that keeps most is shown.
+        beside: adversarially trained networks of the same reports, without a purifier; the best one is shown.
     """
 
     method: str
@@ -67,8 +67,9 @@ TEXT = """## In short
 Each method as its paper attacks it, and beside it the worst case: images that no attack inside the ball, of this kind
 or of those that know the method, broke in any of its redraws. What redraws cost without any attack stands beside the
 clean accuracy. The last column is the worst case, on the same images, of a network that was adversarially trained and
-purifies nothing; of two the better one. Worst cases stand on as many images as their slowest attack saw. Data, networks and schedules are
-ours and small: these are not the papers' numbers. What was found, and what the checks said, is in the sections.
+purifies nothing; of two the better one. Worst cases stand on as many images as their slowest attack saw. Data, networks
+and schedules are ours and small: these are not the papers' numbers. What was found, and what the checks said, is in the
+sections.
 """
 
 
