@@ -104,6 +104,24 @@ def test_atops_frozen_models_have_rows_of_their_own() -> None:
     assert "| RT2 minus undefended | +0.0 [+0.0, +0.0] n=4 | +100.0 [+100.0, +100.0] n=4 |" in text
 
 
+def test_where_the_posters_order_holds() -> None:
+    def each(attack: str, knowledge: str, **correct: str) -> list[Cell]:
+        return [cell(f"{kind} + AToP", attack, knowledge, right) for kind, right in correct.items()]
+
+    # FGSM: half of the eight each time, 0.5 +- 0.37; PGD-20: one and one of four, 0.25 +- 0.49 each.
+    report = made(
+        *each("native FGSM", "blind", RT1="00000000", RT2="11111111", RT3="11110000"),
+        *each("native PGD-20", "blind", RT1="1100", RT2="1111", RT3="1110"),
+        *each("native PGD-10", "blind", RT1="1111", RT2="1110", RT3="1100"),
+        *each("native PGD-200 + EOT-20", "full", RT1="11", RT2="1111"),
+    )
+    assert atop_fashion_mnist.ordering([report]) == (
+        "The poster's order of the fine-tuned ones, RT2 > RT3 > RT1, holds under FGSM, blind (n=8); it holds in the "
+        "means alone under PGD-20, blind (n=4); it does not hold under PGD-10, blind (n=4)."
+    )
+    assert atop_fashion_mnist.ordering([]) == ""
+
+
 def test_networks_are_kept_for_the_same_training_alone(tmp_path: Path) -> None:
     numbers = {"train": 8, "rate": 0.1, "tuning_share": 0.3, "weight": 0.05, "adversarial": 0.1, "seed": 0}
     args = argparse.Namespace(networks=tmp_path, pretraining_epochs=1, epochs=2, **numbers)

@@ -24,7 +24,8 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from torch import Tensor, nn
 from art_ext import presets
 from art_ext.attacks import L2
 from art_ext.defences import as_purifier
-from art_ext.evaluation import Attack, Defended, Knowledge, Report, Threat
+from art_ext.evaluation import Attack, Defended, Knowledge, Report, Threat, paired_difference
 from art_ext.nn import seeded
 from art_ext.purifiers import AToP
 from art_ext.purifiers.atop import AToPFineTuning, AToPPretraining, RandomTransform
@@ -78,6 +79,8 @@ GAINS = [
 ]
 """What fine-tuning adds, the poster's order RT2 > RT3 > RT1, what the generator adds to noise, what it all costs."""
 TRAINING = ("pretraining_epochs", "epochs", "train", "rate", "tuning_share", "weight", "adversarial", "seed")
+ORDER = ("RT2", "RT3", "RT1")
+"""The poster's, fine-tuned, from the one that keeps most."""
 CHECK_EVERY = 10
 BLIND, FULL = (Knowledge.BLIND,), (Knowledge.FULL,)
 LINF: dict[str, Any] = {"threat": Threat("Linf", EPS), "knowledge": BLIND + FULL}
@@ -268,6 +271,21 @@ def table(reports: Mapping[str, Report], l2: Report | None = None) -> str:
             lines += [parts.table([found, *more], COLUMNS, {m: [found, *more] for m in found.models()})]
             lines += [parts.gains([found], [(game, "RT2") for game in GAMES], COLUMNS)]
     return "\n\n".join(lines)
+
+
+def ordering(reports: Sequence[Report]) -> str:
+    """A sentence on the columns in which the poster's order holds, as told by the paired differences of neighbours."""
+    found: dict[str, list[str]] = {"holds": [], "holds in the means alone": [], "does not hold": []}
+    for column, titles in COLUMNS.items():
+        cells = [c for kind in ORDER if (c := parts.cell(reports, kind + TUNED, titles)) is not None]
+        if len(cells) < len(ORDER):
+            continue
+        n = min(c.images for c in cells)
+        gaps = [paired_difference(a.survived[:n], b.survived[:n]) for a, b in pairwise(cells)]
+        verdict = "holds" if all(g.low > 0 for g in gaps) else "holds in the means alone"
+        found[verdict if all(g.mean > 0 for g in gaps) else "does not hold"].append(f"{column} (n={n})")
+    told = "; it ".join(f"{verdict} under {', '.join(columns)}" for verdict, columns in found.items() if columns)
+    return f"The poster's order of the fine-tuned ones, {' > '.join(ORDER)}, {told}." if told else ""
 
 
 def main() -> None:

@@ -167,6 +167,8 @@ def atop_section(folder: Path) -> str:
             else ""
         ),
         "",
+        script.ordering([reports[k] for k in measured if k not in ("known", "unseen")]),
+        "",
         script.table(reports, l2),
         "",
         *(
