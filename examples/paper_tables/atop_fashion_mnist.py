@@ -116,7 +116,7 @@ def kept(purifier: AToP, name: str, args: argparse.Namespace) -> bool:
     if not path.is_file():
         return False
     with safe_open(path, "pt") as file:
-        if file.metadata()["training"] != training(name, args):
+        if (file.metadata() or {}).get("training") != training(name, args):
             return False
         purifier.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118  no mapping
     return True
@@ -129,8 +129,8 @@ def keep(purifier: AToP, name: str, args: argparse.Namespace) -> None:
 
 
 def where(name: str, args: argparse.Namespace) -> Path:
-    slug: str = re.sub("[^a-z0-9]+", "_", name.lower())
-    return Path(args.networks) / f"{slug}.safetensors"
+    """The file of a purifier's weights."""
+    return Path(args.networks, re.sub("[^a-z0-9]+", "_", name.lower()) + ".safetensors")
 
 
 def training(name: str, args: argparse.Namespace) -> str:

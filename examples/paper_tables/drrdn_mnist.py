@@ -299,10 +299,8 @@ def table(reports: Mapping[str, Report]) -> str:
             f"DRRDN minus {m}, {attack}: {parts.gap(found['DRRDN'], v)}" for m, v in found.items() if m != "DRRDN"
         ]
     if "before" in reports:
-        lines += [
-            f"With the {reports['before'].provenance['images']} images before them, added once the above was seen:"
-        ]
-        lines += [pooled(reports)]
+        before = reports["before"].provenance["images"]
+        lines += [f"With the {before} images before them, added once the above was seen:", pooled(reports)]
     names, matrix = reports["transfer"].transfer_matrix("PGD-40")
     lines += ["PGD-40 made on the model of the column, tried on that of the row:"]
     grid = ["| model | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]

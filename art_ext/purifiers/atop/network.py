@@ -16,6 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 DILATIONS = (1, 1, 2, 4, 8, 16, 1, 1)
 """Of the released generator's bottleneck."""
 FOLDS = (1, 2, 4)
+"""Sides of the blocks of pixels that `encoder` can make channels of; the released networks have 1."""
 
 
 class GatedConv(nn.Module):
@@ -59,12 +60,11 @@ def encoder(conv: Conv, inputs: int, width: int, fold: int) -> nn.Sequential:
     """
     if fold == 4:
         return nn.Sequential(nn.PixelUnshuffle(4), conv(16 * inputs, 4 * width))
-    fine = (
-        (conv(inputs, width, 5), conv(width, 2 * width, stride=2))
-        if fold == 1
-        else (nn.PixelUnshuffle(2), conv(4 * inputs, 2 * width))
-    )
-    return nn.Sequential(*fine, conv(2 * width, 2 * width), conv(2 * width, 4 * width, stride=2))
+    if fold == 2:
+        first: list[nn.Module] = [nn.PixelUnshuffle(2), conv(4 * inputs, 2 * width)]
+    else:
+        first = [conv(inputs, width, 5), conv(width, 2 * width, stride=2)]
+    return nn.Sequential(*first, conv(2 * width, 2 * width), conv(2 * width, 4 * width, stride=2))
 
 
 def bottleneck(conv: Conv, width: int, dilations: Sequence[int]) -> nn.Sequential:
@@ -75,20 +75,16 @@ def bottleneck(conv: Conv, width: int, dilations: Sequence[int]) -> nn.Sequentia
 def decoder(conv: Conv, width: int, outputs: int, fold: int) -> nn.Sequential:
     """Features (N, 4 * width, H / 4, W / 4) to images (N, outputs, H, W), no output activation; `encoder` undone."""
     if fold == 4:
-        last = nn.Conv2d(4 * width, 16 * outputs, 3, padding=1)
-        return nn.Sequential(conv(4 * width, 4 * width), last, nn.PixelShuffle(4))
-    half = max(1, width // 2)
-    fine = (
-        (
-            nn.Upsample(scale_factor=2),
-            conv(2 * width, width),
-            conv(width, half),
-            nn.Conv2d(half, outputs, 3, padding=1),
-        )
-        if fold == 1
-        else (nn.Conv2d(2 * width, 4 * outputs, 3, padding=1), nn.PixelShuffle(2))
-    )
-    return nn.Sequential(nn.Upsample(scale_factor=2), conv(4 * width, 2 * width), conv(2 * width, 2 * width), *fine)
+        out = nn.Conv2d(4 * width, 16 * outputs, 3, padding=1)
+        return nn.Sequential(conv(4 * width, 4 * width), out, nn.PixelShuffle(4))
+    if fold == 2:
+        last: list[nn.Module] = [nn.Conv2d(2 * width, 4 * outputs, 3, padding=1), nn.PixelShuffle(2)]
+    else:
+        half = max(1, width // 2)
+        last = [nn.Upsample(scale_factor=2), conv(2 * width, width), conv(width, half)]
+        last += [nn.Conv2d(half, outputs, 3, padding=1)]
+    first = [nn.Upsample(scale_factor=2), conv(4 * width, 2 * width), conv(2 * width, 2 * width)]
+    return nn.Sequential(*first, *last)
 
 
 class SeenAttention(nn.Module):
@@ -125,8 +121,8 @@ class Generator(nn.Module):
         channels: image channels.
         width: channels of the first convolution, gates included, even; the released code has 48.
         dilations: of the bottleneck's convolutions.
-        fold: 1, or 2 or 4 for what has no convolution at full or half the resolution, see `encoder`; the released code
-            has none of it.
+        fold: 1 as released; with 2 or 4 no convolution works at the full, or the full and half the resolution, see
+            `encoder`.
     """
 
     def __init__(self, channels: int = 3, width: int = 48, dilations: Sequence[int] = DILATIONS, fold: int = 1) -> None:
