@@ -258,8 +258,7 @@ def table(reports: Mapping[str, Report], l2: Report | None = None) -> str:
     seven = [reports[k] for k in ("blind", "averaged", "autoattack", "stadv", "frozen") if k in reports]
     worst_over: dict[str, list[Report]] = {}
     if "averaged" in reports:
-        inside = [reports[k] for k in ("blind", "averaged", "autoattack") if k in reports]
-        worst_over = dict.fromkeys(reports["averaged"].models(), inside)
+        worst_over = dict.fromkeys(reports["averaged"].models(), in_the_ball(reports))
     if "frozen" in reports:
         worst_over |= {m: [reports["frozen"]] for m in reports["frozen"].models() if m.endswith(FROZEN)}
     lines = [parts.table(seven, COLUMNS, worst_over), parts.gains(seven, GAINS, COLUMNS)] if seven else []
@@ -271,6 +270,29 @@ def table(reports: Mapping[str, Report], l2: Report | None = None) -> str:
             lines += [parts.table([found, *more], COLUMNS, {m: [found, *more] for m in found.models()})]
             lines += [parts.gains([found], [(game, "RT2") for game in GAMES], COLUMNS)]
     return "\n\n".join(lines)
+
+
+def in_the_ball(reports: Mapping[str, Report]) -> list[Report]:
+    """Those of Table 7's rows whose attacks keep to the bound."""
+    return [reports[k] for k in ("blind", "averaged", "autoattack") if k in reports]
+
+
+def remains(reports: Mapping[str, Report]) -> str:
+    """A sentence on the worst case of the best of the fine-tuned ones, and of the network that purifies nothing."""
+    if "averaged" not in reports:
+        return ""
+    there = [m for m in reports["averaged"].models() if m == ROBUST or m.endswith(TUNED)]
+    kept = {m: parts.worst(in_the_ball(reports), m) for m in there}
+    n = min(map(len, kept.values()), default=0)
+    kept = {m: values[:n] for m, values in kept.items()}
+    best = max((m for m in there if m != ROBUST), key=lambda m: sum(kept[m]), default=None)
+    if best is None or ROBUST not in kept:
+        return ""
+    left, beside = parts.interval(kept[best]), parts.interval(kept[ROBUST])
+    return (
+        f"In the worst case {best} is the best of them with {left}; the adversarially trained network, which purifies "
+        f"nothing, keeps {beside}."
+    )
 
 
 def ordering(reports: Sequence[Report]) -> str:

@@ -167,7 +167,7 @@ def atop_section(folder: Path) -> str:
             else ""
         ),
         "",
-        script.ordering([reports[k] for k in measured if k not in ("known", "unseen")]),
+        script.ordering([reports[k] for k in measured if k not in ("known", "unseen")]) + " " + script.remains(reports),
         "",
         script.table(reports, l2),
         "",
