@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import ablations
@@ -10,9 +11,11 @@ import atop_fashion_mnist
 import dir_fashion_mnist
 import parts
 import pytest
+import render
 import torch
 
 from art_ext.evaluation import Cell, Report
+from art_ext.evaluation.report import Verdict
 from art_ext.purifiers import AToP
 from art_ext.training import Objective
 
@@ -143,6 +146,24 @@ def test_what_the_worst_case_leaves_of_the_best() -> None:
         "network, which purifies nothing, keeps 66.7 % [20.8, 93.9] n=3."
     )
     assert atop_fashion_mnist.remains({"blind": blind}) == ""
+
+
+def test_the_page_tells_which_checks_were_run_and_what_the_sweeps_found() -> None:
+    verdicts = [
+        Verdict("converged", "undefended", "pass", "a"),
+        Verdict("converged", "RT2 + AToP", "warn", "b"),
+        Verdict("converged", "RT3 + AToP", "pass", "c"),
+        Verdict("gives logits", "RT3 + AToP", "pass", "d"),
+        Verdict("seeds", "RT3 + AToP", "not run", "e"),
+    ]
+    report = replace(made(cell("RT2 + AToP", "native PGD-20", "full", "1111")), checks=tuple(verdicts))
+    swept = render.sweeps(report, ["undefended"])
+    assert [line.split(" | ")[-1][0] for line in swept[4:-1]] == ["b", "c", "e"]
+    told = render.unhappy({"first": report, "second": report})
+    assert [line for line in told if "| warn |" in line] == [
+        f"| {part} | converged | RT2 + AToP | warn | b |" for part in ("first", "second")
+    ]
+    assert told[-1] == "Checks that passed, and how often: converged (4), gives logits (2)."
 
 
 def test_networks_are_kept_for_the_same_training_alone(tmp_path: Path) -> None:

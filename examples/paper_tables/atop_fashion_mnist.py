@@ -9,10 +9,10 @@
 Each transform has a generator pre-trained behind it, and the same one fine-tuned for the classifier (`+ AToP`).
 `blind`: FGSM and PGD on the classifier alone, as in the poster. `averaged`, `autoattack`, `stadv`: exact gradients
 averaged over draws. `frozen`: one draw that attacker and defence share. `known` and `unseen`: RT2 fine-tuned against
-one attack, tested under the others; `unseen` is in L2. RT2 without a generator tells what is owed to noise and holes
-alone, and the fine-tuning without a classifier what is owed to its length. Attacks that average see the first
-`--slow-images`; PGD under EOT lets an image rest while 20 fresh draws misclassify it. A killed run goes on where it
-was, and one of more images makes only what is not there yet.
+one attack, tested under the others; `unseen` is in L2. `checks`: PGD swept over budgets, steps, draws and starts. RT2
+without a generator tells what is owed to noise and holes alone, and the fine-tuning without a classifier what is owed
+to its length. Attacks that average see the first `--slow-images`; PGD under EOT lets an image rest while 20 fresh draws
+misclassify it. A killed run goes on where it was, and one of more images makes only what is not there yet.
 
 `--train-only` keeps the purifiers in `--networks`; those that are there and were trained with the same settings are
 taken from there. The whole table takes some ten core hours, of which the training is a third of one; an allocator that
@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from art_ext import presets
 from art_ext.attacks import L2
 from art_ext.defences import as_purifier
-from art_ext.evaluation import Attack, Defended, Knowledge, Report, Threat, paired_difference
+from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, paired_difference
 from art_ext.nn import seeded
 from art_ext.purifiers import AToP
 from art_ext.purifiers.atop import AToPFineTuning, AToPPretraining, RandomTransform
@@ -79,6 +79,8 @@ GAINS = [
 ]
 """What fine-tuning adds, the poster's order RT2 > RT3 > RT1, what the generator adds to noise, what it all costs."""
 TRAINING = ("pretraining_epochs", "epochs", "train", "rate", "tuning_share", "weight", "adversarial", "seed")
+SEVEN = ("blind", "averaged", "autoattack", "stadv", "frozen")
+"""The parts of Table 7 and what stands beside it."""
 ORDER = ("RT2", "RT3", "RT1")
 """The poster's, fine-tuned, from the one that keeps most."""
 CHECK_EVERY = 10
@@ -238,9 +240,17 @@ def unseen(args: argparse.Namespace) -> Report:
     return part("unseen", models(["RT2", *GAMES], args), attacks, args, threat=threat, knowledge=BLIND + FULL)
 
 
+def checks(args: argparse.Namespace) -> Report:
+    """Whether the fine-tuned ones' attacks can be trusted: the sweeps behind the checks, on 64 images."""
+    probe = Probe(4, 2) if args.quick else Probe(64, 20, seeds=3)
+    attacks = [Attack("native", "PGD", {"steps": probe.steps}, probe.images)]
+    found = models([kind + TUNED for kind in KINDS], args)
+    return part("checks", found, attacks, args, probe=probe, **LINF)
+
+
 PARTS: Mapping[str, parts.Part] = {
     "blind": blind, "averaged": averaged, "autoattack": autoattack, "stadv": stadv, "frozen": frozen,
-    "known": known, "unseen": unseen,
+    "known": known, "unseen": unseen, "checks": checks,
 }  # fmt: skip
 
 
@@ -255,7 +265,7 @@ def table(reports: Mapping[str, Report], l2: Report | None = None) -> str:
         l2: AutoAttack in L2 on the networks without a purifier, from another report of the same images: PGD is a weak
             attack on the adversarially trained one there.
     """
-    seven = [reports[k] for k in ("blind", "averaged", "autoattack", "stadv", "frozen") if k in reports]
+    seven = [reports[k] for k in SEVEN if k in reports]
     worst_over: dict[str, list[Report]] = {}
     if "averaged" in reports:
         worst_over = dict.fromkeys(reports["averaged"].models(), in_the_ball(reports))

@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -167,7 +168,7 @@ def atop_section(folder: Path) -> str:
             else ""
         ),
         "",
-        script.ordering([reports[k] for k in measured if k not in ("known", "unseen")]) + " " + script.remains(reports),
+        script.ordering([reports[k] for k in script.SEVEN if k in reports]) + " " + script.remains(reports),
         "",
         script.table(reports, l2),
         "",
@@ -182,6 +183,7 @@ def atop_section(folder: Path) -> str:
             else []
         ),
         *([f"Not measured: {missing}.", ""] if missing else []),
+        *(sweeps(reports["checks"], (script.UNDEFENDED, script.ROBUST)) if "checks" in reports else []),
         *unhappy(reports),
     ]
     return "\n".join([*lines, "", f"`{json.dumps(_about(first) | {'purifiers': about})}`", ""])
@@ -315,18 +317,35 @@ def drrdn_section(folder: Path) -> str:
     return "\n".join([*lines, f"`{json.dumps({**_about(reports['white']), 'training': about})}`", ""])
 
 
+SWEPT = ("iterative not weaker", "budget monotone", "reaches chance", "converged", "clamp hides nothing", "seeds")
+
+
+def sweeps(report: Report, without: Sequence[str]) -> list[str]:
+    """What tells whether the attacks on a model can be trusted, as a table; not of models `without` a purifier."""
+    rows = [
+        f"| {v.check} | {v.model} | {v.verdict} | {v.detail} |"
+        for v in report.checks
+        if v.check in SWEPT and v.model not in without
+    ]
+    header = ["| check | model | verdict | detail |", "|---|---|---|---|"]
+    return ["PGD swept over budgets, steps, draws and starts, on the first images:", "", *header, *rows, ""]
+
+
 def unhappy(reports: Mapping[str, Report]) -> list[str]:
-    """The checks that did not pass, as a table."""
+    """The checks that did not pass, as a table, and how often the others did."""
     rows = [
         f"| {part} | {v.check} | {v.model} | {v.verdict} | {v.detail} |"
         for part, report in reports.items()
         for v in report.checks
         if v.verdict in ("warn", "fail")
     ]
+    passed = Counter(v.check for report in reports.values() for v in report.checks if v.verdict == "pass")
+    told = ", ".join(f"{check} ({times})" for check, times in sorted(passed.items()))
+    passes = ["", f"Checks that passed, and how often: {told}."] if passed else []
     if not rows:
-        return ["No check warned or failed."]
+        return ["No check warned or failed.", *passes]
     header = ["| part | check | model | verdict | detail |", "|---|---|---|---|---|"]
-    return ["Checks that did not pass:", "", *header, *rows]
+    return ["Checks that did not pass:", "", *header, *rows, *passes]
 
 
 def dir_ablation_section(folder: Path) -> str:
