@@ -15,7 +15,7 @@ to its length. Attacks that average see the first `--slow-images`; PGD under EOT
 misclassify it. A killed run goes on where it was, and one of more images makes only what is not there yet.
 
 `--train-only` keeps the purifiers in `--networks`; those that are there and were trained with the same settings are
-taken from there. The whole table takes some ten core hours, of which the training is a third of one; an allocator that
+taken from there. The whole table takes some ten core hours, of which the training is about one; an allocator that
 keeps memory (`LD_PRELOAD=libtcmalloc_minimal.so.4`) saves a sixth.
 """
 
@@ -283,12 +283,15 @@ def table(reports: Mapping[str, Report], l2: Report | None = None) -> str:
 
 
 def in_the_ball(reports: Mapping[str, Report]) -> list[Report]:
-    """Those of Table 7's rows whose attacks keep to the bound."""
+    """The reports on Table 7's models whose attacks keep to the bound, which a worst case counts."""
     return [reports[k] for k in ("blind", "averaged", "autoattack") if k in reports]
 
 
 def remains(reports: Mapping[str, Report]) -> str:
-    """A sentence on the worst case of the best of the fine-tuned ones, and of the network that purifies nothing."""
+    """A sentence on the worst case of the best of the fine-tuned ones, and of the adversarially trained network.
+
+    Empty where one of them or the averaged gradients are missing: the worst case of blind attackers would flatter.
+    """
     if "averaged" not in reports:
         return ""
     there = [m for m in reports["averaged"].models() if m == ROBUST or m.endswith(TUNED)]

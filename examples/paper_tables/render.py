@@ -318,6 +318,7 @@ def drrdn_section(folder: Path) -> str:
 
 
 SWEPT = ("iterative not weaker", "budget monotone", "reaches chance", "converged", "clamp hides nothing", "seeds")
+"""The checks that vary the attack; what they say is worth reading where they pass, too."""
 
 
 def sweeps(report: Report, without: Sequence[str]) -> list[str]:
