@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
-    {"images", "nn"},
+    {"images", "nn", "plain"},
     {"attacks"},
     {"training"},
     {"classifiers", "purifiers", "detectors"},
