@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
@@ -64,7 +65,7 @@ class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
         """
         return []
 
-    def own_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
+    def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
         """Gradients of adaptive attacks that know the inside of the method, by name.
 
         Args:
@@ -73,6 +74,21 @@ class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
             y: their labels (N,).
         """
         return {}
+
+    def own_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
+        """`adaptive_attacks`, as it was called before 0.2; a class that overrides this one is understood too."""
+        warnings.warn("own_attacks is called adaptive_attacks now", DeprecationWarning, stacklevel=2)
+        return self.adaptive_attacks(classifier, x, y)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Gives a class that writes one of the two spellings of `adaptive_attacks` the other one."""
+        super().__init_subclass__(**kwargs)
+        new, old = "adaptive_attacks", "own_attacks"
+        first = next(c for c in cls.__mro__ if new in vars(c) or old in vars(c))
+        if new not in vars(first):
+            setattr(cls, new, _second_spelling(vars(first)[old], warn=False))
+        elif new in vars(cls) and old not in vars(cls):
+            setattr(cls, old, _second_spelling(vars(cls)[new], warn=True))
 
     def forward(self, x: Tensor) -> Tensor:
         """Purified images in [0, 1], the same shape, dtype and device as x.
@@ -143,6 +159,17 @@ class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
         model = cls(**kwargs)
         model.load_state_dict(state, strict=strict)
         return model.requires_grad_(False).eval()
+
+
+def _second_spelling(method: Any, *, warn: bool) -> Any:
+    """A method that calls the one given, of that very class, so that `super()` ends where it should."""
+
+    def call(self: Purifier, classifier: nn.Module, x: Tensor, y: Tensor) -> Any:
+        if warn:
+            warnings.warn("own_attacks is called adaptive_attacks now", DeprecationWarning, stacklevel=2)
+        return method(self, classifier, x, y)
+
+    return call
 
 
 def load_weights(file: Path, device: str = "cpu") -> dict[str, Tensor]:

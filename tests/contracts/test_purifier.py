@@ -217,10 +217,10 @@ def test_every_stage_trains_it_and_returns_the_classifier_as_it_was(purifier: Pu
     assert all(torch.equal(v, given[k]) for k, v in classifier.state_dict().items())
 
 
-def test_own_attacks_are_gradients(purifier: Purifier, x: Tensor) -> None:
+def test_adaptive_attacks_are_gradients(purifier: Purifier, x: Tensor) -> None:
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(288, 4)).eval()
     purifier.requires_grad_(False)
-    for name, gradient in purifier.own_attacks(classifier, x, torch.arange(5) % 4).items():
+    for name, gradient in purifier.adaptive_attacks(classifier, x, torch.arange(5) % 4).items():
         for start in (0.98 * x, (0.98 * x).repeat(2, 1, 1, 1)):  # copies, as `eot` makes them
             direction = gradient(start)
             assert direction.shape == start.shape, name

@@ -387,7 +387,7 @@ def test_the_size_is_inside_and_the_gradient_arrives_at_native_resolution(x: Ten
     gradient = ascent(cross_entropy(lambda v: classifier(purifier(v)), Y))(x)
     assert gradient.shape == x.shape
     assert gradient.flatten(1).ne(0).float().mean(1).min() > 0.5
-    for name, own in purifier.own_attacks(classifier, x, Y).items():
+    for name, own in purifier.adaptive_attacks(classifier, x, Y).items():
         assert own(x).shape == x.shape, name
     # Bilinear from 2 to 4 pixels: 0, 1/4, 3/4, 1; back from 4 to 2, over 4 pixels each: 1/7 and 6/7 for these.
     line = torch.tensor([0.0, 1.0]).expand(1, 1, 2, 2)
@@ -458,7 +458,7 @@ def test_another_network_is_held_and_cannot_be_saved(x: Tensor, tmp_path: Path) 
 def test_the_known_transform_is_one_draw(x: Tensor, classifier: nn.Module, kind: str) -> None:
     purifier = AToP(**AToP.small, transform=kind).requires_grad_(False)
     with seeded(2):
-        (gradient,) = purifier.own_attacks(classifier, x, Y).values()
+        (gradient,) = purifier.adaptive_attacks(classifier, x, Y).values()
     found = gradient(x)
     assert torch.equal(gradient(x), found)
     again = gradient(x.repeat(2, 1, 1, 1))
@@ -471,7 +471,7 @@ def test_the_known_transform_is_one_draw(x: Tensor, classifier: nn.Module, kind:
 
     assert torch.allclose(found, ascent(cross_entropy(model, Y))(x), atol=1e-7)
     purifier.set_transform(4)
-    frozen = purifier.own_attacks(classifier, x, Y)["known transform"](x)
+    frozen = purifier.adaptive_attacks(classifier, x, Y)["known transform"](x)
     assert torch.allclose(frozen, ascent(cross_entropy(nn.Sequential(purifier, classifier), Y))(x), atol=1e-6)
 
 

@@ -538,15 +538,15 @@ def test_stages(purifier: CDVAE, classifier: nn.Module) -> None:
         purifier.stages(classifier, eps=0.1)
 
 
-def test_own_attacks(purifier: CDVAE, classifier: nn.Module, x: Tensor) -> None:
+def test_adaptive_attacks(purifier: CDVAE, classifier: nn.Module, x: Tensor) -> None:
     purifier.eval().requires_grad_(False)
-    assert list(purifier.own_attacks(classifier, x, Y)) == ["latent"]
+    assert list(purifier.adaptive_attacks(classifier, x, Y)) == ["latent"]
     start = (x + 0.05).clamp(0, 1)
-    away = purifier.own_attacks(classifier, x, Y)["latent"](start)
+    away = purifier.adaptive_attacks(classifier, x, Y)["latent"](start)
     expected = ascent(lambda v: (purifier.latents(v) - purifier.latents(x)).square().mean(1))(start)
     assert torch.allclose(away, expected, atol=1e-7)
     at_the_mean = ascent(cross_entropy(lambda v: classifier(purifier.relaxed(v)), Y))(start)
-    sampled = purifier.set_sampling(True).own_attacks(classifier, x, Y)["mean of z"]
+    sampled = purifier.set_sampling(True).adaptive_attacks(classifier, x, Y)["mean of z"]
     assert torch.allclose(sampled(start), at_the_mean, atol=1e-7)
     assert torch.equal(sampled(start), sampled(start))
 

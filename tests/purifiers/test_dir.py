@@ -324,7 +324,7 @@ def test_training_attacks_the_whole_pipeline(purifier: DIR, target: nn.Module, x
 
 def test_eq_8_sums_the_losses_of_the_known_masks(purifier: DIR, target: nn.Module, x: Tensor) -> None:
     purifier.set_masks(1).requires_grad_(False)
-    gradient = purifier.own_attacks(target, x, Y)["eq8"]
+    gradient = purifier.adaptive_attacks(target, x, Y)["eq8"]
     masks = purifier.hidden(x)
 
     def model(v: Tensor, mask: Tensor) -> Tensor:

@@ -234,7 +234,7 @@ def test_dynamic_inference() -> None:
 def test_own_attack_is_ssp_through_the_purifier() -> None:
     rdp = RDP(1, 4, 2, "residual").requires_grad_(False)
     f = FeatureExtractor(nn.Sequential(features(), nn.Flatten()), "0")
-    gradient = rdp.own_attacks(f, X, torch.zeros(6).long())["feature"](0.98 * X)
+    gradient = rdp.adaptive_attacks(f, X, torch.zeros(6).long())["feature"](0.98 * X)
     x = (0.98 * X).requires_grad_()
     expected = (f(rdp.relaxed(x)) - f(X)).square().flatten(1).mean(1).sum()
     assert torch.allclose(gradient, torch.autograd.grad(expected, x)[0], atol=1e-7)

@@ -204,7 +204,7 @@ class AToP(Purifier):
             stage.learning_rate = learning_rate
         return [*stages]
 
-    def own_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
+    def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
         """The full gradient under one transform that the attacker knows.
 
         It is drawn once, for this attack, each image its own; those of the evaluation are others unless `set_transform`

@@ -188,7 +188,7 @@ class CDVAE(Purifier):
             stage.learning_rate = learning_rate
         return [*stages]
 
-    def own_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
+    def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
         """Moves z away from that of the clean image, without labels; and Eq. 7 at the mean of z where it is sampled."""
         attacks = {"latent": ascent(feature(self.latents, x))}
         if self.sample:

@@ -156,7 +156,7 @@ class DIR(Purifier):
             stage.learning_rate = stage.learning_rate if learning_rate is None else learning_rate
         return [*stages]
 
-    def own_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
+    def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
         """Eq. 8 for one submitted image: masks are known to the attacker, and he sums the losses of the restorations.
 
         The masks are drawn once, for this attack; those of the evaluation are others unless `set_masks` froze them. The

@@ -152,7 +152,7 @@ class RDP(Purifier):
             raise ValueError("expected a feature extractor F to train RDP with, got None")
         return [RDPObjective(self, classifier)]
 
-    def own_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
+    def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
         """SSP through P: drives the classifier's output on P(x') away from that on x, what P was trained to prevent.
 
         Hand in a `FeatureExtractor` for an inner layer. The gradient passes the final clamp.
