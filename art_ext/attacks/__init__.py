@@ -23,9 +23,9 @@ from art_ext.attacks.norms import L1, L2, NORMS, Linf, Norm
 from art_ext.attacks.pgd import pgd
 from art_ext.attacks.randomness import AVERAGES, Averaged, Frozen
 from art_ext.attacks.recolour import recoloradv
-from art_ext.attacks.rounds import always_wrong, pgd_until_broken
 from art_ext.attacks.spatial import stadv
 from art_ext.attacks.transfer import diverse, scaled_copies, si_ni_ti_dim, smoothed
+from art_ext.attacks.until_broken import always_wrong, pgd_until_broken
 
 __all__ = [
     "AVERAGES",

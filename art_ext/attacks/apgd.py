@@ -9,7 +9,8 @@ from torch import Tensor
 
 from art_ext.attacks.best import Best
 from art_ext.attacks.gradient import Loss
-from art_ext.attacks.norms import Norm, per_sample
+from art_ext.attacks.norms import Norm, finite, per_sample
+from art_ext.attacks.renamed import renamed
 from art_ext.nn.copies import copies_of
 
 ALPHA = 0.75
@@ -18,6 +19,7 @@ Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Images (N, C, H, W) to their losses (N,) and the gradients (N, C, H, W)."""
 
 
+@renamed(draws="eot_samples")
 def apgd(
     loss: Loss,
     x: Tensor,
@@ -26,7 +28,7 @@ def apgd(
     eps: float,
     steps: int = 100,
     restarts: int = 1,
-    draws: int = 1,
+    eot_samples: int = 1,
     rho: float = 0.75,
     score: Loss | None = None,
     at_once: int | None = None,
@@ -43,28 +45,32 @@ def apgd(
         x: clean images in [0, 1].
         norm: `Linf()` or `L2()`.
         eps: radius of the ball, in the units of x.
-        steps: moves of one run. A run takes steps + 1 gradients (times draws) and as many evaluations of the score.
+        steps: moves of one run. A run takes steps + 1 gradients (times eot_samples) and as many evaluations of
+            the score.
         restarts: runs, each from a random point of the ball, from the ambient generator. An image that one run leaves
             with a score above 0 is settled, and no run begins when all are.
-        draws: losses and gradients are means over so many draws of a randomised model, run as copies in one batch.
+        eot_samples: losses and gradients are means over so many samples of a randomised model (EOT), run as copies in
+            one batch.
         rho: share of the moves between two checkpoints that must raise the loss, in [0, 1].
         score: positive where the attack succeeded, such as `margin`. Each image's point of highest score is returned;
             that of highest loss unless given.
-        at_once: the most images of one call under draws, never fewer than the images; all copies unless given.
+        at_once: the most images of one call under EOT, never fewer than the images; all copies unless given.
 
     Raises:
-        ValueError: L1, which needs another algorithm; eps or steps negative; restarts, draws or at_once below 1; rho
-            outside [0, 1].
+        ValueError: L1, which needs another algorithm; eps or steps negative; restarts, eot_samples or at_once below 1;
+            rho outside [0, 1].
     """
     _check(norm, eps, steps, restarts, rho)
-    if draws < 1 or (at_once is not None and at_once < 1):
-        raise ValueError(f"expected draws >= 1 and at_once >= 1, got draws={draws} and at_once={at_once}")
+    if eot_samples < 1 or (at_once is not None and at_once < 1):
+        raise ValueError(
+            f"expected eot_samples >= 1 and at_once >= 1, got eot_samples={eot_samples} and at_once={at_once}"
+        )
     x = x.detach()
     found, value = x.clone(), x.new_full((len(x),), -torch.inf)
     settled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for _ in range(restarts):
         start = (x + norm.sample(x, eps)).clamp(0, 1)
-        best, rating = _run(lambda v: _mean(loss, v, draws, at_once), x, start, norm, eps, steps, rho, score)
+        best, rating = _run(lambda v: _mean(loss, v, eot_samples, at_once), x, start, norm, eps, steps, rho, score)
         better = (rating > value) & ~settled
         found, value = torch.where(per_sample(better, x), best, found), torch.where(better, rating, value)
         if score is not None:
@@ -164,17 +170,20 @@ def _run(
     return (climb.best, climb.best_loss) if rated.value is None else (rated.x, rated.value)
 
 
-def _mean(loss: Loss, x: Tensor, draws: int, at_once: int | None) -> tuple[Tensor, Tensor]:
-    """Losses (N,) and gradients (N, C, H, W), each the mean over draws of a batch of copies, as in `eot`."""
+def _mean(loss: Loss, x: Tensor, eot_samples: int, at_once: int | None) -> tuple[Tensor, Tensor]:
+    """Losses (N,) and gradients (N, C, H, W), each the mean over copies in a batch, as in `eot`.
+
+    An entry of the gradient that is not finite counts as 0.
+    """
     losses, gradients = x.new_zeros(len(x)), torch.zeros_like(x)
-    for k, batch in copies_of(x.detach(), draws, at_once):
+    for k, batch in copies_of(x.detach(), eot_samples, at_once):
         batch.requires_grad_()
         with torch.enable_grad():
             value = loss(batch)
             gradient = torch.autograd.grad(value.sum(), batch)[0]
         losses = losses + value.detach().view(k, len(x)).sum(0)
         gradients += gradient.view(k, *x.shape).sum(0)
-    return losses / draws, gradients / draws
+    return losses / eot_samples, finite(gradients / eot_samples)
 
 
 def _check(norm: Norm, eps: float, steps: int, restarts: int, rho: float) -> None:

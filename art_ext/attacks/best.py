@@ -12,6 +12,8 @@ from art_ext.attacks.norms import per_sample
 class Best:
     """Each sample's image of highest score so far, or simply the last one offered when there is no score.
 
+    A score of NaN counts as the lowest, inf as the highest.
+
     Args:
         score: images (N, C, H, W) to one value each, (N,).
         x: the first images offered.
@@ -25,10 +27,10 @@ class Best:
         if self.score is None:
             return None
         with torch.no_grad():
-            return self.score(x)
+            return self.score(x).nan_to_num(-torch.inf, torch.inf, -torch.inf)
 
     def offer(self, x: Tensor) -> None:
-        """Takes the images (N, C, H, W) whose score is higher; NaN is never higher."""
+        """Takes the images (N, C, H, W) whose score is higher."""
         value = self._rate(x)
         if value is None or self.value is None:
             self.x = x

@@ -1,7 +1,7 @@
 """Gradients for attacks. A `Gradient` maps images (k * N, C, H, W) to their ascent direction, per sample, detached.
 
 Labels are bound for N images; a batch of k * N is read as k copies of those N in the same order (`x.repeat(k, ...)`),
-which is how `eot` runs its draws in one pass. A gradient never touches the `.grad` of a parameter, a train/eval mode,
+which is how `eot` runs its samples in one pass. A gradient never touches the `.grad` of a parameter, a train/eval mode,
 or (with `frozen_noise`) the ambient random state.
 """
 
@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from art_ext.attacks.norms import finite
+from art_ext.attacks.renamed import renamed
 from art_ext.nn.copies import copies_of
 from art_ext.nn.losses import kl, per_sample_mse
 from art_ext.nn.modes import seeded
@@ -36,20 +38,20 @@ def ascent(loss: Loss) -> Gradient:
 
 
 def cross_entropy(model: Model, y: Tensor, *, targeted: bool = False) -> Loss:
-    """Cross-entropy of logits against y (N,), negated when y is the class that the attacker wants."""
+    """Cross-entropy of logits (at least float32) against y (N,), negated when y is the class that is wanted."""
     sign = -1.0 if targeted else 1.0
 
     def loss(x: Tensor) -> Tensor:
-        return sign * F.cross_entropy(model(x), _tiled(y, x), reduction="none")
+        return sign * F.cross_entropy(_widened(model(x)), _tiled(y, x), reduction="none")
 
     return loss
 
 
 def margin(model: Model, y: Tensor, *, targeted: bool = False) -> Loss:
-    """Largest other logit minus the logit of y: positive exactly when the image is misclassified.
+    """Largest other logit minus the logit of y, see `logit_margin`: positive exactly when the image is misclassified.
 
     This is what the purification papers call C&W: the margin objective of Carlini & Wagner 2017 inside PGD, not their
-    minimum-norm attack. Targeted, it is negated: positive when y wins.
+    minimum-norm attack. Targeted, it is negated: positive when y wins, and -inf where the logits are not finite.
     """
     sign = -1.0 if targeted else 1.0
 
@@ -74,9 +76,9 @@ def dlr(model: Model, y: Tensor, *, targeted: bool = False) -> Loss:
     sign = -1.0 if targeted else 1.0
 
     def loss(x: Tensor) -> Tensor:
-        logits = model(x)
+        logits = _widened(model(x))
         first, _, third = _largest(logits, 3, "dlr").unbind(1)
-        return sign * logit_margin(logits, _tiled(y, x)) / (first - third).clamp_min(1e-12)
+        return sign * logit_margin(logits, _tiled(y, x)) / _spread(first - third)
 
     return loss
 
@@ -99,10 +101,10 @@ def dlr_targeted(model: Model, y: Tensor, target: Tensor) -> Loss:
         raise ValueError(f"expected a target other than the label for each of {len(y)} labels, got {target.tolist()}")
 
     def loss(x: Tensor) -> Tensor:
-        logits = model(x)
+        logits = _widened(model(x))
         first, _, third, fourth = _largest(logits, 4, "dlr_targeted").unbind(1)
         wanted, own = (logits.gather(1, _tiled(c, x)[:, None]).squeeze(1) for c in (target, y))
-        return (wanted - own) / (first - (third + fourth) / 2).clamp_min(1e-12)
+        return (wanted - own) / _spread(first - (third + fourth) / 2)
 
     return loss
 
@@ -113,10 +115,26 @@ def _largest(logits: Tensor, count: int, who: str) -> Tensor:
     return logits.topk(count, dim=1).values
 
 
+def _spread(difference: Tensor) -> Tensor:
+    """What `dlr` divides by: at least 1e-12, and 1 where the logits are not finite, so that inf stays inf."""
+    return difference.clamp_min(1e-12).masked_fill(~torch.isfinite(difference), 1.0)
+
+
 def logit_margin(logits: Tensor, y: Tensor) -> Tensor:
-    """Largest other logit minus the logit of y, (N,), from logits (N, K)."""
+    """Largest other logit minus the logit of y, (N,), from logits (N, K); of half precision, in float32.
+
+    A row that is not finite is a wrong answer: its margin is inf. So is that of a targeted attack before it is negated:
+    the class that it wants has not won.
+    """
+    logits = _widened(logits)
     own = F.one_hot(y, logits.shape[1]).bool()
-    return logits.masked_fill(own, -torch.inf).amax(1) - logits[own]
+    margins = logits.masked_fill(own, -torch.inf).amax(1) - logits.gather(1, y[:, None]).squeeze(1)
+    return margins.masked_fill(~torch.isfinite(logits).all(1), torch.inf)
+
+
+def _widened(logits: Tensor) -> Tensor:
+    """Logits in float32 at least: those of half precision tie, and overflow when they are divided."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
 def feature(features: Model, x: Tensor, *, through: Model | None = None) -> Loss:
@@ -175,25 +193,27 @@ def straight_through_clamp(x: Tensor) -> Tensor:
     return bpda(lambda v: v.clamp(0, 1))(x)
 
 
-def eot(gradient: Gradient, draws: int, *, at_once: int | None = None) -> Gradient:
-    """The mean gradient over `draws` draws of the defence's randomness [Athalye et al. 2018, EOT].
+@renamed(draws="eot_samples")
+def eot(gradient: Gradient, eot_samples: int, *, at_once: int | None = None) -> Gradient:
+    """The mean gradient over `eot_samples` samples of the defence's randomness [Athalye et al. 2018, EOT].
 
-    Draws run as copies in one batch, all together unless `at_once` bounds the images of a call; no call holds fewer
-    than the images themselves. One draw is the gradient itself.
+    Samples run as copies in one batch, all together unless `at_once` bounds the images of a call; no call holds fewer
+    than the images themselves. One sample is the gradient itself. In a mean, an entry that is not
+    finite counts as 0.
 
     Raises:
-        ValueError: if draws is not positive.
+        ValueError: if eot_samples is not positive.
     """
-    if draws < 1:
-        raise ValueError(f"expected draws >= 1, got {draws}")
-    if draws == 1:
+    if eot_samples < 1:
+        raise ValueError(f"expected eot_samples >= 1, got {eot_samples}")
+    if eot_samples == 1:
         return gradient
 
     def averaged(x: Tensor) -> Tensor:
         total = torch.zeros_like(x)
-        for k, batch in copies_of(x, draws, at_once):
-            total += gradient(batch).view(k, *x.shape).sum(0)
-        return total / draws
+        for k, batch in copies_of(x, eot_samples, at_once):
+            total += finite(gradient(batch)).view(k, *x.shape).sum(0)
+        return total / eot_samples
 
     return averaged
 

@@ -36,6 +36,11 @@ def per_sample(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.ndim - 1))
 
 
+def finite(gradient: Tensor) -> Tensor:
+    """The gradient with 0 in place of its entries that are NaN or infinite: an attack goes on along the others."""
+    return gradient.nan_to_num(0.0, 0.0, 0.0)
+
+
 class Linf:
     """Largest absolute pixel difference."""
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from art_ext.attacks.best import Best
 from art_ext.attacks.gradient import Gradient, Loss
-from art_ext.attacks.norms import Norm, per_sample
+from art_ext.attacks.norms import Norm, finite, per_sample
 
 
 def pgd(  # noqa: PLR0913  one loop for every attack
@@ -26,6 +26,7 @@ def pgd(  # noqa: PLR0913  one loop for every attack
 ) -> Tensor:
     """Images (N, C, H, W) within eps of x in the norm and within [0, 1] [Madry et al. 2018, arXiv:1706.06083].
 
+    An entry of a gradient that is not finite counts as 0, so that it moves nothing and spoils nothing.
     FGSM is one step of size eps without a random start; MI-FGSM is momentum 1 [Dong et al. 2018, arXiv:1710.06081].
 
     Args:
@@ -33,7 +34,7 @@ def pgd(  # noqa: PLR0913  one loop for every attack
         x: clean images in [0, 1].
         norm: one of `Linf()`, `L2()`, `L1()`.
         eps: radius of the ball, in the units of x.
-        steps: gradient evaluations (times draws under EOT).
+        steps: gradient evaluations (times the samples under EOT).
         step_size: length of a step in the norm; 2.5 * eps / steps unless given.
         random_start: begin at a random point of the ball, from the ambient generator.
         momentum: share of the accumulated gradient that is kept, each gradient scaled to mean absolute value 1.
@@ -60,7 +61,7 @@ def pgd(  # noqa: PLR0913  one loop for every attack
         x_adv = (x + norm.project(start.detach() - x, eps)).clamp(0, 1)
     best, velocity = Best(score, x_adv), torch.zeros_like(x)
     for _ in range(steps):
-        ascent = gradient(_ahead(x_adv, velocity, momentum * step_size, norm) if nesterov else x_adv)
+        ascent = finite(gradient(_ahead(x_adv, velocity, momentum * step_size, norm) if nesterov else x_adv))
         if momentum:
             scale = ascent.abs().flatten(1).mean(1)
             velocity = ascent = momentum * velocity + ascent / per_sample(torch.where(scale > 0, scale, 1), ascent)

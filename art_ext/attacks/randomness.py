@@ -1,10 +1,11 @@
-"""Randomised models as an attacker sees them: averaged over draws, or with the draw held still."""
+"""Randomised models as an attacker sees them: averaged over samples of their randomness, or under a fixed one."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from art_ext.attacks.renamed import renamed
 from art_ext.nn.copies import copies_of
 from art_ext.nn.modes import seeded
 
@@ -12,48 +13,58 @@ AVERAGES = ("logits", "gradients")
 
 
 class Averaged(nn.Module):
-    """Logits averaged over draws of a randomised model: EOT for any library [Athalye et al. 2018, arXiv:1707.07397].
+    """Logits averaged over samples of a randomised model: EOT for any library [Athalye et al. 2018, arXiv:1707.07397].
 
     A library that differentiates it gets the gradient of its loss at the mean logits. What averages the gradients of
-    the draws' own losses instead needs to know the draws: it reads `average` and attacks `module`.
+    the samples' own losses instead needs to know the samples: it reads `average` and attacks `module`.
 
     Args:
         module: images (N, C, H, W) to logits (N, K).
-        draws: passes to average.
+        eot_samples: passes to average.
         average: "logits" or "gradients", for those who can choose.
-        at_once: the most images of one pass; all draws in one batch unless given, and never less than the images.
+        at_once: the most images of one pass; all of them in one batch unless given, and never less than the images.
 
     Raises:
-        ValueError: fewer than one draw, or another average.
+        ValueError: fewer than one sample, or another average.
     """
 
-    def __init__(self, module: nn.Module, draws: int, average: str = "logits", at_once: int | None = None) -> None:
+    @renamed(draws="eot_samples")
+    def __init__(
+        self, module: nn.Module, eot_samples: int, average: str = "logits", at_once: int | None = None
+    ) -> None:
         super().__init__()
-        if draws < 1 or (at_once is not None and at_once < 1):
-            raise ValueError(f"expected draws >= 1 and at_once >= 1, got draws={draws} and at_once={at_once}")
+        if eot_samples < 1 or (at_once is not None and at_once < 1):
+            raise ValueError(
+                f"expected eot_samples >= 1 and at_once >= 1, got eot_samples={eot_samples} and at_once={at_once}"
+            )
         if average not in AVERAGES:
             raise ValueError(f"expected average to be one of {', '.join(AVERAGES)}; got {average!r}")
-        self.module, self.draws, self.average, self.at_once = module, draws, average, at_once
+        self.module, self.eot_samples, self.average, self.at_once = module, eot_samples, average, at_once
+
+    @property
+    def draws(self) -> int:
+        """The old name of `eot_samples`."""
+        return self.eot_samples
 
     def forward(self, x: Tensor) -> Tensor:
         total: Tensor | None = None
-        for k, batch in copies_of(x, self.draws, self.at_once):
+        for k, batch in copies_of(x, self.eot_samples, self.at_once):
             logits: Tensor = self.module(batch)
             summed = logits.view(k, len(x), *logits.shape[1:]).sum(0)
             total = summed if total is None else total + summed
         assert total is not None
-        return total / self.draws
+        return total / self.eot_samples
 
 
 class Frozen(nn.Module):
-    """A randomised model under one draw, the same for every image and every call, in whatever batch it comes.
+    """A randomised model under one fixed sample, the same for every image and every call, in whatever batch it comes.
 
     Images pass one by one, each from the same seed; the ambient generator goes on undisturbed. What a frozen model
     survives is not owed to randomness.
 
     Args:
         module: images (N, C, H, W) to logits (N, K).
-        seed: of the draw.
+        seed: of that sample.
     """
 
     def __init__(self, module: nn.Module, seed: int) -> None:

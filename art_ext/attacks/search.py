@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from art_ext.attacks.norms import per_sample
+from art_ext.attacks.norms import finite, per_sample
 
 Attempt = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 """The variable to images (N, C, H, W) in [0, 1], their margin (N,) and the objective (N,) that is to grow."""
@@ -19,9 +19,10 @@ Update = Callable[[Tensor], None]
 def best_iterate(x: Tensor, variable: Tensor, attempt: Attempt, update: Update, steps: int) -> Tensor:
     """Of all the images that the search visits, the one of highest margin for each sample, detached.
 
-    Every step ascends the objective; the image after the last one counts too. A sample whose margins are all NaN keeps
-    its clean image. One image's result does not depend on the others: the objectives are summed, the updates are
-    elementwise. Only the variable gets a gradient, no parameter of the model.
+    Every step ascends the objective, along the entries of its gradient that are finite; the image after the last
+    one counts too. A sample whose margins are all NaN keeps its clean image. One image's result does not depend on
+    the others: the objectives are summed, the updates are elementwise. Only the variable gets a gradient, no
+    parameter of the model.
 
     Args:
         x: clean images (N, C, H, W).
@@ -42,7 +43,7 @@ def best_iterate(x: Tensor, variable: Tensor, attempt: Attempt, update: Update, 
         best = torch.where(per_sample(better, x), x_adv.detach(), best)
         highest = torch.where(better, margin.detach(), highest)
         if step < steps:
-            update(torch.autograd.grad(total, variable)[0])
+            update(finite(torch.autograd.grad(total, variable)[0]))
     return best
 
 

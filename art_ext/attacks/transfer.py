@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from art_ext.attacks.gradient import Gradient, Model, ascent, cross_entropy
-from art_ext.attacks.norms import Norm
+from art_ext.attacks.norms import Norm, finite
 from art_ext.attacks.pgd import pgd
 
 
@@ -78,7 +78,7 @@ def scaled_copies(gradient: Gradient, m: int) -> Gradient:
     def mean(x: Tensor) -> Tensor:
         total = torch.zeros_like(x)
         for i in range(m):
-            total += gradient(x / 2**i) / 2**i
+            total += finite(gradient(x / 2**i)) / 2**i
         return total / m
 
     return mean
@@ -103,7 +103,7 @@ def smoothed(gradient: Gradient, kernel_size: int, sigma: float) -> Gradient:
     line = gaussian_line(kernel_size, sigma)
 
     def blurred(x: Tensor) -> Tensor:
-        found = gradient(x)
+        found = finite(gradient(x))  # or the kernel would spread a NaN
         channels, half = found.shape[1], kernel_size // 2
         weight = line.to(found).expand(channels, 1, 1, -1)
         found = F.conv2d(found, weight, padding=(0, half), groups=channels)

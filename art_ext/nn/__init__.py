@@ -1,5 +1,6 @@
 """Network blocks and losses that more than one method uses."""
 
+from art_ext.nn.answers import predicted
 from art_ext.nn.blocks import RRDB, DenseBlock, ResidualBlock
 from art_ext.nn.features import FeatureExtractor, imagenet_vgg16
 from art_ext.nn.losses import mean_l1, relativistic
@@ -13,6 +14,7 @@ __all__ = [
     "evaluating",
     "imagenet_vgg16",
     "mean_l1",
+    "predicted",
     "relativistic",
     "seeded",
     "trainable",

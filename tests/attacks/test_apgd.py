@@ -165,7 +165,7 @@ def test_draws_average_losses_and_gradients_before_the_sign(at_once: int | None,
         each = torch.tensor([next(factors) for _ in range(len(v) // 2)]).repeat_interleave(2)
         return each * (v.flatten() - 0.5)
 
-    found = apgd(loss, x, norm=Fixed(0.0), eps=0.2, steps=1, draws=3, at_once=at_once)
+    found = apgd(loss, x, norm=Fixed(0.0), eps=0.2, steps=1, eot_samples=3, at_once=at_once)
     # The mean slope is 1: up, where two of three draws lead down. The mean loss there is 0.2, above that of the start.
     assert found.flatten().tolist() == pytest.approx([0.7, 0.7])
     assert seen == sizes * 2
@@ -173,7 +173,7 @@ def test_draws_average_losses_and_gradients_before_the_sign(at_once: int | None,
 
 def test_draws_of_a_deterministic_loss_change_nothing() -> None:
     model, x, y = network(), torch.rand(3, 2, 3, 4), torch.tensor([0, 1, 2])
-    found = [apgd(cross_entropy(model, y), x, norm=Fixed(0.01), eps=0.1, steps=25, draws=k) for k in (1, 3)]
+    found = [apgd(cross_entropy(model, y), x, norm=Fixed(0.01), eps=0.1, steps=25, eot_samples=k) for k in (1, 3)]
     torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=0)
 
 
@@ -260,7 +260,7 @@ def test_random_starts_are_those_of_the_ambient_generator() -> None:
         ({"eps": float("nan")}, "got eps=nan"),
         ({"steps": -1}, "got eps=0.1, steps=-1"),
         ({"restarts": 0}, "restarts=0"),
-        ({"draws": 0}, "expected draws >= 1 and at_once >= 1, got draws=0"),
+        ({"eot_samples": 0}, "expected eot_samples >= 1 and at_once >= 1, got eot_samples=0"),
         ({"at_once": 0}, "at_once=0"),
         ({"rho": 1.5}, r"expected rho in \[0, 1\], got 1.5"),
     ],

@@ -210,9 +210,9 @@ def test_eot_of_one_draw_is_the_gradient_itself() -> None:
     gradient = ascent(cross_entropy(fixed, Y))
     assert eot(gradient, 1) is gradient
     assert eot(gradient, 1, at_once=1) is gradient
-    for draws in (0, -1):
-        with pytest.raises(ValueError, match=f"expected draws >= 1, got {draws}"):
-            eot(gradient, draws)
+    for samples in (0, -1):
+        with pytest.raises(ValueError, match=f"expected eot_samples >= 1, got {samples}"):
+            eot(gradient, samples)
 
 
 def test_eot_averages_noise_away() -> None:

@@ -29,7 +29,7 @@ class Noisy(nn.Module):
 
 def test_each_image_is_averaged_over_its_own_draws() -> None:
     x = torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1, 1)
-    # 2 draws of 3 images are rows 0..5: image i sits in rows i and i + 3, whose numbers average to i + 1.5
+    # 2 samples of 3 images are rows 0..5: image i sits in rows i and i + 3, whose numbers average to i + 1.5
     assert Averaged(Counter(), 2)(x).tolist() == [[1, 1.5], [2, 2.5], [3, 3.5]]
 
 
@@ -65,7 +65,7 @@ def test_gradients_pass_both() -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="draws=0"):
+    with pytest.raises(ValueError, match="eot_samples=0"):
         Averaged(Noisy(), 0)
     with pytest.raises(ValueError, match="at_once=0"):
         Averaged(Noisy(), 2, at_once=0)

@@ -65,13 +65,13 @@ def run(
     make = _loss(options.pop("loss", "cross_entropy"))
     if "check_every" in options:
         _check_rounds(name, single, options, goal)
-        options = {"steps": USUAL_STEPS, **options, "draws": draws, "at_once": at_once, "loss": make}
+        options = {"steps": USUAL_STEPS, **options, "eot_samples": draws, "at_once": at_once, "loss": make}
         options.pop("best", None)
         return attacks.pgd_until_broken(single, x, y, norm=threat.ball, eps=threat.eps, **options)
     loss = make(single, wanted, **aimed)
     rate = margin(module, wanted, **aimed)
     if name == "APGD":
-        many: dict[str, Any] = {"draws": draws, "at_once": at_once, "score": rate}
+        many: dict[str, Any] = {"eot_samples": draws, "at_once": at_once, "score": rate}
         return attacks.apgd(loss, x, norm=threat.ball, eps=threat.eps, **many, **options)
     return follow(eot(ascent(loss), draws, at_once=at_once), name, module, x, y, threat, options, rate=rate)
 
@@ -93,7 +93,7 @@ def stated(name: str, threat: Threat, parameters: Mapping[str, Any]) -> dict[str
 
 def _settable(function: Callable[..., Tensor]) -> dict[str, Any]:
     """Defaults of a function's parameters, but for those that the backend sets itself."""
-    return {k: v for k, v in defaults(function).items() if k not in ("score", "start", "draws", "targeted", "at_once")}
+    return {k: v for k, v in defaults(function).items() if k not in ("score", "start", "eot_samples", "targeted", "at_once")}
 
 
 def _usual(name: str, threat: Threat) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class Coin(Threshold):
 
 
 def test_an_image_counts_as_broken_only_if_every_draw_is_wrong() -> None:
-    # One image, six draws as one batch: two of them are wrong.
+    # One image, six samples as one batch: two of them are wrong.
     assert always_wrong(Coin(), images(0.5), torch.tensor([1]), 6).tolist() == [False]
     # Two at a time: the first of each pair is wrong.
     assert always_wrong(Coin(), images(0.5), torch.tensor([1]), 6, at_once=2).tolist() == [False]
@@ -107,11 +107,11 @@ def test_an_image_counts_as_broken_only_if_every_draw_is_wrong() -> None:
 
 
 def test_gradients_are_averaged_over_the_draws() -> None:
-    # The gradient is that of the mean over copies, so ten draws of a model without randomness change nothing.
+    # The gradient is that of the mean over copies, so ten samples of a model without randomness change nothing.
     x, y = images(0.9), torch.tensor([1])
     one = pgd_until_broken(Threshold(), x, y, check_every=5, **OPTIONS)
     model = Threshold()
-    assert torch.equal(pgd_until_broken(model, x, y, check_every=5, draws=10, at_once=4, **OPTIONS), one)
+    assert torch.equal(pgd_until_broken(model, x, y, check_every=5, eot_samples=10, at_once=4, **OPTIONS), one)
     assert model.passes == 10 * (20 + 3)
     expected = pgd(eot(ascent(cross_entropy(Threshold(), y)), 10), x, **OPTIONS)
     assert torch.equal(one, expected)
@@ -129,7 +129,11 @@ def test_other_images_and_the_input_stay_as_they_are() -> None:
 
 @pytest.mark.parametrize(
     ("change", "told"),
-    [({"check_every": 0}, "check_every >= 1, got 0"), ({"draws": 0}, "draws >= 1"), ({"steps": -1}, "steps=-1")],
+    [
+        ({"check_every": 0}, "check_every >= 1, got 0"),
+        ({"eot_samples": 0}, "eot_samples >= 1"),
+        ({"steps": -1}, "steps=-1"),
+    ],
 )
 def test_what_is_refused(change: dict[str, int], told: str) -> None:
     with pytest.raises(ValueError, match=told):
