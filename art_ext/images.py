@@ -11,12 +11,27 @@ TOLERANCE = 1e-3
 """How far outside [0, 1] a value may lie: float error of an attack or a resize, a quarter of an 8-bit step."""
 
 
+class OutsideRangeWarning(UserWarning):
+    """Images outside [0, 1] came where they are clamped."""
+
+
 def check_images(x: Tensor, *, channels: int | None = None) -> None:
     """Refuses what is not a batch of images: (N, C, H, W), floating point, finite, in [0, 1] within `TOLERANCE`.
 
     Raises:
         TypeError: not a tensor, or not floating point.
         ValueError: wrong rank, wrong number of channels, NaN or Inf, or values outside [0, 1].
+    """
+    check_layout(x, channels=channels)
+    check_range(x)
+
+
+def check_layout(x: Tensor, *, channels: int | None = None) -> None:
+    """`check_images` but for the values.
+
+    Raises:
+        TypeError: not a tensor, or not floating point.
+        ValueError: wrong rank or wrong number of channels.
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"expected images as a torch tensor, got {type(x).__name__}")
@@ -26,8 +41,6 @@ def check_images(x: Tensor, *, channels: int | None = None) -> None:
         raise ValueError(f"expected images of shape (N, C, H, W), got shape {tuple(x.shape)}")
     if channels is not None and x.shape[1] != channels:
         raise ValueError(f"expected images with {channels} channel(s), got shape {tuple(x.shape)}")
-    if x.numel():
-        check_range(x)
 
 
 def check_range(x: Tensor) -> None:
@@ -36,17 +49,26 @@ def check_range(x: Tensor) -> None:
     Raises:
         ValueError: with the smallest and the largest value.
     """
-    low, high = (float(v) for v in x.detach().aminmax())
+    fault = range_fault(x)
+    if fault:
+        raise ValueError(fault)
+
+
+def range_fault(x: Tensor) -> str:
+    """What `check_range` would say; empty where all values are finite and in [0, 1] within `TOLERANCE`."""
+    if not x.numel():
+        return ""
+    low, high = torch.stack(x.detach().aminmax()).tolist()
     if low >= -TOLERANCE and high <= 1 + TOLERANCE:
-        return
+        return ""
     if not bool(torch.isfinite(x.detach()).all()):
-        raise ValueError("expected finite images in [0, 1], got NaN or Inf values")
+        return "expected finite images in [0, 1], got NaN or Inf values"
     hint = ""
     if low >= -TOLERANCE and 2 < high <= 255:
         hint = " (this looks like [0, 255]: divide by 255)"
     elif low >= -1 - TOLERANCE and high <= 1 + TOLERANCE:
         hint = " (this looks like [-1, 1]: use (x + 1) / 2)"
-    raise ValueError(f"expected images in [0, 1], got values in [{low:.4g}, {high:.4g}]{hint}")
+    return f"expected images in [0, 1], got values in [{low:.4g}, {high:.4g}]{hint}"
 
 
 class Normalize(nn.Module):

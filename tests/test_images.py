@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from art_ext.images import TOLERANCE, Normalize, check_images, check_range
+from art_ext.images import TOLERANCE, Normalize, check_images, check_layout, check_range, range_fault
 
 SHAPE = (2, 3, 4, 5)
 
@@ -58,6 +58,13 @@ def test_channels() -> None:
             check_images(torch.rand(SHAPE), channels=channels)
     with pytest.raises(ValueError, match="expected images with 1 channel"):
         check_images(torch.zeros(0, 3, 4, 5), channels=1)  # empty batches too
+
+
+def test_the_layout_alone() -> None:
+    check_layout(between(-5, 300), channels=3)
+    with pytest.raises(ValueError, match="expected images with 1 channel"):
+        check_layout(torch.rand(SHAPE), channels=1)
+    assert range_fault(torch.rand(SHAPE)) == range_fault(torch.rand(2, 3, 0, 5)) == ""
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])

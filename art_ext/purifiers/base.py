@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
@@ -16,10 +18,13 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from art_ext.attacks import Gradient, bpda, straight_through_clamp
-from art_ext.images import check_images
+from art_ext.images import OutsideRangeWarning, check_layout, range_fault
+from art_ext.plain import plain
 from art_ext.training import Objective, replacing
 
 WEIGHTS = "model.safetensors"
+_WARNED: WeakSet[nn.Module] = WeakSet()
+"""Purifiers that have said that images lay outside [0, 1]; nothing is written to them in `forward`."""
 
 
 class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
@@ -44,6 +49,7 @@ class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
     batch_size: int = 256
     stochastic: bool = False
     differentiable: bool = True
+    _refused_arguments: tuple[str, ...] = ()
 
     @abstractmethod
     def purify(self, x: Tensor) -> Tensor:
@@ -91,11 +97,14 @@ class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
             setattr(cls, old, _second_spelling(vars(cls)[new], warn=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Purified images in [0, 1], the same shape, dtype and device as x.
+        """Purified images in [0, 1], the same shape, dtype and device as x, which stays as it is.
+
+        What lies outside [0, 1] is clamped with the gradient of the identity, with one `OutsideRangeWarning` a
+        purifier, because attacks look there. An image with NaN or infinity comes back as NaN, and the others as ever.
 
         Raises:
             TypeError: x is not a floating-point tensor.
-            ValueError: x is not (N, C, H, W) in [0, 1].
+            ValueError: x is not (N, C, H, W).
         """
         return self._in_pieces(x, lambda piece: self.unclamped(piece).clamp(0, 1))
 
@@ -105,19 +114,39 @@ class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
 
     def approximate(self, x: Tensor) -> Tensor:
         """The values of `forward`, with the gradient of `surrogate`: what a BPDA attacker differentiates."""
-        return self._in_pieces(x, bpda(lambda piece: self.purify(piece).clamp(0, 1), self.surrogate))
+        return self._in_pieces(x, bpda(lambda piece: self.purify(piece.clone()).clamp(0, 1), self._surrogate_of))
 
     def unclamped(self, x: Tensor) -> Tensor:
-        """`purify`, differentiable in every case; x as `purify` takes it."""
-        return self.purify(x) if self.differentiable else bpda(self.purify, self.surrogate)(x)
+        """`purify`, differentiable in every case; x as `purify` takes it, and left as it is."""
+        if self.differentiable:
+            return self.purify(x.clone())
+        return bpda(lambda v: self.purify(v.clone()), self._surrogate_of)(x)
+
+    def _surrogate_of(self, x: Tensor) -> Tensor:
+        return self.surrogate(x.clone())
 
     def _in_pieces(self, x: Tensor, each: Any) -> Tensor:
-        check_images(x, channels=self.channels)
+        check_layout(x, channels=self.channels)
         if not len(x):
             return x
+        inside, broken = self._inside(x)
         dtype = next((p.dtype for p in self.parameters()), x.dtype)
-        pieces = [each(piece.to(dtype)) for piece in x.split(self.batch_size)]
-        return torch.cat(pieces).to(x.dtype)
+        done = torch.cat([each(piece.to(dtype)) for piece in inside.split(self.batch_size)]).to(x.dtype)
+        return done if broken is None else done.masked_fill(broken.view(-1, *[1] * (done.ndim - 1)), torch.nan)
+
+    def _inside(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """x clamped to [0, 1] where that is needed; and which images are not finite (N,), which are grey in it."""
+        if not range_fault(x):
+            return x, None
+        broken = ~torch.isfinite(x.detach()).flatten(1).all(1)
+        x = x.masked_fill(broken.view(-1, 1, 1, 1), 0.5)
+        fault = range_fault(x)
+        if fault:
+            if self not in _WARNED:
+                _WARNED.add(self)
+                warnings.warn(f"{fault}; clamped for {self.name!r}, said once", OutsideRangeWarning, stacklevel=4)
+            x = straight_through_clamp(x)
+        return x, broken if bool(broken.any()) else None
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **options: Any) -> Self:  # type: ignore[override]
@@ -137,6 +166,35 @@ class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
                 f"expected a folder or an owner/name on the Hub, got {str(name)!r}: there is no such folder, "
                 "and the Hub cannot be reached"
             ) from error
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Keeps the arguments as plain values, for `save_pretrained`; those that have none are refused there."""
+        made = super().__new__(cls, *args, **kwargs)
+        if is_dataclass(made._hub_mixin_config):
+            return made
+        given = {**dict(zip([*cls._hub_mixin_init_parameters][1:], args, strict=False)), **kwargs}
+        config, refused = dict(made._hub_mixin_config or {}), []
+        given.pop("config", None)  # huggingface_hub unpacks it
+        for name, value in given.items():
+            try:
+                config[name] = plain(cls._encode_arg(value), name)
+            except (TypeError, ValueError) as error:
+                config.pop(name, None)
+                refused.append(str(error))
+        made._hub_mixin_config, made._refused_arguments = config or None, tuple(refused)
+        return made
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
+        """Writes configuration and weights into a folder, see `huggingface_hub.PyTorchModelHubMixin`.
+
+        Raises:
+            TypeError: a constructor argument that has no plain value (number, string, list, dict). Nothing is written.
+        """
+        if kwargs.get("config") is None and self._refused_arguments:
+            raise TypeError("; ".join(self._refused_arguments))
+        if not is_dataclass(self._hub_mixin_config) and self._hub_mixin_config is not None:
+            self._hub_mixin_config = plain(self._hub_mixin_config, "the configuration")
+        return super().save_pretrained(*args, **kwargs)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         with replacing(save_directory / WEIGHTS) as temporary:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.attacks import ascent, cross_entropy
+from art_ext.images import OutsideRangeWarning
 from art_ext.nn import seeded
 from art_ext.purifiers import PURIFIERS, Purifier
 from art_ext.training import Batches, fit
@@ -153,10 +156,6 @@ def test_no_images(purifier: Purifier) -> None:
     ("bad", "error", "got"),
     [
         (torch.rand(3, 8, 12), ValueError, r"N, C, H, W.*got shape \(3, 8, 12\)"),
-        (torch.rand(SHAPE) * 255, ValueError, r"expected images in \[0, 1\], got values in .*divide by 255"),
-        (torch.rand(SHAPE) * 2 - 1, ValueError, r"got values in \[-.*\(x \+ 1\) / 2"),
-        (torch.full(SHAPE, torch.nan), ValueError, "got NaN or Inf"),
-        (torch.full(SHAPE, torch.inf), ValueError, "got NaN or Inf"),
         (torch.zeros(SHAPE, dtype=torch.uint8), TypeError, "expected floating-point.*got torch.uint8"),
         ([[0.5]], TypeError, "expected images as a torch tensor, got list"),
     ],
@@ -165,6 +164,53 @@ def test_bad_images(purifier: Purifier, bad: object, error: type[Exception], got
     for view in (purifier, purifier.relaxed, purifier.approximate):
         with pytest.raises(error, match=got):
             view(bad)
+
+
+def outside(x: Tensor) -> Tensor:
+    return 1.5 * x - 0.25
+
+
+def test_what_lies_outside_is_clamped_straight_through_and_said_once(purifier: Purifier, x: Tensor) -> None:
+    x = outside(x)
+    x.view(-1)[:2] = torch.tensor([-0.25, 1.25])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for view in (purifier, purifier.relaxed, purifier.approximate):
+            with seeded(0):
+                found = view(x)
+            with seeded(0):
+                assert torch.equal(found, view(x.clamp(0, 1)))
+    (one,) = said
+    assert one.category is OutsideRangeWarning
+    assert f"got values in [-0.25, 1.25]; clamped for {purifier.name!r}" in str(one.message)
+
+
+@pytest.mark.filterwarnings("ignore::art_ext.images.OutsideRangeWarning")
+def test_a_pixel_outside_still_tells_the_way(purifier: Purifier, x: Tensor) -> None:
+    mask = torch.rand(SHAPE)
+    for view in (purifier.relaxed, purifier.approximate):
+
+        def gradient(v: Tensor, view: Callable[[Tensor], Tensor] = view) -> Tensor:
+            v = v.clone().requires_grad_()
+            with seeded(0):
+                return torch.autograd.grad((view(v) * mask).sum(), v)[0]
+
+        assert torch.equal(gradient(outside(x)), gradient(outside(x).clamp(0, 1)))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_an_image_that_is_not_finite_stays_so_and_spoils_no_other(purifier: Purifier, x: Tensor, bad: float) -> None:
+    broken = x.clone()
+    broken[1, 0, 2, 3] = bad
+    for view in (purifier, purifier.relaxed, purifier.approximate):
+        with seeded(0):
+            found = view(broken)
+        with seeded(0):
+            expected = view(x)
+        assert found[1].isnan().all()
+        if not purifier.stochastic:
+            assert torch.allclose(found[[0, 2, 3, 4]], expected[[0, 2, 3, 4]], atol=1e-6)
+        assert found[[0, 2, 3, 4]].isfinite().all()
 
 
 def test_wrong_channels(purifier: Purifier) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from art_ext.attacks import Gradient
-from art_ext.purifiers import RDP, Purifier
+from art_ext.images import OutsideRangeWarning
+from art_ext.purifiers import CDVAE, DIR, RDP, Purifier
 
 X, Y = torch.rand(2, 3, 8, 12), torch.tensor([0, 1])
 CLASSIFIER = nn.Flatten()
@@ -77,3 +84,81 @@ def test_whether_there_are_any_shows_in_the_class() -> None:
     assert Nothing.adaptive_attacks is Purifier.adaptive_attacks
     for kind in (Old, OldRDP, NewOnOld, Mixed, RDP):
         assert kind.adaptive_attacks is not Purifier.adaptive_attacks
+
+
+class Writing(Nothing):
+    """Writes into what it is given, in both directions."""
+
+    def purify(self, x: Tensor) -> Tensor:
+        return x.mul_(0.5)
+
+    def surrogate(self, x: Tensor) -> Tensor:
+        return x.mul_(0.5).square()
+
+
+@pytest.mark.parametrize("differentiable", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 256])
+@pytest.mark.parametrize("needs_grad", [True, False])
+def test_writing_into_the_input_changes_nothing_for_the_caller(
+    differentiable: bool, batch_size: int, needs_grad: bool
+) -> None:
+    purifier = Writing()
+    purifier.differentiable, purifier.batch_size = differentiable, batch_size
+    for view in (purifier, purifier.relaxed, purifier.approximate, purifier.unclamped):
+        x = X.clone().requires_grad_(needs_grad)
+        out = view(x)
+        assert torch.equal(x, X)
+        assert torch.equal(out, 0.5 * X)
+        if needs_grad:
+            (gradient,) = torch.autograd.grad(out.sum(), x)
+            exact = differentiable and view != purifier.approximate
+            assert torch.allclose(gradient, torch.full_like(X, 0.5) if exact else 0.5 * X)
+
+
+def test_copies_and_others_have_their_own_warning() -> None:
+    first = Nothing()
+    with pytest.warns(OutsideRangeWarning):
+        first(X + 1)
+    first(X + 1)
+    for other in (Nothing(), copy.deepcopy(first)):
+        with pytest.warns(OutsideRangeWarning, match=r"got values in \[1.* for 'nothing', said once"):
+            other(X + 1)
+
+
+class Configured(Nothing):
+    def __init__(self, scale: Any = 1.0, *, options: Any = None, around: Any = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+
+def saved(purifier: Purifier, folder: Path) -> dict[str, Any]:
+    purifier.save_pretrained(folder)
+    return cast(dict[str, Any], json.loads((folder / "config.json").read_text()))
+
+
+def test_numbers_of_numpy_and_torch_are_saved_as_numbers(tmp_path: Path) -> None:
+    purifier = Configured(np.float32(0.75), options={"steps": np.int64(4), "std": torch.tensor([0.5, 0.25])})
+    expected = {"scale": 0.75, "options": {"steps": 4, "std": [0.5, 0.25]}, "around": None}
+    assert saved(purifier, tmp_path) == expected
+    loaded = Configured.from_pretrained(tmp_path, scale=np.float64(0.5))
+    assert saved(loaded, tmp_path) == {**expected, "scale": 0.5}
+
+
+def test_what_is_set_later_is_saved_as_a_number_too(tmp_path: Path) -> None:
+    small = {**DIR.small, "ratio": np.float32(0.75), "masks": np.int64(4), "draws": np.int64(2)}
+    config = saved(DIR(**small).set_draws(np.int64(3)), tmp_path)  # type: ignore[arg-type]
+    assert (config["ratio"], config["masks"], config["draws"]) == (0.75, 4, 3)
+    config = saved(RDP(**RDP.small).set_noise(np.float32(0.25)), tmp_path)  # type: ignore[arg-type]
+    assert config["noise_std"] == 0.25
+    config = saved(CDVAE(**{**CDVAE.small, "size": np.array([8, 12]), "mean": np.full(3, 0.5)}), tmp_path)
+    assert (config["size"], config["mean"]) == ([8, 12], [0.5] * 3)
+
+
+@pytest.mark.parametrize("value", [nn.Identity(), [torch.float32], {0.5: 1}])
+def test_an_argument_without_a_plain_value_is_refused_and_nothing_written(value: Any, tmp_path: Path) -> None:
+    saved(Configured(), tmp_path)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(TypeError, match=r"expected .*around.* as "):
+        Configured(around=value).save_pretrained(tmp_path)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+    Configured(around=value).save_pretrained(tmp_path, config={"scale": 2.0})  # the caller knows how to make it

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from art_ext.attacks import Gradient, ascent, cross_entropy, feature, straight_through_clamp
 from art_ext.nn.modes import evaluating
+from art_ext.plain import plain
 from art_ext.purifiers.base import Purifier
 from art_ext.purifiers.cdvae.game import CDVAEGame
 from art_ext.purifiers.cdvae.network import SHRINK, VAE, VQVAE, Autoencoder, Coded, ResidualClassifier
@@ -66,6 +67,7 @@ class CDVAE(Purifier):
         sample: bool = False,
     ) -> None:
         super().__init__()
+        size, mean, std = plain(size, "size"), plain(mean, "mean"), plain(std, "std")
         sides = (size, size) if isinstance(size, int) else tuple(size)
         if kind not in KINDS:
             raise ValueError(f"expected kind to be one of {', '.join(KINDS)}; got {kind!r}")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from art_ext.attacks import Gradient, ascent, cross_entropy, straight_through_clamp
 from art_ext.images import check_images
 from art_ext.nn.vit import hidden_patches
+from art_ext.plain import plain
 from art_ext.purifiers.base import Purifier
 from art_ext.purifiers.dir.network import MASKINGS, MaskedAutoEncoder
 from art_ext.purifiers.dir.objective import DIRPretraining, DIRRestoration
@@ -91,7 +92,8 @@ class DIR(Purifier):
         Raises:
             ValueError: draws is not a whole number >= 1.
         """
-        if not isinstance(draws, int) or draws < 1:
+        draws = plain(draws, "draws")
+        if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
             raise ValueError(f"expected draws to be a whole number >= 1, got {draws!r}")
         self.draws = draws
         # What `save_pretrained` writes: the Hub mixin saw the constructor's arguments alone.
