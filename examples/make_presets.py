@@ -13,6 +13,13 @@
 
 The last makes two: `fashion_mnist_cdvae_classifier` is D_G, which was trained on what the purifier gives.
 
+Those for CIFAR-10 need its images, which do not ship: `--data FOLDER` says where they are, see `preset_cifar10.py`.
+
+    python examples/make_presets.py cifar10_resnet --epochs 11 --sgd-rate 0.2     # the classifier that is defended
+    python examples/make_presets.py cifar10_robust --epochs 15 --sgd-rate 0.2     # its network, trained with N-FGSM
+    python examples/make_presets.py cifar10_features --epochs 4 --sgd-rate 0.1    # whose inner layer is RDP's F
+    python examples/make_presets.py cifar10_surrogate --epochs 4 --sgd-rate 0.2   # another network, for transfer attacks
+
 A killed run goes on from its checkpoint in `runs/`.
 """
 
@@ -24,14 +31,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import preset_cifar10
 import torch
-from torch import nn
+from lightning_fabric import Fabric
+from preset_measures import EPS, measure
 from tqdm import tqdm
 
 from art_ext import presets
-from art_ext.attacks import Averaged, Linf, ascent, cross_entropy, pgd
 from art_ext.classifiers import VGG, ClassifierObjective, ResNet18, SmallCNN, SmallDRRDN
-from art_ext.classifiers.drrdn import DRRDN, DRRDNObjective, diagnose
+from art_ext.classifiers.drrdn import DRRDNObjective
 from art_ext.data import fashion_mnist, shift_and_flip
 from art_ext.nn import FeatureExtractor, seeded
 from art_ext.purifiers import CDVAE, DIR, RDP, AToP
@@ -41,7 +49,6 @@ from art_ext.purifiers.dir import DIRPretraining, DIRRestoration
 from art_ext.purifiers.rdp import RDPObjective, Weights
 from art_ext.training import Batches, Checkpoint, Objective, fit, replacing
 
-EPS = 0.1
 DATA = "the 8,000 Fashion-MNIST training images that ship with the package"
 CLASSIFIERS: dict[str, Any] = {
     "fashion_mnist_cnn": (SmallCNN, {"channels": 1, "classes": 10, "width": 16}),
@@ -60,6 +67,7 @@ SEEDS = (
     "fashion_mnist_atop",
     "fashion_mnist_cdvae",
     "fashion_mnist_drrdn",
+    *preset_cifar10.CLASSIFIERS,
 )
 CDVAE_ARGUMENTS = {
     "channels": 1, "size": 28, "width": 16, "latent": 128, "classifier_width": 16, "mean": [0.286], "std": [0.353]
@@ -80,10 +88,16 @@ def train(
     if optimizers is None:
         optimizers = {k: torch.optim.Adam(p, lr=peak, betas=(beta, 0.999)) for k, p in objective.players().items()}
     cosine = partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=args.epochs, eta_min=peak / 50)
+    return run(objective, batches, args, optimizers, [cosine(o) for o in optimizers.values()])
+
+
+def run(objective: Objective, batches: Batches, args: argparse.Namespace, optimizers: Any, schedulers: Any) -> float:
+    """Trains, from the checkpoint on if there is one; gives the seconds it took in all."""
     checkpoint = Checkpoint(Path(args.runs) / f"{args.name}.pt", every=len(batches))
+    precision: Any = {"32": "32-true", "bf16": "bf16-mixed"}[args.precision]
     steps = fit(
-        objective, batches, epochs=args.epochs, seed=args.seed, optimizers=optimizers,
-        schedulers=[cosine(o) for o in optimizers.values()], checkpoint=checkpoint,
+        objective, batches, epochs=args.epochs, seed=args.seed, optimizers=optimizers, schedulers=schedulers,
+        checkpoint=checkpoint, fabric=Fabric(accelerator="cpu", devices=1, precision=precision),
     )  # fmt: skip
     clock = Path(args.runs) / f"{args.name}.seconds"  # of a killed run too
     resumed = Path(checkpoint.path).is_file()
@@ -103,82 +117,6 @@ def train(
     return float(clock.read_text("utf-8"))
 
 
-def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
-    with torch.no_grad():
-        right = torch.cat([model(a).argmax(1) == b for a, b in zip(x.split(200), y.split(200), strict=True)])
-    return float(right.float().mean())
-
-
-def attacked(model: nn.Module, x: torch.Tensor, y: torch.Tensor, steps: int) -> torch.Tensor:
-    """PGD examples in pieces of 200 images."""
-    pieces = zip(x.split(200), y.split(200), strict=True)
-    attack = partial(pgd, norm=Linf(), eps=EPS, steps=steps, step_size=0.01)
-    with seeded(0):
-        return torch.cat([attack(ascent(cross_entropy(model, b)), a) for a, b in pieces])
-
-
-def measure(module: nn.Module, n: int, folder: Path | str = presets.FOLDER) -> dict[str, Any]:
-    """Clean accuracy and accuracy under PGD-40 at Linf 0.1 on the first n test images that ship with the package."""
-    test = fashion_mnist("test", n)
-    if isinstance(module, DIR):
-        return measure_dir(module, test.x, test.y)
-    if isinstance(module, AToP):
-        return measure_atop(module, test.x, test.y)
-    if isinstance(module, CDVAE):
-        return measure_cdvae(module, presets.load("fashion_mnist_cdvae_classifier", folder), test.x, test.y)
-    if not isinstance(module, RDP):
-        found = {"n": n, "clean": accuracy(module, test.x, test.y)}
-        x_adv = attacked(module, test.x, test.y, 40)
-        found["pgd40"] = accuracy(module, x_adv, test.y)
-        if isinstance(module, DRRDN):
-            told = diagnose(module, test.x, x_adv, test.y)
-            found |= {k: v for k, v in told.items() if k != "mutual_information"}  # which is no share of images
-        return found
-    classifier = presets.load("fashion_mnist_cnn", folder)
-    surrogate = presets.load("fashion_mnist_surrogate", folder)
-    defended = nn.Sequential(module, classifier)
-    found = {"n": n, "bare_clean": accuracy(classifier, test.x, test.y)}
-    found["clean"] = accuracy(defended, test.x, test.y)
-    for name, model in {"blind": classifier, "transfer": surrogate, "full": defended}.items():
-        x_adv = attacked(model, test.x, test.y, 40)
-        found[f"bare_pgd40_{name}"] = accuracy(classifier, x_adv, test.y)
-        found[f"pgd40_{name}"] = accuracy(defended, x_adv, test.y)
-    return found
-
-
-def measure_dir(module: DIR, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
-    """The target alone and behind DIR; the paper's PGD-20 (a draw a step), and PGD-20 over 10 draws a step."""
-    target = presets.load("fashion_mnist_robust")
-    defended = nn.Sequential(module, target)
-    with seeded(1):
-        found = {"n": len(x), "target_clean": accuracy(target, x, y), "clean": accuracy(defended, x, y)}
-        found["target_pgd20"] = accuracy(target, attacked(target, x, y, 20), y)
-        found["pgd20"] = accuracy(defended, attacked(defended, x, y, 20), y)
-        found["pgd20_eot10"] = accuracy(defended, attacked(Averaged(defended, 10), x, y, 20), y)
-    return found
-
-
-def measure_atop(module: AToP, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
-    """PGD-20 on the classifier alone (the poster's), and through the purifier over 10 draws a step."""
-    classifier = presets.load("fashion_mnist_cnn")
-    defended = nn.Sequential(module, classifier)
-    blind = attacked(classifier, x, y, 20)
-    with seeded(1):
-        found = {"n": len(x), "bare_clean": accuracy(classifier, x, y), "clean": accuracy(defended, x, y)}
-        found |= {"bare_pgd20": accuracy(classifier, blind, y), "pgd20_blind": accuracy(defended, blind, y)}
-        found["pgd20_eot10"] = accuracy(defended, attacked(Averaged(defended, 10), x, y, 20), y)
-    return found
-
-
-def measure_cdvae(module: CDVAE, classifier: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
-    """D_G behind CD-VAE; PGD-40 on a classifier of x, the paper's grey-box attack, and through everything."""
-    known, defended = presets.load("fashion_mnist_cnn"), nn.Sequential(module, classifier)
-    found = {"n": len(x), "bare_clean": accuracy(known, x, y), "clean": accuracy(defended, x, y)}
-    grey = attacked(known, x, y, 40)
-    found |= {"bare_pgd40_grey": accuracy(known, grey, y), "pgd40_grey": accuracy(defended, grey, y)}
-    return found | {"pgd40_full": accuracy(defended, attacked(defended, x, y, 40), y)}
-
-
 def make_classifier(args: argparse.Namespace) -> dict[str, Any]:
     kind, arguments = CLASSIFIERS[args.name]
     with seeded(args.seed):
@@ -186,6 +124,23 @@ def make_classifier(args: argparse.Namespace) -> dict[str, Any]:
     eps = EPS if args.name == "fashion_mnist_robust" else 0.0
     seconds = train(ClassifierObjective(model, eps=eps, steps=args.steps), args, peak=2e-3)
     return {"module": model.eval(), "arguments": arguments, "paper": "", "seconds": seconds}
+
+
+def make_cifar10(args: argparse.Namespace) -> dict[str, Any]:
+    """A classifier, channels-last, by SGD."""
+    kind, arguments = preset_cifar10.CLASSIFIERS[args.name]
+    with seeded(args.seed):
+        model = kind(**arguments).to(memory_format=torch.channels_last)
+    batches = preset_cifar10.batches(args)
+    optimizer, triangle = preset_cifar10.sgd(model, args, args.epochs * len(batches))
+    options = preset_cifar10.OBJECTIVES[args.name]
+    objective = ClassifierObjective(model, **options)
+    seconds = run(objective, batches, args, {"classifier": optimizer}, [triangle])
+    half = preset_cifar10.halved(model.eval(), preset_cifar10.test_images(args.data, args.test).x)
+    paper = "arXiv:2202.01181" if "attack" in options else ""
+    further = {"precision": args.precision, "sgd_rate": args.sgd_rate, "schedule": preset_cifar10.SCHEDULE, **options}
+    made = {"module": model, "arguments": arguments, "paper": paper, "seconds": seconds, "half": half}
+    return made | {"further": further, "data": preset_cifar10.called(args.test)}
 
 
 def make_rdp(args: argparse.Namespace) -> dict[str, Any]:
@@ -289,9 +244,16 @@ def main() -> None:
     parser.add_argument("--runs", default="runs", help="where checkpoints are kept")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--pretraining-epochs", type=int, default=40, help="of DIR's and AToP's first stage")
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, help="64, for CIFAR-10 128")
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--images", type=int, default=8000)
+    parser.add_argument("--images", type=int, help="to train on; all unless given")
+    parser.add_argument("--data", default="data", help="folder of CIFAR-10")
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "bf16", "32"],
+        default="auto",
+        help="auto: bf16 for CIFAR-10 where the processor has it",
+    )
     parser.add_argument("--test", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=5, help="of the training attack")
     parser.add_argument("--features", default="fashion_mnist_vgg", help="preset whose layer is F")
@@ -302,7 +264,7 @@ def main() -> None:
     )
     parser.add_argument("--restoration-rate", type=float, default=3e-4, help="of DIR's second stage, likewise")
     parser.add_argument("--squared-error", type=float, default=10.0, help="weight of DIR's pixel term there")
-    parser.add_argument("--sgd-rate", type=float, default=0.05, help="of DRRDN, at the start of the cosine")
+    parser.add_argument("--sgd-rate", type=float, default=0.05, help="of DRRDN and CIFAR-10, the highest")
     parser.add_argument("--tuning-share", type=float, default=0.3, help="of that rate in AToP's second stage")
     parser.add_argument("--weight", type=float, default=0.05, help="of the classifier's loss there")
     parser.add_argument("--adversarial", type=float, default=0.1, help="of AToP's GAN term")
@@ -314,9 +276,9 @@ def main() -> None:
     changed = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in vars(args).items()
                if _set(parser, k, v)]  # fmt: skip
     command = " ".join(["python examples/make_presets.py", args.name, *changed])
-    if args.seed is None:  # each network its own
-        args.seed = SEEDS.index(args.name)
+    settle(args)
     makers = {
+        **dict.fromkeys(preset_cifar10.CLASSIFIERS, make_cifar10),
         "fashion_mnist_rdp": make_rdp,
         "fashion_mnist_dir": make_dir,
         "fashion_mnist_atop": make_atop,
@@ -330,19 +292,31 @@ def main() -> None:
             print(save(each, command, args))
 
 
+def settle(args: argparse.Namespace) -> None:
+    """Fills in what depends on the preset and on the processor."""
+    small = args.name not in preset_cifar10.CLASSIFIERS
+    args.seed = SEEDS.index(args.name) if args.seed is None else args.seed  # each network its own
+    args.batch_size = args.batch_size or (64 if small else 128)
+    args.images = args.images or (8000 if small else preset_cifar10.IMAGES)
+    if args.precision == "auto":
+        args.precision = "32" if small or not preset_cifar10.has_bf16() else "bf16"
+
+
 def save(made: dict[str, Any], command: str, args: argparse.Namespace) -> presets.Preset:
     """Measures and writes what a maker gave."""
     training = {k: getattr(args, k) for k in ("epochs", "batch_size", "seed", "images")}
     training |= made.pop("further", {})
     training |= {"seconds": round(made.pop("seconds")), "torch": torch.__version__, "threads": torch.get_num_threads()}
-    module, name = made.pop("module"), made.pop("name", args.name)
-    made["measured"] = measure(module, args.test, args.folder)
-    return presets.save(module, name, folder=args.folder, data=DATA, command=command, training=training, **made)
+    module, name, half = made.pop("module"), made.pop("name", args.name), made.pop("half", False)
+    made = {"data": DATA} | made
+    made["measured"] = measure(module, args.test, args.folder, args.data if "cifar10" in name else None)
+    module = module.half() if half else module
+    return presets.save(module, name, folder=args.folder, command=command, training=training, **made)
 
 
 def _set(parser: argparse.ArgumentParser, key: str, value: Any) -> bool:
     """Whether an option that changes the result was given."""
-    return key not in ("name", "folder", "runs") and value != parser.get_default(key)
+    return key not in ("name", "folder", "runs", "data") and value != parser.get_default(key)
 
 
 if __name__ == "__main__":

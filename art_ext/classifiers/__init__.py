@@ -2,21 +2,23 @@
 
 from art_ext.classifiers.cnn import SmallCNN
 from art_ext.classifiers.drrdn import SmallDRRDN, WideDRRDN
-from art_ext.classifiers.objective import ClassifierObjective, TradesObjective
-from art_ext.classifiers.resnet import ResNet18, WideResNet
+from art_ext.classifiers.objective import ClassifierObjective, TradesObjective, n_fgsm
+from art_ext.classifiers.resnet import PreActResNet, ResNet18, WideResNet
 from art_ext.classifiers.vgg import VGG
 
-CLASSIFIERS = {c.__name__: c for c in (SmallCNN, ResNet18, WideResNet, VGG, SmallDRRDN, WideDRRDN)}
+CLASSIFIERS = {c.__name__: c for c in (SmallCNN, ResNet18, PreActResNet, WideResNet, VGG, SmallDRRDN, WideDRRDN)}
 """By name, for presets and the command line."""
 
 __all__ = [
     "CLASSIFIERS",
     "VGG",
     "ClassifierObjective",
+    "PreActResNet",
     "ResNet18",
     "SmallCNN",
     "SmallDRRDN",
     "TradesObjective",
     "WideDRRDN",
     "WideResNet",
+    "n_fgsm",
 ]

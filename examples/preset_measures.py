@@ -1,0 +1,112 @@
+"""Figures of presets for `make_presets.py`: clean accuracy and accuracy under PGD, on the first n test images."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import preset_cifar10
+import torch
+from torch import nn
+
+from art_ext import presets
+from art_ext.attacks import Averaged, Linf, ascent, cross_entropy, pgd
+from art_ext.classifiers.drrdn import DRRDN, diagnose
+from art_ext.data import fashion_mnist
+from art_ext.nn import seeded
+from art_ext.purifiers import CDVAE, DIR, RDP, AToP
+
+EPS = 0.1
+
+
+def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
+    with torch.no_grad():
+        right = torch.cat([model(a).argmax(1) == b for a, b in zip(x.split(200), y.split(200), strict=True)])
+    return float(right.float().mean())
+
+
+def attacked(
+    model: nn.Module, x: torch.Tensor, y: torch.Tensor, steps: int, eps: float = EPS, step_size: float = 0.01
+) -> torch.Tensor:
+    """PGD examples in pieces of 200 images."""
+    pieces = zip(x.split(200), y.split(200), strict=True)
+    attack = partial(pgd, norm=Linf(), eps=eps, steps=steps, step_size=step_size)
+    with seeded(0):
+        return torch.cat([attack(ascent(cross_entropy(model, b)), a) for a, b in pieces])
+
+
+def measure(
+    module: nn.Module, n: int, folder: Path | str = presets.FOLDER, data: Path | str | None = None
+) -> dict[str, Any]:
+    """Clean accuracy and accuracy under PGD-40 at Linf 0.1 on the first n test images that ship with the package.
+
+    A preset for CIFAR-10 is measured on the test images in the folder `data`, under PGD-20 at 8/255.
+    """
+    if data is not None:
+        return measure_cifar10(module, n, data)
+    test = fashion_mnist("test", n)
+    if isinstance(module, DIR):
+        return measure_dir(module, test.x, test.y)
+    if isinstance(module, AToP):
+        return measure_atop(module, test.x, test.y)
+    if isinstance(module, CDVAE):
+        return measure_cdvae(module, presets.load("fashion_mnist_cdvae_classifier", folder), test.x, test.y)
+    if not isinstance(module, RDP):
+        found = {"n": n, "clean": accuracy(module, test.x, test.y)}
+        x_adv = attacked(module, test.x, test.y, 40)
+        found["pgd40"] = accuracy(module, x_adv, test.y)
+        if isinstance(module, DRRDN):
+            told = diagnose(module, test.x, x_adv, test.y)
+            found |= {k: v for k, v in told.items() if k != "mutual_information"}  # which is no share of images
+        return found
+    classifier = presets.load("fashion_mnist_cnn", folder)
+    surrogate = presets.load("fashion_mnist_surrogate", folder)
+    defended = nn.Sequential(module, classifier)
+    found = {"n": n, "bare_clean": accuracy(classifier, test.x, test.y)}
+    found["clean"] = accuracy(defended, test.x, test.y)
+    for name, model in {"blind": classifier, "transfer": surrogate, "full": defended}.items():
+        x_adv = attacked(model, test.x, test.y, 40)
+        found[f"bare_pgd40_{name}"] = accuracy(classifier, x_adv, test.y)
+        found[f"pgd40_{name}"] = accuracy(defended, x_adv, test.y)
+    return found
+
+
+def measure_dir(module: DIR, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
+    """The target alone and behind DIR; the paper's PGD-20 (a draw a step), and PGD-20 over 10 draws a step."""
+    target = presets.load("fashion_mnist_robust")
+    defended = nn.Sequential(module, target)
+    with seeded(1):
+        found = {"n": len(x), "target_clean": accuracy(target, x, y), "clean": accuracy(defended, x, y)}
+        found["target_pgd20"] = accuracy(target, attacked(target, x, y, 20), y)
+        found["pgd20"] = accuracy(defended, attacked(defended, x, y, 20), y)
+        found["pgd20_eot10"] = accuracy(defended, attacked(Averaged(defended, 10), x, y, 20), y)
+    return found
+
+
+def measure_atop(module: AToP, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
+    """PGD-20 on the classifier alone (the poster's), and through the purifier over 10 draws a step."""
+    classifier = presets.load("fashion_mnist_cnn")
+    defended = nn.Sequential(module, classifier)
+    blind = attacked(classifier, x, y, 20)
+    with seeded(1):
+        found = {"n": len(x), "bare_clean": accuracy(classifier, x, y), "clean": accuracy(defended, x, y)}
+        found |= {"bare_pgd20": accuracy(classifier, blind, y), "pgd20_blind": accuracy(defended, blind, y)}
+        found["pgd20_eot10"] = accuracy(defended, attacked(Averaged(defended, 10), x, y, 20), y)
+    return found
+
+
+def measure_cdvae(module: CDVAE, classifier: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
+    """D_G behind CD-VAE; PGD-40 on a classifier of x, the paper's grey-box attack, and through everything."""
+    known, defended = presets.load("fashion_mnist_cnn"), nn.Sequential(module, classifier)
+    found = {"n": len(x), "bare_clean": accuracy(known, x, y), "clean": accuracy(defended, x, y)}
+    grey = attacked(known, x, y, 40)
+    found |= {"bare_pgd40_grey": accuracy(known, grey, y), "pgd40_grey": accuracy(defended, grey, y)}
+    return found | {"pgd40_full": accuracy(defended, attacked(defended, x, y, 40), y)}
+
+
+def measure_cifar10(module: nn.Module, n: int, data: Path | str) -> dict[str, Any]:
+    """Clean accuracy and accuracy under PGD-20, Linf 8/255 in steps of 2/255, on exact test images."""
+    test = preset_cifar10.test_images(data, n)
+    x_adv = attacked(module, test.x, test.y, 20, preset_cifar10.EPS, 2 / 255)
+    return {"n": n, "clean": accuracy(module, test.x, test.y), "pgd20": accuracy(module, x_adv, test.y)}
