@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from art_ext.classifiers import CLASSIFIERS
 from art_ext.purifiers import PURIFIERS
@@ -63,18 +66,23 @@ def describe(name: str, folder: Path | str = FOLDER) -> Preset:
     """What is known about a preset.
 
     Raises:
-        ValueError: there is no such preset; the message lists those that are there.
+        ValueError: there is no such preset (the message lists those that are there), or its description is damaged.
     """
     if name not in names(folder):
         raise ValueError(f"expected a preset out of {', '.join(names(folder)) or 'none'}; got {name!r}")
-    return Preset(**tomllib.loads((Path(folder) / f"{name}.toml").read_text("utf-8")))
+    file = Path(folder) / f"{name}.toml"
+    try:
+        return Preset(**tomllib.loads(file.read_text("utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"expected the description of a preset, got {file}, which is none: {error}") from error
 
 
 def load(name: str, folder: Path | str = FOLDER) -> nn.Module:
     """A preset's network, in eval mode, its parameters not requiring gradients.
 
     Raises:
-        ValueError: unknown preset, unknown class, weights that are missing, altered (sha256) or no safetensors file.
+        ValueError: unknown preset, unknown class or arguments, weights that are missing, altered (sha256), of another
+            network or no safetensors file.
     """
     preset, file = describe(name, folder), Path(folder) / f"{name}.safetensors"
     if preset.class_name not in CLASSES:
@@ -83,36 +91,71 @@ def load(name: str, folder: Path | str = FOLDER) -> nn.Module:
     found = _sha256(file)
     if found != preset.sha256:
         raise ValueError(f"expected weights of {name!r} with sha256 {preset.sha256}, got {found}: {file} was altered")
-    module = CLASSES[preset.class_name](**preset.arguments)
-    module.load_state_dict(state)
+    try:
+        module = CLASSES[preset.class_name](**preset.arguments)
+        module.load_state_dict(state)  # weights in half precision become those of the module
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"expected arguments and weights of a {preset.class_name} in {name!r}, got {error}") from error
     return module.requires_grad_(False).eval()
 
 
 def save(
-    module: nn.Module, name: str, *, arguments: Mapping[str, Any], folder: Path | str = FOLDER, **facts: Any
+    module: nn.Module,
+    name: str,
+    *,
+    arguments: Mapping[str, Any],
+    folder: Path | str = FOLDER,
+    half: Callable[[nn.Module], Tensor] | None = None,
+    **facts: Any,
 ) -> Preset:
     """Writes a preset: weights first, then the description that vouches for them, each at once or not at all.
 
     Args:
         module: an instance of one of `CLASSES`.
-        name: of the preset.
+        name: of the preset: a plain file name, without a folder.
         arguments: of its constructor.
         folder: where to.
+        half: answers that count, such as `lambda network: network(x).argmax(1)`, of a network in eval mode and without
+            gradients. The weights are stored as float16, half as large, where that leaves every answer as it is; they
+            are float32 again when loaded. None stores them as they are.
         facts: the remaining fields of `Preset`: paper, data, command, training, measured.
 
     Raises:
-        ValueError: the class is not registered, or a fact is not what TOML can hold.
+        ValueError: the name is no plain file name, the class is not registered, or a fact is not what TOML can hold.
     """
+    _check_name(name)
     if type(module).__name__ not in CLASSES:
         raise ValueError(f"expected an instance of {', '.join(CLASSES)}; got {type(module).__name__}")
     file = Path(folder) / f"{name}.safetensors"
     with replacing(file) as temporary:
-        save_file({k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}, temporary)
+        save_file(_state(module, half), temporary)
         preset = Preset(name, type(module).__name__, dict(arguments), sha256=_sha256(temporary), **facts)
         description = _toml(preset)  # what cannot be described is not written
     with replacing(Path(folder) / f"{name}.toml") as temporary:
         temporary.write_text(description, "utf-8")
     return preset
+
+
+def _check_name(name: str) -> None:
+    """Letters, digits, and what no system and no terminal takes for more than a part of a name."""
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+-]*", name):
+        raise ValueError(
+            f"expected the name of a preset in letters, digits, '_', '-', '+' and '.', got {name!r}: say folder= for "
+            "another place"
+        )
+
+
+def _state(module: nn.Module, half: Callable[[nn.Module], Tensor] | None) -> dict[str, Tensor]:
+    """The tensors to store, in half precision where `half` allows it."""
+    state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    if half is None:
+        return state
+    rounded = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}
+    whole = copy.deepcopy(module).eval()
+    with torch.no_grad():
+        answers = half(whole)
+        whole.load_state_dict(rounded)
+        return rounded if torch.equal(half(whole), answers) else state
 
 
 def _sha256(file: Path) -> str:

@@ -103,7 +103,47 @@ def test_every_method_and_classifier_is_registered():
     assert all(kind.__name__ == name for name, kind in CLASSES.items())
 
 
+def accurate(x):
+    return lambda network: network(x).argmax(1)
+
+
+def test_half_precision_where_it_changes_no_answer(tmp_path):
+    """The file is half as large, what is loaded is float32 again, and the saved module stays as it was."""
+    torch.manual_seed(0)
+    arguments = {"channels": 1, "classes": 4, "width": 8}
+    module, x = CLASSIFIERS["SmallCNN"](**arguments), torch.rand(16, 1, 28, 28)
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    made_with = {"arguments": arguments, "folder": tmp_path} | FACTS
+    presets.save(module, "whole", **made_with)
+    presets.save(module, "half", half=accurate(x), **made_with)
+    sizes = {n: (tmp_path / f"{n}.safetensors").stat().st_size for n in ("whole", "half")}
+    assert sizes["half"] < 0.6 * sizes["whole"]
+    loaded = presets.load("half", tmp_path)
+    assert {v.dtype for v in loaded.state_dict().values() if v.is_floating_point()} == {torch.float32}
+    assert torch.equal(accurate(x)(loaded), accurate(x)(module.eval()))
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+
+
+def test_half_precision_is_not_taken_where_an_answer_changes(tmp_path):
+    """Every digit of the logits is an answer here."""
+    torch.manual_seed(0)
+    arguments = {"channels": 1, "classes": 4, "width": 2}
+    module, x = CLASSIFIERS["SmallCNN"](**arguments).eval(), torch.rand(3, 1, 28, 28)
+    presets.save(module, "net", half=lambda network: network(x), arguments=arguments, folder=tmp_path, **FACTS)
+    assert torch.equal(presets.load("net", tmp_path)(x), module(x))
+
+
 # --- refused ---
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "a/b", "a\\b", "/x", "", ".", "..", ".hidden", "a\n", "a\x1b[31m", "x|y", "C:x", 3]
+)
+def test_a_preset_stays_in_its_folder(tmp_path, name):
+    folder = tmp_path / "presets"
+    with pytest.raises(ValueError, match="expected the name of a preset"):
+        made(folder, name)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["other", "", "../tiny", "tiny.toml", "TINY "])
@@ -146,6 +186,25 @@ def test_other_valid_weights_are_refused(tmp_path):
     file = tmp_path / "tiny.safetensors"
     save_file({k: v + 1 for k, v in RDP(**ARGUMENTS).state_dict().items()}, file)
     with pytest.raises(ValueError, match="was altered"):
+        presets.load("tiny", tmp_path)
+
+
+@pytest.mark.parametrize("text", ["a = [", "name = 'tiny'", "\x00", "[" * 5000])
+def test_a_damaged_description_is_named(tmp_path, text):
+    made(tmp_path)
+    (tmp_path / "tiny.toml").write_text(text)
+    for call in (presets.describe, presets.load):
+        with pytest.raises(ValueError, match=r"expected the description of a preset, got .*tiny\.toml, which is none"):
+            call("tiny", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("width = 3", "width = 4"), ("width = 3", "widht = 3"), ("blocks = 3", "blocks = -1")]
+)
+def test_arguments_of_another_network_are_refused(tmp_path, old, new):
+    made(tmp_path)
+    edit(tmp_path / "tiny.toml", old, new)
+    with pytest.raises(ValueError, match=r"expected arguments and weights of a RDP in 'tiny'"):
         presets.load("tiny", tmp_path)
 
 
