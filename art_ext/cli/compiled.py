@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from art_ext.cli.errors import machine_failed
+
 DYNAMIC = "torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},)) with two or more images in x"
 
 
@@ -40,6 +42,8 @@ def load_scripted(path: str | Path, device: torch.device) -> Compiled:
             warnings.filterwarnings("ignore", r"`torch\.jit\.load` is deprecated", DeprecationWarning)
             network: nn.Module = torch.jit.load(str(path), map_location=device)
     except (RuntimeError, ValueError) as error:
+        if machine_failed(error):
+            raise
         raise ValueError(
             f"expected a TorchScript file (torch.jit.save), got {path}, which is none: for weights or a pickled model "
             "write a function that builds it, and say file.py:function"
@@ -56,6 +60,8 @@ def load_exported(path: str | Path, device: torch.device) -> Compiled:
     try:
         program = torch.export.load(path)
     except Exception as error:  # zipfile, json, pickle and torch each raise their own
+        if machine_failed(error):
+            raise
         raise ValueError(f"expected a torch.export file (torch.export.save), got {path}: {error}") from error
     _check_batch(program, path)
     if device.type != "cpu":

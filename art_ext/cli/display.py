@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from art_ext.cli.terminal import shown
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -38,12 +40,12 @@ def progress(unit: str) -> Progress:
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table of plain texts; verdicts in their colours."""
-    made = Table(title=title, title_justify="left", title_style="bold")
+    """A table of plain texts, in which nothing is markup or an escape sequence; verdicts in their colours."""
+    made = Table(title=Text(shown(title)), title_justify="left", title_style="bold")
     for name in header:
-        made.add_column(name, overflow="fold")
+        made.add_column(Text(shown(name)), overflow="fold")
     for row in rows:
-        made.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+        made.add_row(*(Text(shown(cell), style=STYLES.get(cell, "")) for cell in row))
     return made
 
 

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from art_ext.cli import options
+from art_ext.cli.attacks import attack_of
 from art_ext.cli.errors import CHECK_FAILED, Debug, explained, suggestion
+from art_ext.cli.terminal import say, warn
+from art_ext.cli.users import Users
 
 if TYPE_CHECKING:
     import torch
 
     from art_ext.data import Images
     from art_ext.evaluation import Attack, Defended, Report, Threat
-    from art_ext.evaluation.plans import Plan
+    from art_ext.evaluation.plans import Plan as Suite
 
 UNDEFENDED, ROBUST = "undefended", "robust baseline"
-FIELDS = ("images", "draws", "on", "targeted", "label")
-"""Keys of --attack that are the evaluation's, not the library's."""
-BEYOND = {"art": ("steps", "step_size", "max_iter", "eps_step"), "autoattack": ("attacks", "order")}
-"""Parameters that have no plain default, or two names."""
+ROLES = {"classifier": "the classifier", "surrogate": "the surrogate", "robust": "the robust baseline"}
 
 
 def evaluate(  # noqa: PLR0913, PLR0917  each is an option
@@ -41,9 +41,12 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
     robust: Annotated[
         str | None, typer.Option(help="Adversarially trained baseline of the same size, as --classifier.")
     ] = None,
-    preset: Annotated[
-        str, typer.Option(help="Plan: smoke (seconds, claims nothing), standard, or full (what a claim needs).")
-    ] = "smoke",
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="Smoke (seconds, claims nothing), standard, or full (what a claim needs).", show_default="smoke"
+        ),
+    ] = None,
     norm: Annotated[str, typer.Option(help="Of the perturbation: Linf, L2 or L1.")] = "Linf",
     eps: Annotated[str, typer.Option(help="Radius for images in [0, 1]; a fraction or a decimal.")] = "8/255",
     images: Annotated[
@@ -51,20 +54,20 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
     ] = None,
     knowledge: Annotated[
         list[str] | None,
-        typer.Option(help="transfer, blind, bpda, full or own; repeat it. Default: the plan's, all of them."),
+        typer.Option(help="transfer, blind, bpda, full or adaptive; repeat it. Default: the suite's, all of them."),
     ] = None,
     attack: Annotated[
         list[str] | None,
         typer.Option(
             help="library:name or library:name:key=value,key=value (native:PGD:steps=40, art:Square:images=64); repeat "
-            "it. Replaces the plan's attacks. art-ext list attacks names them."
+            "it. Replaces the suite's attacks. art-ext list attacks names them."
         ),
     ] = None,
-    draws: Annotated[
-        int | None, typer.Option(min=1, help="Of EOT against randomised defences. Default: the plan's.")
+    eot_samples: Annotated[
+        int | None, typer.Option(min=1, help="Draws an EOT step averages, on randomised models. Default: the suite's.")
     ] = None,
-    redraws: Annotated[
-        int | None, typer.Option(min=1, help="Answers of a randomised defence to each example. Default: the plan's.")
+    repeats: Annotated[
+        int | None, typer.Option(min=1, help="Answers of a randomised model to each example. Default: the suite's.")
     ] = None,
     seed: options.Seed = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images attacked at once.")] = 256,
@@ -81,14 +84,18 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
         bool, typer.Option("--no-purifier-baseline", help="Leave out the undefended classifier, and what it is for.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 where a check failed.")] = False,
+    preset: Annotated[str | None, typer.Option(hidden=True)] = None,
+    draws: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
+    redraws: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
     debug: Debug = False,
 ) -> None:
     """Attack a classifier with and without a purifier, check the attacks, and write a report.
 
     The folder gets report.json, report.md, report.html and the adversarial examples. A killed run goes on with the same
-    command. Exit codes: 0 done, 2 wrong call, 3 a check failed (--strict alone).
+    command. Exit codes: 0 done, 1 it could not be done, 2 wrong call, 3 a check failed (--strict alone), 130 after
+    Ctrl-C, 143 after SIGTERM.
     """
-    with explained(debug, resumes=True):
+    with explained(debug, resumes=True) as users:
         from art_ext.cli.images import load_images
         from art_ext.evaluation import Threat
 
@@ -98,15 +105,32 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
         found, facts = _chosen(found, data, images)
         normal = {"mean": options.numbers(mean, "--mean"), "std": options.numbers(std, "--std"), "device": where}
         specs = {"classifier": classifier, "surrogate": surrogate, "robust": robust}
-        models, classes = _models(specs, purifier, method, found, normal, no_purifier_baseline)
-        plan = _plan(preset, threat, classes, found.x.shape[1], attack)
-        settings = plan.options | _settings(knowledge, surrogate, draws, redraws)
+        numbers = {"eot_samples": _renamed(eot_samples, draws, "eot-samples", "draws"),
+                   "repeats": _renamed(repeats, redraws, "repeats", "redraws")}  # fmt: skip
+        name = _renamed(suite, preset, "suite", "preset") or "smoke"
+        models, classes = _models(specs, purifier, method, found, normal, no_purifier_baseline, users)
+        chosen = _suite(name, threat, classes, found.x.shape[1], attack)
+        settings = chosen.options | _settings(knowledge, surrogate, numbers)
         settings |= {"seed": seed, "batch_size": batch_size, "shard": part, "data": facts}
-        report = _run(models, plan.attacks, found, where, {**settings, "threat": threat, "folder": out})
+        report = _run(models, chosen.attacks, found, where, {**settings, "threat": threat, "folder": out})
         _finish(report, out, part)
     if strict and any(v.verdict == "fail" for v in report.checks):
-        typer.echo("error: a check failed: the numbers are not to be believed before it is explained", err=True)
+        say("error: a check failed: the numbers are not to be believed before it is explained", err=True)
         raise typer.Exit(CHECK_FAILED)
+
+
+def _renamed(now: Any, before: Any, name: str, old: str) -> Any:
+    """The value of an option that has an old name too.
+
+    Raises:
+        ValueError: both were given.
+    """
+    if before is None:
+        return now
+    if now is not None:
+        raise ValueError(f"expected --{name} once, got --{old}, its old name, too")
+    warn(f"--{old} is called --{name} now")
+    return before
 
 
 def _run(
@@ -125,13 +149,13 @@ def _finish(report: Report, out: Path, part: tuple[int, int]) -> None:
     from art_ext.cli.display import show, write
 
     if part[1] > 1:
-        typer.echo(f"shard {part[0]}/{part[1]} written to {out / 'report.json'}")
-        typer.echo(f"with the other shards in folders of their own, merge all {part[1]}: art-ext report "
+        say(f"shard {part[0]}/{part[1]} written to {out / 'report.json'}")
+        say(f"with the other shards in folders of their own, merge all {part[1]}: art-ext report "
                    "FOLDER_OF_EACH/report.json ... --out FOLDER")  # fmt: skip
         return
     write(report, out)
     show(report)
-    typer.echo(f"written to {out}: report.json, report.md, report.html, x_adv.safetensors")
+    say(f"written to {out}: report.json, report.md, report.html, x_adv.safetensors")
 
 
 def _threat(kind: type[Threat], norm: str, eps: str) -> Threat:
@@ -159,14 +183,14 @@ def _chosen(found: Images, data: Path, images: int | None) -> tuple[Images, dict
     chosen = Images(found.x[:images], found.y[:images], found.classes)
     there, left = len(found.y.unique()), len(chosen.y.unique())
     if left == 1 < there:
-        typer.echo(f"warning: the first {len(chosen.x)} images are of one class out of {there}: shuffle them", err=True)
+        warn(f"the first {len(chosen.x)} images are of one class out of {there}: shuffle them")
     order = "in turn from each class" if data.is_dir() else "in their order"
     return chosen, {"name": data.name, "images": f"the first of {len(found.x)}, {order}"}
 
 
 def _models(
     specs: dict[str, str | None], purifier: str | None, method: str | None, found: Images, normal: dict[str, Any],
-    bare: bool,
+    bare: bool, users: Users,
 ) -> tuple[list[Defended], int]:  # fmt: skip
     """What is evaluated, undefended first, and the number of classes; everything has been tried on the images."""
     from art_ext.cli.models import check_classifier, check_purifier, load_classifier, load_purifier
@@ -177,12 +201,15 @@ def _models(
     where: torch.device = normal["device"]
     x, y = found.x[:3].to(where), found.y
     networks = {role: load_classifier(spec, **normal) for role, spec in specs.items() if spec is not None}
-    classes = {role: check_classifier(network, x, y, f"--{role}") for role, network in networks.items()}
+    for role, network in networks.items():
+        users.add(ROLES[role], network, specs[role] or "")
+    classes = {role: check_classifier(n, x, y, f"--{role}", finite=False) for role, n in networks.items()}
     if len(set(classes.values())) > 1:
         raise ValueError(f"expected models of the same classes, got {classes}")
     models = [] if bare else [Defended(UNDEFENDED, networks["classifier"])]
     if purifier is not None:
         cleaner = load_purifier(purifier, device=where, method=method)
+        users.add("the purifier", cleaner, purifier)
         check_purifier(cleaner, x)
         models.append(Defended(_name(purifier), networks["classifier"], cleaner, networks.get("surrogate")))
     if "robust" in networks:
@@ -197,57 +224,28 @@ def _name(spec: str) -> str:
     return f"purifier {name}" if name in (UNDEFENDED, ROBUST) else name
 
 
-def _plan(preset: str, threat: Threat, classes: int, channels: int, attack: Sequence[str] | None) -> Plan:
+def _suite(name: str, threat: Threat, classes: int, channels: int, attack: Sequence[str] | None) -> Suite:
     from dataclasses import replace
 
-    from art_ext.evaluation import PLANS, plan
+    from art_ext.evaluation import PLANS as SUITES
+    from art_ext.evaluation import plan as suite
 
-    if preset not in PLANS:
-        close = suggestion(preset, PLANS)
-        raise ValueError(f"expected --preset {', '.join(PLANS)}; got {preset!r}{close}")
-    made = plan(preset, threat, classes=classes, channels=channels)
+    if name not in SUITES:
+        raise ValueError(f"expected --suite {', '.join(SUITES)}; got {name!r}{suggestion(name, SUITES)}")
+    made = suite(name, threat, classes=classes, channels=channels)
     return replace(made, attacks=tuple(attack_of(text, threat) for text in attack)) if attack else made
 
 
-def attack_of(text: str, threat: Threat) -> Attack:
-    """The attack that library:name[:key=value,...] says; its parameters are known ones.
-
-    Raises:
-        ValueError: another form, library, name or parameter.
-        ImportError: the library is not installed.
-    """
-    from art_ext.evaluation import BACKENDS, Attack
-
-    backend, _, rest = text.partition(":")
-    name, _, said = rest.partition(":")
-    if backend not in BACKENDS or name not in BACKENDS[backend].names:
-        every = [f"{b}:{n}" for b, known in BACKENDS.items() for n in known.names]
-        close = suggestion(f"{backend}:{name}", every)
-        raise ValueError(f"expected --attack out of {', '.join(every)}; got {backend}:{name}{close}")
-    # A value may be a list with commas of its own: only a comma before another key ends it.
-    values = options.pairs(re.split(r",(?=\s*[A-Za-z_]\w*\s*=)", said) if said else [])
-    fields = {k: values.pop(k) for k in FIELDS if k in values}
-    known = {*Attack(backend, name).stated(threat), *BEYOND.get(backend, ())} - {"eps", "norm", "score"}
-    if name in BACKENDS[backend].own_threat:
-        known |= {BACKENDS[backend].own_threat[name][0]}
-    for key in values:
-        if key not in known:
-            names = ", ".join(sorted({*known, *FIELDS}))
-            raise ValueError(f"expected a parameter of {backend}:{name} out of {names}; got {key!r}"
-                             f"{suggestion(key, known)}")  # fmt: skip
-    return Attack(backend, name, values, **fields)
-
-
-def _settings(
-    knowledge: Sequence[str] | None, surrogate: str | None, draws: int | None, redraws: int | None
-) -> dict[str, Any]:
-    """What replaces the plan's settings."""
+def _settings(knowledge: Sequence[str] | None, surrogate: str | None, numbers: dict[str, int | None]) -> dict[str, Any]:
+    """What replaces the suite's settings."""
     from art_ext.evaluation import Knowledge
 
-    found: dict[str, Any] = {
-        k: v for k, v in {"draws": draws, "redraws": redraws}.items() if v is not None
-    }  # fmt: skip
+    old = {"eot_samples": "draws", "repeats": "redraws"}
+    found: dict[str, Any] = {old[k]: v for k, v in numbers.items() if v is not None}
     if knowledge:
+        if "own" in knowledge:
+            warn("--knowledge own is called adaptive now")
+        knowledge = ["own" if k == "adaptive" else k for k in knowledge]
         able = [k.value for k in Knowledge if k is not Knowledge.UNDEFENDED]
         for k in knowledge:
             if k not in able:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
+from art_ext.cli.errors import machine_failed
+
 if TYPE_CHECKING:
     from art_ext.data import Images
 
@@ -47,7 +49,14 @@ def load_images(
     if not path.exists():
         raise ValueError(f"expected an npz file, a folder or {SHIPPED} as --data, got {path}, which is not there")
     images, labels = _keys(path, keys, labels_needed)
-    found = data.from_npz(path, images=images, labels=labels)
+    try:
+        found = data.from_npz(path, images=images, labels=labels)
+    except (ValueError, TypeError):
+        raise
+    except Exception as error:  # zipfile, zlib and numpy each raise their own
+        if machine_failed(error):
+            raise
+        raise ValueError(f"expected an npz file that can be read, got {path}: {error}") from error
     if not len(found.x):
         raise ValueError(f"expected at least one image, got none in {path}")
     return found

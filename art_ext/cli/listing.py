@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from art_ext.cli.errors import Debug, explained
+from art_ext.cli.terminal import warn
 
 
 class What(str, Enum):
@@ -17,7 +18,8 @@ class What(str, Enum):
     PRESETS = "presets"
     PURIFIERS = "purifiers"
     ATTACKS = "attacks"
-    PLANS = "plans"
+    SUITES = "suites"
+    PLANS = "plans"  # the old name of suites
 
 
 def listing(
@@ -25,9 +27,13 @@ def listing(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     debug: Debug = False,
 ) -> None:
-    """List presets, purifiers, attacks by library, and ready-made evaluation plans."""
+    """List presets, purifiers, attacks by library, and suites, which are ready-made evaluations."""
     with explained(debug):
-        makers = {What.PRESETS: _presets, What.PURIFIERS: _purifiers, What.ATTACKS: _attacks, What.PLANS: _plans}
+        if what is What.PLANS:
+            warn("plans are called suites now: art-ext list suites")
+        makers = {What.PRESETS: _presets, What.PURIFIERS: _purifiers, What.ATTACKS: _attacks, What.SUITES: _suites}
+        if what is What.PLANS or (what is None and as_json):
+            makers[What.PLANS] = _plans
         found = {w.value: make() for w, make in makers.items() if what in (None, w)}
         if as_json:
             typer.echo(json.dumps(found, indent=1))
@@ -69,19 +75,25 @@ def _attacks() -> list[dict[str, Any]]:
     return found
 
 
-def _plans() -> list[dict[str, Any]]:
-    from art_ext.evaluation import PLANS, Threat, plan
+def _suites() -> list[dict[str, Any]]:
+    from art_ext.evaluation import PLANS as SUITES
+    from art_ext.evaluation import Threat
+    from art_ext.evaluation import plan as suite
 
     found = []
-    for name in PLANS:
-        made = plan(name, Threat(), classes=10)
-        o = made.options
-        knowledge = [k.value for k in o["knowledge"]]
-        titles = [a.title for a in made.attacks]
-        found.append(
-            {"name": name, "attacks": titles, "knowledge": knowledge, "draws": o["draws"], "redraws": o["redraws"]}
-        )
+    for name in SUITES:
+        made = suite(name, Threat(), classes=10)
+        options = made.options
+        known = {"knowledge": [k.value for k in options["knowledge"]]}
+        numbers = {"eot_samples": options["draws"], "repeats": options["redraws"]}
+        found.append({"name": name, "attacks": [a.title for a in made.attacks], **known, **numbers})
     return found
+
+
+def _plans() -> list[dict[str, Any]]:
+    """The suites under the old names of their numbers."""
+    old = {"eot_samples": "draws", "repeats": "redraws"}
+    return [{old.get(k, k): v for k, v in row.items()} for row in _suites()]
 
 
 def _text(value: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from art_ext.cli.command import Command, Group
 from art_ext.cli.evaluate import evaluate
 from art_ext.cli.listing import listing
 from art_ext.cli.purify import purify
@@ -14,6 +15,7 @@ from art_ext.cli.train import train
 
 app = typer.Typer(
     name="art-ext",
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -25,11 +27,11 @@ TRAIN = "train rdp --data train.npz --classifier net.py:make --features-layer fe
 EVALUATE = "evaluate --classifier net.py:make --purifier runs/rdp --data test.npz --eps 8/255 --out out/rdp"
 REPORT = "report shards/0/report.json shards/1/report.json --out out/whole"
 
-app.command("list", epilog=f"{EXAMPLE}list attacks")(listing)
-app.command("train", epilog=EXAMPLE + TRAIN)(train)
-app.command("purify", epilog=f"{EXAMPLE}purify --purifier runs/rdp photos purified")(purify)
-app.command("evaluate", epilog=EXAMPLE + EVALUATE)(evaluate)
-app.command("report", epilog=EXAMPLE + REPORT)(report)
+app.command("list", cls=Command, epilog=f"{EXAMPLE}list attacks")(listing)
+app.command("train", cls=Command, epilog=EXAMPLE + TRAIN)(train)
+app.command("purify", cls=Command, epilog=f"{EXAMPLE}purify --purifier runs/rdp photos purified")(purify)
+app.command("evaluate", cls=Command, epilog=EXAMPLE + EVALUATE)(evaluate)
+app.command("report", cls=Command, epilog=EXAMPLE + REPORT)(report)
 
 
 def _version(asked: bool) -> None:

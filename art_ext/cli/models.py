@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from art_ext import presets
+from art_ext.cli.code import called, code
 from art_ext.cli.compiled import load_exported, load_scripted
-from art_ext.cli.errors import suggestion
+from art_ext.cli.errors import machine_failed, suggestion
+from art_ext.cli.terminal import warn
 from art_ext.images import Normalize
 from art_ext.purifiers import PURIFIERS, Purifier
 
@@ -87,54 +85,10 @@ def _network(spec: str, device: torch.device) -> nn.Module:
 def _built(found: Any, spec: str) -> nn.Module:
     """A module, or what a factory without arguments gives."""
     if not isinstance(found, nn.Module) and callable(found):
-        found = _called(found, spec)
+        found = called(found, spec)
     if not isinstance(found, nn.Module):
         raise TypeError(f"expected {spec} to be or to give a torch.nn.Module, got {type(found).__name__}")
     return found
-
-
-def _called(factory: Callable[[], Any], spec: str) -> Any:
-    try:
-        return factory()
-    except Exception as error:  # whatever a user's code raises
-        raise ValueError(f"expected {spec}() to build a model, got {type(error).__name__}: {error}") from error
-
-
-def code(spec: str) -> Any:
-    """The object that `package.module:name` or `path/to/file.py:name` names; runs that code.
-
-    Raises:
-        ValueError: no such file, module or name, or an error while it is imported.
-    """
-    where, _, name = spec.rpartition(":")
-    try:
-        module = _file(Path(where)) if where.endswith(".py") else _module(where)
-    except Exception as error:  # whatever a user's code raises
-        raise ValueError(f"expected {where} to be importable, got {type(error).__name__}: {error}") from error
-    if not hasattr(module, name):
-        names = [n for n in vars(module) if not n.startswith("_")]
-        raise ValueError(f"expected a name in {where}, got {name!r}{suggestion(name, names)}")
-    return getattr(module, name)
-
-
-def _module(name: str) -> ModuleType:
-    if str(Path.cwd()) not in sys.path:  # as `python -m` does, and a console script does not
-        sys.path.insert(0, str(Path.cwd()))
-    return importlib.import_module(name)
-
-
-def _file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise FileNotFoundError("no such file")
-    if str(path.resolve().parent) not in sys.path:  # as `python file.py` does
-        sys.path.insert(0, str(path.resolve().parent))
-    spec = importlib.util.spec_from_file_location(f"art_ext_user_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickle look there
-    spec.loader.exec_module(module)
-    return module
 
 
 def load_purifier(spec: str, *, device: torch.device, method: str | None = None) -> Purifier:
@@ -178,7 +132,7 @@ def _wrapped(spec: str) -> Purifier:
 
     found = code(spec)
     if isinstance(found, type) or (not isinstance(found, nn.Module) and callable(found) and not _takes_images(found)):
-        found = _called(found, spec)
+        found = called(found, spec)
     return found if isinstance(found, Purifier) else as_purifier(found)
 
 
@@ -200,7 +154,9 @@ def _pretrained(folder: Path, method: str | None) -> Purifier:
     for name in _methods(folder, method):
         try:
             return PURIFIERS[name].from_pretrained(folder)
-        except (ValueError, TypeError, RuntimeError, KeyError) as error:  # of another method, or damaged
+        except Exception as error:  # of another method, or damaged: constructors and readers raise their own
+            if machine_failed(error):
+                raise
             failures.append(f"{name}: {error}")
     raise ValueError(f"expected the folder of a purifier, got {folder}, which does not load ({'; '.join(failures)})")
 
@@ -209,12 +165,27 @@ def _methods(folder: Path, method: str | None) -> list[str]:
     """The method that was said or recorded, or else all that take the folder's configuration."""
     record = folder / RECORD
     if method is None and record.is_file():
-        method = json.loads(record.read_text("utf-8")).get("method")
+        method = json_object(record).get("method")
     if method is not None:
         return [known_method(method)]
-    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config = json_object(folder / "config.json")
     fitting = [n for n, p in PURIFIERS.items() if set(config) <= set(inspect.signature(p.__init__).parameters)]
     return fitting or list(PURIFIERS)
+
+
+def json_object(file: Path) -> dict[str, Any]:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: no JSON, or something else than an object.
+    """
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"expected a JSON file, got {file}, which is none: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"expected a JSON object in {file}, got {type(found).__name__}")
+    return found
 
 
 def known_method(name: str) -> str:
@@ -229,7 +200,7 @@ def known_method(name: str) -> str:
     return name
 
 
-def check_classifier(network: nn.Module, x: Tensor, y: Tensor | None, who: str) -> int:
+def check_classifier(network: nn.Module, x: Tensor, y: Tensor | None, who: str, *, finite: bool = True) -> int:
     """The number of classes of a network that gives logits for these images, whose labels are among them.
 
     Args:
@@ -237,6 +208,7 @@ def check_classifier(network: nn.Module, x: Tensor, y: Tensor | None, who: str) 
         x: images (N, C, H, W); the first three are tried, alone and together.
         y: labels (N,), or None.
         who: for the message.
+        finite: refuse rows of logits that are not finite; else they are said on standard error.
 
     Raises:
         ValueError: it does not take the images, gives no logits, or has too few classes.
@@ -249,8 +221,11 @@ def check_classifier(network: nn.Module, x: Tensor, y: Tensor | None, who: str) 
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x[:n]):
             found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(f"expected {who} to give logits ({len(x[:n])}, K), got {found}")
-        if not bool(logits.isfinite().all()):
-            raise ValueError(f"expected {who} to give finite logits, got NaN or Inf")
+    wrong = int((~logits.isfinite().all(1)).sum())
+    if wrong and finite:
+        raise ValueError(f"expected {who} to give finite logits, got NaN or Inf for {wrong} of {len(logits)} images")
+    if wrong:
+        warn(f"{who} gives NaN or Inf for {wrong} of the first {len(logits)} images: such answers count as wrong")
     if y is not None and int(y.max()) >= logits.shape[1]:
         raise ValueError(
             f"expected labels below {logits.shape[1]}, the classes of {who}, got {int(y.max())} in the data"
@@ -268,6 +243,8 @@ def check_purifier(purifier: Purifier, x: Tensor) -> None:
         raise ValueError(f"expected images with {purifier.channels} channel(s), what the purifier takes, "
                          f"got {x.shape[1]} in the data")  # fmt: skip
     purified = _tried(purifier, x[:2], "the purifier")
+    if not isinstance(purified, Tensor):
+        raise ValueError(f"expected the purifier to give images, got {type(purified).__name__}")
     if purified.shape != x[:2].shape:
         raise ValueError(f"expected the purifier to keep shape {tuple(x[:2].shape)}, got {tuple(purified.shape)}")
 
@@ -276,7 +253,9 @@ def _tried(network: nn.Module, x: Tensor, who: str) -> Any:
     try:
         with torch.no_grad():
             return network(x)
-    except Exception as error:  # whatever a user's code raises
+    except (Exception, SystemExit) as error:  # whatever a user's code raises
+        if machine_failed(error):
+            raise
         raise ValueError(
             f"expected {who} to take images of shape {tuple(x.shape)}, got {type(error).__name__}: {error}"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from fractions import Fraction
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from art_ext.cli.errors import out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -39,22 +42,26 @@ Mean = Annotated[
 ]
 Std = Annotated[str | None, typer.Option(help="Divides after --mean: one number a channel, for images in [0, 1].")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of everything random.")]
 Method = Annotated[
     str | None, typer.Option(help="Method of a purifier's folder (art-ext list purifiers). Default: found out.")
 ]
 
 
 def number(text: str, what: str) -> float:
-    """A decimal or a fraction such as 8/255.
+    """A finite decimal or a fraction such as 8/255.
 
     Raises:
         ValueError: anything else.
     """
+    above, slash, below = text.replace(" ", "").partition("/")
     try:
-        return float(Fraction(text.replace(" ", "")))
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"expected {what} as a number or a fraction such as 8/255, got {text!r}") from None
+        found = float(Fraction(int(above), int(below))) if slash else float(above)
+    except (ValueError, ArithmeticError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise ValueError(f"expected {what} as a number or a fraction such as 8/255, got {text!r}")
+    return found
 
 
 def numbers(text: str | None, what: str) -> list[float] | None:
@@ -66,9 +73,9 @@ def value(text: str) -> Any:
     """A JSON value, a fraction such as 8/255 as its number, or else the text itself."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         pass
-    return float(Fraction(text)) if re.fullmatch(r"\d+/[1-9]\d*", text) else text
+    return number(text, "a value") if re.fullmatch(r"\d+/[1-9]\d*", text) else text
 
 
 def pairs(texts: Iterable[str]) -> dict[str, Any]:
@@ -103,18 +110,31 @@ def height_width(text: str | None) -> tuple[int, int] | None:
 
 
 def device_of(text: str) -> torch.device:
-    """The device that --device names.
+    """The device that --device names; a GPU becomes the process's current one, which libraries take for "the" GPU.
 
     Raises:
-        ValueError: there is no such device.
+        ValueError: there is no such device, or it is another accelerator than CUDA's.
     """
     import torch
 
     if text == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        text = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(text)
+    except RuntimeError as error:
+        raise ValueError(f"expected --device auto, cpu, cuda or cuda:1, got {text!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(
+            f"expected --device auto, cpu, cuda or cuda:1, got {text!r}: on {device.type} random draws cannot be "
+            "repeated, and ART would move the models away"
+        )
+    try:
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"expected --device auto, cpu or a device that is there, got {text!r}: {error}") from error
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+    except (RuntimeError, AssertionError) as error:
+        if out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"expected --device auto, cpu or a device that is there, got {text!r}: {reason}") from error
     return device

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from art_ext.cli.display import progress
+from art_ext.cli.errors import machine_failed
 from art_ext.cli.images import GREY
 from art_ext.data import from_arrays
 from art_ext.data.folder import SUFFIXES
@@ -148,17 +149,21 @@ def _cleaned(purifier: Purifier, x: Tensor, files: Sequence[Path], failures: Fai
         return x
     try:
         return _purified(purifier, x)
-    except torch.cuda.OutOfMemoryError:
-        raise
-    except (ValueError, RuntimeError) as error:
-        failures.update(dict.fromkeys(files, str(error)))
+    except Exception as error:  # whatever a user's code raises on images that it does not take
+        if machine_failed(error):
+            raise
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        failures.update(dict.fromkeys(files, reason))
         return x[:0]
 
 
 def _purified(purifier: Purifier, x: Tensor) -> Tensor:
     device = next((t.device for t in [*purifier.parameters(), *purifier.buffers()]), torch.device("cpu"))
     with torch.no_grad():
-        return purifier(x.to(device)).cpu()
+        purified = purifier(x.to(device)).cpu()
+    if not bool(purified.isfinite().all()):
+        raise ValueError("expected the purifier to give finite images, got NaN or Inf")
+    return purified
 
 
 def _bytes(x: Tensor) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ import typer
 
 from art_ext.cli import options
 from art_ext.cli.errors import FAILED, Debug, explained
+from art_ext.cli.terminal import say
 
 if TYPE_CHECKING:
     from art_ext.purifiers import Purifier
@@ -38,24 +39,25 @@ def purify(
     Images of different sizes are handled one size at a time. Transparency is dropped; EXIF rotation is not applied.
     Files that cannot be read or purified are listed at the end, with exit code 1; the rest is written.
     """
-    with explained(debug):
+    with explained(debug) as users:
         from art_ext.cli.models import load_purifier
         from art_ext.cli.purified import purify_folder, purify_npz
         from art_ext.nn import seeded
 
         _check(source, target, overwrite)
         cleaner: Purifier = load_purifier(purifier, device=options.device_of(device), method=method)
+        users.add("the purifier", cleaner, purifier)
         with seeded(seed):
             if source.is_dir():
                 count, failures = purify_folder(cleaner, source, target, batch_size)
             else:
                 count, failures = purify_npz(cleaner, source, target, batch_size, key), {}
-    typer.echo(f"{count} images purified into {target}")
+    say(f"{count} images purified into {target}")
     if failures:
         for file, reason in list(failures.items())[:SHOWN]:
-            typer.echo(f"error: {file}: {reason}", err=True)
+            say(f"error: {file}: {reason}", err=True)
         more = f", {SHOWN} of them shown" if len(failures) > SHOWN else ""
-        typer.echo(f"{len(failures)} files could not be purified{more}", err=True)
+        say(f"{len(failures)} files could not be purified{more}", err=True)
         raise typer.Exit(FAILED)
 
 

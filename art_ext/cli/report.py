@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from art_ext.cli.display import show, write
 from art_ext.cli.errors import Debug, explained
+from art_ext.cli.terminal import say
 
 if TYPE_CHECKING:
     from art_ext.evaluation import Report
@@ -20,17 +24,34 @@ def report(
 ) -> None:
     """Merge the reports of shards, write them as JSON, Markdown and HTML with pictures, and print the table."""
     with explained(debug):
-        from art_ext.cli.display import show, write
-        from art_ext.evaluation import merged
-
         found = [_read(file) for file in files]
-        sharded = found[0].provenance.get("shard", [0, 1])[1] > 1
-        whole = merged(found) if len(found) > 1 or sharded else found[0]
+        with _sound(files):
+            whole = _whole(found)
         if whole is not found[0] and any(file.resolve() == (out / "report.json").resolve() for file in files):
             raise ValueError(f"expected a folder without the shards, got --out {out}, whose report.json is one of them")
-        write(whole, out)
-        show(whole)
-        typer.echo(f"written to {out}: report.json, report.md, report.html")
+        with _sound(files):
+            write(whole, out)
+            show(whole)
+        say(f"written to {out}: report.json, report.md, report.html")
+
+
+def _whole(found: Sequence[Report]) -> Report:
+    from art_ext.evaluation import merged
+
+    sharded = found[0].provenance.get("shard", [0, 1])[1] > 1
+    return merged(found) if len(found) > 1 or sharded else found[0]
+
+
+@contextmanager
+def _sound(files: Sequence[Path]) -> Iterator[None]:
+    """Says of reports that load but hold something else than an evaluation writes which they are."""
+    try:
+        yield
+    except (LookupError, AttributeError, TypeError, ArithmeticError) as error:
+        names = ", ".join(map(str, files))
+        raise ValueError(
+            f"expected reports that art-ext evaluate wrote, got {names}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _read(file: Path) -> Report:
@@ -40,5 +61,5 @@ def _read(file: Path) -> Report:
         raise ValueError(f"expected a report.json, got {file}, which is not there")
     try:
         return Report.load(file)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise ValueError(f"expected a report that art-ext evaluate wrote, got {file}: {error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from art_ext.cli import options
-from art_ext.cli.errors import Debug, explained, suggestion
+from art_ext.cli.errors import Debug, explained, machine_failed, suggestion
+from art_ext.cli.terminal import say
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from art_ext.data import Images
     from art_ext.purifiers import Purifier
     from art_ext.training import Objective
 
-STATE, CLASSIFIER = "training.pt", "classifier.safetensors"
-SAVED_EVERY = 200
-"""Most steps that a kill can cost."""
+CLASSIFIER = "classifier.safetensors"
 
 
 def train(  # noqa: PLR0913, PLR0917  each is an option
@@ -70,7 +68,8 @@ def train(  # noqa: PLR0913, PLR0917  each is an option
     The folder gets config.json and model.safetensors, for --purifier of the other commands. The state is kept in
     training.pt: a killed training goes on with the same command.
     """
-    with explained(debug, resumes=True):
+    with explained(debug, resumes=True) as users:
+        from art_ext.cli.fitting import claim, fit_stages
         from art_ext.cli.images import load_images
         from art_ext.cli.models import check_classifier, check_purifier, known_method, load_classifier
         from art_ext.nn.hashing import sha256
@@ -82,13 +81,14 @@ def train(  # noqa: PLR0913, PLR0917  each is an option
         found = load_images(data, split="train", keys=keys, size=hw, channels=channels, labels_needed=False)
         normal = {"mean": options.numbers(mean, "--mean"), "std": options.numbers(std, "--std")}
         network = load_classifier(classifier, device=where, **normal)
+        users.add("the classifier", network, classifier)
         check_classifier(network, found.x[:3].to(where), found.labels, "--classifier")
         features = _features(network, features_layer, found.x[:2].to(where))
         shape = {"width": width, "blocks": blocks, "block": block, "fold": fold}
         said, more = _sorted(method, options.pairs(settings or []))
-        arguments = _fitting(method, found.x[:1].to(where), network) | _said(shape) | said
+        arguments = _fitting(method, found.x[:1].to(where), network) | _once(_said(shape), said)
         radius = None if eps is None else options.number(eps, "--eps")
-        tuning = _said({"eps": radius, "steps": steps, "learning_rate": learning_rate}) | more
+        tuning = _once(_said({"eps": radius, "steps": steps, "learning_rate": _positive(learning_rate)}), more)
         purifier = _purifier(method, arguments, found.x.shape[1], seed).to(where)
         check_purifier(purifier, found.x[:2].to(where))
         stages = _stages(purifier, features, tuning)
@@ -96,21 +96,36 @@ def train(  # noqa: PLR0913, PLR0917  each is an option
                   "batch_size": batch_size, "seed": seed, "images": len(found.x),
                   "sha256_of_images": sha256([found.x]),
                   "sha256_of_classifier": sha256(network.state_dict().values())}  # fmt: skip
-        _claim(out, record)
-        _fit(stages, found, out, epochs=epochs, batch_size=batch_size, seed=seed)
+        claim(out, record)
+        fit_stages(stages, found, out, epochs=epochs, batch_size=batch_size, seed=seed)
         purifier.save_pretrained(out)
         trained = _save_classifier(network, stages, out)
-    typer.echo(f"written to {out}: config.json, model.safetensors{trained}")
+    say(f"written to {out}: config.json, model.safetensors{trained}")
     if not trained:
-        typer.echo(f"next: art-ext evaluate --classifier {classifier} --purifier {out} --data TEST --out FOLDER")
+        say(f"next: art-ext evaluate --classifier {classifier} --purifier {out} --data TEST --out FOLDER")
     if method == "cdvae" and not trained:
-        typer.echo(
-            "CD-VAE is meant for a classifier that was trained on its output, and this one was not: CDVAETrainer"
-        )
+        say("CD-VAE is meant for a classifier that was trained on its output, and this one was not: CDVAETrainer")
 
 
 def _said(values: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in values.items() if v is not None}
+
+
+def _once(given: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Both together.
+
+    Raises:
+        ValueError: something has an option and --set of its own.
+    """
+    for key in given.keys() & settings.keys():
+        raise ValueError(f"expected {key} once, got --{key.replace('_', '-')} and --set {key}=")
+    return given | settings
+
+
+def _positive(rate: float | None) -> float | None:
+    if rate is not None and not 0 < rate < math.inf:
+        raise ValueError(f"expected --learning-rate above 0, got {rate}")
+    return rate
 
 
 def _sorted(method: str, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -168,10 +183,13 @@ def _features(network: nn.Module, layer: str | None, x: Tensor) -> nn.Module:
         with torch.enable_grad():
             inside = x.detach().requires_grad_()
             torch.autograd.grad(network(inside).sum(), inside)
-    except RuntimeError as error:
+    except Exception as error:  # whatever a user's code raises
+        if machine_failed(error):
+            raise
         hint = " (compiled models hide their layers)" if layer is not None else ""
         raise ValueError(
-            f"expected a gradient from the classifier's features to the image, got: {error}{hint}"
+            "expected a gradient from the classifier's features to the image, got "
+            f"{type(error).__name__}: {error}{hint}"
         ) from error
     return network
 
@@ -214,51 +232,3 @@ def _stages(purifier: Purifier, features: nn.Module, tuning: dict[str, Any]) -> 
     if not stages:
         raise ValueError(f"expected a method that can be trained, got {purifier.name!r}, which needs none")
     return stages
-
-
-def _claim(out: Path, record: dict[str, Any]) -> None:
-    """Makes the folder this training's.
-
-    Raises:
-        ValueError: it holds something else, or another training.
-    """
-    from art_ext.cli.models import RECORD
-    from art_ext.training import replacing
-
-    known = out / RECORD
-    if not known.exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ValueError(f"expected --out to be new, empty, or of this training, got {out}")
-        with replacing(known) as temporary:
-            temporary.write_text(json.dumps(record, indent=1), "utf-8")
-        return
-    there = json.loads(known.read_text("utf-8"))
-    now = json.loads(json.dumps(record))
-    differing = sorted(k for k in {*there, *now} if there.get(k) != now.get(k))
-    if differing:
-        raise ValueError(
-            f"expected a new folder or the same training, got one of other {', '.join(differing)} in {out}"
-        )
-
-
-def _fit(stages: Sequence[Objective], found: Images, out: Path, *, epochs: int, batch_size: int, seed: int) -> None:
-    """Trains the stages in order, each from its checkpoint if there is one."""
-    from art_ext.cli.display import progress
-    from art_ext.training import Batches, Checkpoint, fit
-
-    batches = Batches(found.x, found.labels, batch_size=batch_size, seed=seed)
-    every = min(SAVED_EVERY, len(batches))
-    with progress("steps") as bar:
-        for number, stage in enumerate(stages, start=1):
-            state = out / (STATE if len(stages) == 1 else f"{STATE}.{number}")
-            if state.exists():
-                typer.echo(f"going on from {state}")
-            task = bar.add_task(f"stage {number}/{len(stages)}", total=epochs * len(batches))
-            sums: dict[str, float] = {}
-            for step in fit(stage, batches, epochs=epochs, seed=seed, checkpoint=Checkpoint(state, every)):
-                bar.update(task, completed=step.number)
-                sums = {k: sums.get(k, 0.0) + v for k, v in step.terms.items()}
-                if step.number % len(batches) == 0:
-                    means = ", ".join(f"{k} {v / len(batches):.4g}" for k, v in sums.items())
-                    bar.console.print(f"epoch {step.epoch + 1}/{epochs}: {means}", markup=False, soft_wrap=True)
-                    sums = {}

@@ -127,7 +127,7 @@ def call() -> CALL:
 
     def called(*arguments: object, code: int = 0) -> Any:
         result = CliRunner().invoke(app, [str(a) for a in arguments])
-        if result.exit_code not in (0, 1, 2, 3, 130) or (
+        if result.exit_code not in (0, 1, 2, 3, 130, 143) or (
             result.exception and not isinstance(result.exception, SystemExit)
         ):
             raise AssertionError(result.output) from result.exception
@@ -135,6 +135,25 @@ def call() -> CALL:
         return result
 
     return called
+
+
+MANY = ("--attack", "--knowledge", "--set")
+
+
+@pytest.fixture(scope="session")
+def changed() -> CALL:
+    """A command with the values of some options replaced, or added where it lacks them or they may be repeated."""
+
+    def edited(command: tuple[Any, ...], *changes: Any) -> tuple[Any, ...]:
+        words = list(command)
+        for option, value in zip(changes[::2], changes[1::2], strict=True):
+            if option in words and option not in MANY:
+                words[words.index(option) + 1] = value
+            else:
+                words += [option, value]
+        return tuple(words)
+
+    return edited
 
 
 @pytest.fixture(scope="session")

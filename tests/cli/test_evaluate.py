@@ -62,7 +62,7 @@ def test_a_plan_runs_on_every_kind_of_model(call: Any, files: Any, tmp_path: Pat
     call(
         "evaluate", "--classifier", files.spec("make"), "--purifier", files.spec("blur"), "--data", files.folder,
         "--surrogate", files.spec("other"), "--robust", files.spec("other"), "--eps", "51/255", "--images", 6,
-        "--preset", "smoke", "--out", out, "--device", "cpu",
+        "--suite", "smoke", "--out", out, "--device", "cpu",
     )  # fmt: skip
     report = Report.load(out / "report.json")
     assert report.models() == ["undefended", "blur", "robust baseline"]
@@ -174,7 +174,8 @@ def test_attacks_from_text() -> None:
     ("changes", "message"),
     [
         (("--classifier", "fashion_mnist_cn"), "did you mean 'fashion_mnist_cnn'?"),
-        (("--preset", "smok"), "did you mean 'smoke'?"),
+        (("--suite", "smok"), "did you mean 'smoke'?"),
+        (("--suite", "smoke", "--preset", "smoke"), "expected --suite once, got --preset, its old name, too"),
         (("--knowledge", "ful"), "did you mean 'full'?"),
         (("--knowledge", "undefended"), "--knowledge out of transfer"),
         (("--knowledge", "transfer"), "--surrogate for transfer"),
@@ -196,9 +197,9 @@ def test_attacks_from_text() -> None:
     ],
 )
 def test_refused_before_anything_is_written(
-    refused: Any, command: Any, tmp_path: Path, changes: tuple[str, ...], message: str
+    refused: Any, changed: Any, command: Any, tmp_path: Path, changes: tuple[str, ...], message: str
 ) -> None:
-    assert message in refused(*command, "--out", tmp_path / "out", *changes)
+    assert message in refused(*changed(command, *changes), "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -215,16 +216,18 @@ def test_refused_before_anything_is_written(
     ],
 )
 def test_data_that_does_not_fit(
-    refused: Any, files: Any, command: Any, tmp_path: Path, arrays: dict[str, Any], message: str
+    refused: Any, files: Any, changed: Any, command: Any, tmp_path: Path, arrays: dict[str, Any], message: str
 ) -> None:
     np.savez(tmp_path / "bad.npz", **({"x": files.x.numpy(), "y": files.y.numpy()} | arrays))
-    assert message in refused(*command, "--data", tmp_path / "bad.npz", "--out", tmp_path / "out")
+    assert message in refused(*changed(command, "--data", tmp_path / "bad.npz"), "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_no_npz_and_models_of_other_classes(refused: Any, files: Any, command: Any, tmp_path: Path) -> None:
+def test_no_npz_and_models_of_other_classes(
+    refused: Any, files: Any, changed: Any, command: Any, tmp_path: Path
+) -> None:
     (tmp_path / "text.npz").write_text("no zip")
-    assert "which is neither" in refused(*command, "--data", tmp_path / "text.npz", "--out", tmp_path / "out")
+    assert "which is neither" in refused(*changed(command, "--data", tmp_path / "text.npz"), "--out", tmp_path / "out")
     torch.manual_seed(0)
     (tmp_path / "ten.py").write_text("from torch import nn\nnet = nn.Sequential(nn.Flatten(), nn.Linear(48, 10))\n")
     robust = ("--robust", f"{tmp_path / 'ten.py'}:net")
@@ -237,18 +240,22 @@ def test_a_folder_of_something_else_is_refused(refused: Any, command: Any, done:
     assert "holds another report" in refused(*command, "--seed", 1, "--out", tmp_path)
 
 
-def test_images_of_one_class_alone_are_warned_about(call: Any, files: Any, command: Any, tmp_path: Path) -> None:
+def test_images_of_one_class_alone_are_warned_about(
+    call: Any, files: Any, changed: Any, command: Any, tmp_path: Path
+) -> None:
     order = np.argsort(files.y.numpy(), kind="stable")
     np.savez(tmp_path / "sorted.npz", x=files.x.numpy()[order], y=files.y.numpy()[order])
-    shown = call(*command, "--data", tmp_path / "sorted.npz", "--images", 4, "--out", tmp_path / "out")
+    shown = call(*changed(command, "--data", tmp_path / "sorted.npz"), "--images", 4, "--out", tmp_path / "out")
     assert "of one class out of 2" in shown.stderr
 
 
-def test_debug_shows_the_traceback(command: Any, tmp_path: Path) -> None:
+def test_debug_shows_the_traceback(changed: Any, command: Any, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
     from art_ext.cli import app
 
-    result = CliRunner().invoke(app, [*map(str, command), "--out", str(tmp_path / "out"), "--eps", "x", "--debug"])
+    result = CliRunner().invoke(
+        app, [*map(str, changed(command, "--eps", "x")), "--out", str(tmp_path / "out"), "--debug"]
+    )
     assert isinstance(result.exception, ValueError)
     assert "expected --eps" in str(result.exception)

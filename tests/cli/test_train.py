@@ -88,10 +88,12 @@ def test_labels_are_not_needed(call: Any, files: Any, tmp_path: Path) -> None:
     call("train", "rdp", "--data", tmp_path / "bare.npz", *arguments)
 
 
-def test_another_training_in_the_folder_is_refused(refused: Any, command: Any, trained: Path, tmp_path: Path) -> None:
+def test_another_training_in_the_folder_is_refused(
+    refused: Any, changed: Any, command: Any, trained: Path, tmp_path: Path
+) -> None:
     before = weights(trained)
-    assert "other tuning" in refused(*command, "--eps", 0.1, "--out", trained)
-    assert "other seed" in refused(*command, "--seed", 1, "--out", trained)
+    assert "other tuning" in refused(*changed(command, "--eps", 0.1), "--out", trained)
+    assert "other seed" in refused(*changed(command, "--seed", 1), "--out", trained)
     assert equal(before, weights(trained))
     (tmp_path / "mine.txt").write_text("mine")
     assert "new, empty" in refused(*command, "--out", tmp_path)
@@ -117,9 +119,9 @@ def test_another_training_in_the_folder_is_refused(refused: Any, command: Any, t
     ],
 )
 def test_refused_before_anything_is_written(
-    refused: Any, command: Any, tmp_path: Path, changes: tuple[str, str], message: str
+    refused: Any, changed: Any, command: Any, tmp_path: Path, changes: tuple[str, str], message: str
 ) -> None:
-    assert message in refused(*command, "--out", tmp_path / "rdp", *changes)
+    assert message in refused(*changed(command, *changes), "--out", tmp_path / "rdp")
     assert not (tmp_path / "rdp").exists()
 
 

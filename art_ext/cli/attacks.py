@@ -1,0 +1,48 @@
+"""An attack as a text, for --attack."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from art_ext.cli import options
+from art_ext.cli.errors import suggestion
+
+if TYPE_CHECKING:
+    from art_ext.evaluation import Attack, Threat
+
+FIELDS = ("images", "eot_samples", "draws", "on", "targeted", "label")
+"""Keys of --attack that are the evaluation's, not the library's."""
+BEYOND = {"art": ("steps", "step_size", "max_iter", "eps_step"), "autoattack": ("attacks", "order")}
+"""Parameters that have no plain default, or two names."""
+
+
+def attack_of(text: str, threat: Threat) -> Attack:
+    """The attack that library:name[:key=value,...] says; its parameters are known ones.
+
+    Raises:
+        ValueError: another form, library, name or parameter.
+        ImportError: the library is not installed.
+    """
+    from art_ext.evaluation import BACKENDS, Attack
+
+    backend, _, rest = text.partition(":")
+    name, _, said = rest.partition(":")
+    if backend not in BACKENDS or name not in BACKENDS[backend].names:
+        every = [f"{b}:{n}" for b, known in BACKENDS.items() for n in known.names]
+        close = suggestion(f"{backend}:{name}", every)
+        raise ValueError(f"expected --attack out of {', '.join(every)}; got {backend}:{name}{close}")
+    # A value may be a list with commas of its own: only a comma before another key ends it.
+    values = options.pairs(re.split(r",(?=\s*[A-Za-z_]\w*\s*=)", said) if said else [])
+    fields = {k: values.pop(k) for k in FIELDS if k in values}
+    if "eot_samples" in fields:
+        fields["draws"] = fields.pop("eot_samples")
+    known = {*Attack(backend, name).stated(threat), *BEYOND.get(backend, ())} - {"eps", "norm", "score"}
+    if name in BACKENDS[backend].own_threat:
+        known |= {BACKENDS[backend].own_threat[name][0]}
+    for key in values:
+        if key not in known:
+            names = ", ".join(sorted({*known, *FIELDS}))
+            raise ValueError(f"expected a parameter of {backend}:{name} out of {names}; got {key!r}"
+                             f"{suggestion(key, known)}")  # fmt: skip
+    return Attack(backend, name, values, **fields)
