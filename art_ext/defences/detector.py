@@ -139,6 +139,10 @@ class CDVAEDetector(EvasionDetector):
         """
         set_checked(self, self.defence_params, kwargs)
 
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.defence_params)
+        return f"{type(self).__name__}(detector={type(self.detector).__name__}, {given})"
+
     def _scores(self, images: Tensor) -> NDArray[np.float64]:
         pieces = images.split(self.detector.batch_size)
         with torch.no_grad():  # a batch at a time, so that the device holds one batch only

@@ -80,7 +80,7 @@ class DRRDNTrainer(Trainer):
         :param verbose: Show a progress bar.
         """
         super().__init__(classifier)
-        self._module = as_module(classifier)  # refuses what is no ART classifier
+        self._module = as_module(classifier, postprocessing=False)  # refuses what is no ART classifier
         if not isinstance(self._module.model, DRRDN):
             raise TypeError(f"expected a classifier of a DRRDN, got one of {type(self._module.model).__name__}")
         if not 0 < eps <= 1 or steps < 1:
@@ -158,6 +158,19 @@ class DRRDNTrainer(Trainer):
         validation = self._validation(validation_data, run, int(getattr(generator, "batch_size", 1)))
         with self._ended(validation):
             run.fit_generator(generator, epochs=nb_epochs, **self._options(scheduler, nb_epochs, validation))
+
+    def predict(self, x: NDArray[Any], **kwargs: Any) -> NDArray[Any]:
+        """Predictions of the classifier.
+
+        :param x: Images in the classifier's range and layout.
+        :param kwargs: Of the classifier's `predict`.
+        :return: Predictions of shape `(nb_samples, nb_classes)`.
+        """
+        return np.asarray(self.classifier.predict(x, **kwargs))
+
+    def __repr__(self) -> str:
+        attack = f"eps={self.objective.eps}, steps={self.objective.steps}"
+        return f"{type(self).__name__}(classifier={self.classifier!r}, {attack}, seed={self.seed})"
 
     def _run(self, kwargs: dict[str, Any]) -> TrainingRun:
         if kwargs:

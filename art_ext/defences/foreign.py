@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from art.defences.preprocessor import GaussianAugmentation, TotalVarMin
 from art.defences.preprocessor.cutout.cutout import Cutout
@@ -15,7 +12,7 @@ from art.defences.preprocessor.preprocessor import Preprocessor, PreprocessorPyT
 from torch import Tensor, nn
 
 from art_ext.defences.preprocessor import PurifierPreprocessor
-from art_ext.defences.view import ClipValues, View
+from art_ext.defences.view import ClipValues, View, numpy_seeded_from_torch
 from art_ext.purifiers import Chain, Foreign, Purifier
 from art_ext.purifiers.foreign import Unsaved
 
@@ -103,9 +100,10 @@ class ArtPurifier(Unsaved):
 def as_purifier(thing: Any, **options: Any) -> Purifier:
     """Whatever cleans images, as a purifier.
 
-    | A purifier is returned as it is, and a `PurifierPreprocessor` gives its own. A module or a function on images
-        (N, C, H, W) in [0, 1] becomes a `Foreign`, another ART preprocessor an `ArtPurifier`, and a list of all these
-        a `Chain`, applied in the order of the list.
+    | A purifier is returned as it is, and a `PurifierPreprocessor` gives its own. What `torch.compile` made of a
+        purifier gives that purifier, not compiled: a purifier has more passes than the one that was compiled. A module
+        or a function on images (N, C, H, W) in [0, 1] becomes a `Foreign`, another ART preprocessor an `ArtPurifier`,
+        and a list of all these a `Chain`, applied in the order of the list.
 
     :param thing: What to wrap.
     :param options: Of `Foreign`, `ArtPurifier` or `Chain`; a purifier takes none.
@@ -113,6 +111,8 @@ def as_purifier(thing: Any, **options: Any) -> Purifier:
     """
     if isinstance(thing, PurifierPreprocessor):
         thing = thing.purifier
+    compiled = getattr(thing, "_orig_mod", None)  # where torch.compile keeps what it compiled
+    thing = compiled if isinstance(compiled, Purifier) else thing
     if isinstance(thing, Purifier):
         if options:
             raise TypeError(f"expected no options for a purifier, got {sorted(options)}")
@@ -126,20 +126,3 @@ def as_purifier(thing: Any, **options: Any) -> Purifier:
     raise TypeError(
         f"expected a purifier, a module, a function, an ART Preprocessor or a list of these, got {type(thing).__name__}"
     )
-
-
-@contextmanager
-def numpy_seeded_from_torch(wanted: bool) -> Iterator[None]:
-    """Numpy's global generator starts from a draw of torch's inside and goes on as if nothing had happened after.
-
-    :param wanted: False does nothing.
-    """
-    if not wanted:
-        yield
-        return
-    before = np.random.get_state()  # noqa: NPY002  ART draws from the legacy generator
-    np.random.seed(int(torch.randint(2**31, ())))  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(before)  # noqa: NPY002

@@ -19,6 +19,7 @@ from art_ext import presets
 from art_ext.defences.parameters import set_checked
 from art_ext.defences.training import TrainingRun
 from art_ext.defences.view import ClipValues, View, as_tensor, check_array, check_clip_values
+from art_ext.images import check_images
 from art_ext.purifiers import CDVAE, DIR, RDP, AToP, Purifier
 from art_ext.purifiers.atop.network import DILATIONS
 from art_ext.training import Objective, Scheduler
@@ -73,13 +74,13 @@ class PurifierPreprocessor(PreprocessorPyTorch):
         purifier.to(self._device).eval().requires_grad_(False)
 
     def forward(self, x: Tensor, y: Any | None = None) -> tuple[Tensor, Any | None]:
-        """Purify a batch; differentiable.
+        """Purify a batch; differentiable. What lies outside the range is clamped, with one warning.
 
         :param x: Images in the estimator's range and layout.
         :param y: Labels, passed through.
         :return: Purified images (float32, same range, layout and device), labels.
         """
-        view = View(self.clip_values, self.channels_first)
+        view = self._view()
         self.purifier.batch_size = self.batch_size
         purified = self.purifier(view.enter(x).to(self._device)).to(x.device)
         return view.leave(purified), y
@@ -87,7 +88,7 @@ class PurifierPreprocessor(PreprocessorPyTorch):
     def __call__(
         self, x: NDArray[Any], y: NDArray[Any] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[Any] | None]:
-        """Purify an array, a batch at a time, so that the device holds one batch only.
+        """Purify an array, a batch at a time, so that the device holds one batch only. Other ranges are refused.
 
         :param x: Images in the estimator's range and layout; any numeric dtype, left as it is.
         :param y: Labels, passed through.
@@ -97,8 +98,9 @@ class PurifierPreprocessor(PreprocessorPyTorch):
         done = np.empty(x.shape, dtype=np.float32)
         with torch.no_grad():
             for at in range(0, len(x), self.batch_size):
-                piece = slice(at, at + self.batch_size)
-                done[piece] = self.forward(as_tensor(x[piece]))[0].cpu().numpy()
+                images = as_tensor(x[at : at + self.batch_size])
+                check_images(self._view().enter(images), channels=self.purifier.channels)
+                done[at : at + self.batch_size] = self.forward(images)[0].cpu().numpy()
         return done, y
 
     def fit(
@@ -126,7 +128,7 @@ class PurifierPreprocessor(PreprocessorPyTorch):
         """
         if kwargs:
             raise TypeError(f"expected no further arguments, got {sorted(kwargs)}")
-        view, classes = View(self.clip_values, self.channels_first), self._classes()
+        view, classes = self._view(), self._classes()
         if y is None and classes is not None:
             raise ValueError(f"expected labels to train {self.purifier.name!r}, got None")
         run = TrainingRun(self._stages(), view, seed, checkpoint, self.verbose, classes)
@@ -152,10 +154,20 @@ class PurifierPreprocessor(PreprocessorPyTorch):
         """How many classes there are, for a method whose `fit` needs labels; None for the others."""
         return None
 
+    def __repr__(self) -> str:
+        names = [*self.params, "apply_fit", "apply_predict"]
+        given = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"{type(self).__name__}(purifier={self.purifier.name!r}, {given})"
+
+    def _view(self) -> View:
+        sides = (self.purifier.channels, None, None)
+        return View(self.clip_values, self.channels_first, sides if self.channels_first else sides[::-1])
+
     def _check_params(self) -> None:
         check_clip_values(self.clip_values)
         if not isinstance(self.channels_first, bool):
             raise ValueError(f"expected channels_first to be a bool, got {self.channels_first!r}")
+        self._view()
         if not isinstance(self.batch_size, int) or self.batch_size < 1:
             raise ValueError(f"expected batch_size to be a whole number >= 1, got {self.batch_size!r}")
         if not isinstance(self.verbose, bool):
@@ -299,7 +311,13 @@ class RDPPreprocessor(MethodPreprocessor):
                 "expected a feature extractor to train RDP with, got None: "
                 "pass features=FeatureExtractor(network, layer)"
             )
-        return list(self.rdp.stages(self.features.to(self._device)))
+        elsewhere = [p.device for p in self.features.parameters() if p.device.type != self._device.type]
+        if elsewhere:
+            raise ValueError(
+                f"expected the feature extractor on {self._device}, where RDP is, got one on {elsewhere[0]}: move it "
+                "there, or make the preprocessor with another device_type"
+            )
+        return list(self.rdp.stages(self.features))
 
 
 class DIRPreprocessor(MethodPreprocessor):

@@ -17,7 +17,7 @@ from torch import nn
 from art_ext.classifiers import ClassifierObjective
 from art_ext.defences.preprocessor import PurifierPreprocessor
 from art_ext.defences.training import TrainingRun, listed
-from art_ext.defences.view import View, as_module, class_indices
+from art_ext.defences.view import as_module, class_indices
 from art_ext.nn import FeatureExtractor, evaluating, seeded
 from art_ext.purifiers import CDVAE, DIR, RDP, AToP, Purifier
 from art_ext.purifiers.atop import AToPFineTuning, AToPPretraining
@@ -51,8 +51,13 @@ class PurifierTrainer(Trainer):
         :param verbose: Show a progress bar.
         """
         super().__init__(classifier)
-        self._module = as_module(classifier)  # refuses what is no ART classifier
+        self._module = as_module(classifier, postprocessing=False)  # refuses what is no ART classifier
         self.preprocessor = _preprocessor_of(classifier)
+        if self.preprocessor.device != classifier.device:  # training would move the classifier
+            raise ValueError(
+                f"expected the classifier and its purifier on one device, got {classifier.device} and "
+                f"{self.preprocessor.device}: give both the same device_type"
+            )
         self.seed, self.checkpoint, self.verbose = seed, checkpoint, verbose
         self.history: list[dict[str, float]] = []
         self.stages = self._stages()
@@ -112,6 +117,19 @@ class PurifierTrainer(Trainer):
         )  # fmt: skip
         self.preprocessor._is_fitted = True
 
+    def predict(self, x: NDArray[Any], **kwargs: Any) -> NDArray[Any]:
+        """Predictions of the defended classifier.
+
+        :param x: Images in the classifier's range and layout.
+        :param kwargs: Of the classifier's `predict`.
+        :return: Predictions of shape `(nb_samples, nb_classes)`.
+        """
+        return np.asarray(self.classifier.predict(x, **kwargs))
+
+    def __repr__(self) -> str:
+        stages = [type(stage).__name__ for stage in self.stages]
+        return f"{type(self).__name__}(classifier={self.classifier!r}, stages={stages}, seed={self.seed})"
+
     def _stages(self) -> list[Objective]:
         stages = self.preprocessor.purifier.stages(self._module)
         if not stages:
@@ -126,7 +144,7 @@ class PurifierTrainer(Trainer):
     def _run(self, kwargs: dict[str, Any], labelled: bool) -> TrainingRun:
         if kwargs:
             raise TypeError(f"expected no further arguments, got {sorted(kwargs)}")
-        view = View(self.preprocessor.clip_values, self.preprocessor.channels_first)
+        view = self.preprocessor._view()
         classes = int(self.classifier.nb_classes)
         run = TrainingRun(self.stages, view, self.seed, self.checkpoint, self.verbose, classes)
         self.history = run.history

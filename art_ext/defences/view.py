@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 import torch
+from art.defences.postprocessor.postprocessor import Postprocessor
+from art.defences.preprocessor.preprocessor import Preprocessor, PreprocessorPyTorch
 from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -18,17 +22,34 @@ class View:
     """Maps a user's image batches to (N, C, H, W) in [0, 1], float32, and back; differentiable both ways.
 
     Args:
-        clip_values: (low, high) of the user's images.
+        clip_values: (low, high) of the user's images: two numbers, or two arrays that broadcast against an image, of
+            which those with one axis hold a value a channel in either layout.
         channels_first: whether the user's batches are (N, C, H, W) or (N, H, W, C).
+        shape: of one image in the user's layout, None for sides that are not known.
 
     Raises:
-        ValueError: clip_values are not two finite values with low < high.
+        ValueError: clip_values are not two finite values with low < high, or arrays that fit no image of that shape.
     """
 
-    def __init__(self, clip_values: ClipValues, channels_first: bool) -> None:
+    def __init__(
+        self, clip_values: ClipValues, channels_first: bool, shape: Sequence[int | None] = (None, None, None)
+    ) -> None:
         check_clip_values(clip_values)
-        self.low, self.high = (torch.as_tensor(np.asarray(v, dtype=np.float32)) for v in clip_values)
         self.channels_first = channels_first
+        self.low, self.high = (self._bound(v, shape) for v in clip_values)
+
+    def _bound(self, value: Any, shape: Sequence[int | None]) -> Tensor:
+        bound = torch.as_tensor(np.asarray(value, dtype=np.float32))
+        if bound.ndim == 1 and self.channels_first:
+            bound = bound.view(-1, 1, 1)
+        sides = [1] * (bound.ndim - len(shape)) + [*shape]
+        known = zip(reversed(bound.shape), reversed(sides), strict=False)
+        if any(side not in (1, wanted) for side, wanted in known if wanted is not None):
+            raise ValueError(
+                f"expected clip_values as two numbers, or two arrays of one value a channel or a pixel of images "
+                f"{tuple('?' if side is None else side for side in shape)}, got arrays {np.shape(value)}"
+            )
+        return bound
 
     def enter(self, x: Tensor) -> Tensor:
         """To (N, C, H, W) in [0, 1], float32."""
@@ -102,36 +123,89 @@ def class_indices(y: Any, images: int, classes: int) -> Tensor:
 
 
 class Logits(nn.Module):
-    """A classifier's network behind its own range, layout and standardisation."""
+    """A classifier's network behind its own range, layout and standardisation, and before its postprocessing."""
 
-    def __init__(self, model: nn.Module, view: View, standardise: Any) -> None:
+    def __init__(
+        self, model: nn.Module, view: View, standardise: Preprocessor | None, postprocess: Sequence[Postprocessor] = ()
+    ) -> None:
         super().__init__()
-        self.model, self.view, self.standardise = model, view, standardise
+        self.model, self.view, self.standardise, self.postprocess = model, view, standardise, tuple(postprocess)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.model(self.enter(x))
+        for defence in self.postprocess:
+            with numpy_seeded_from_torch():
+                value = torch.as_tensor(defence(logits.detach().cpu().numpy().copy())).to(logits)
+            logits = value + (logits - logits.detach())
         return logits
 
     def enter(self, x: Tensor) -> Tensor:
         """What the network gets for images (N, C, H, W) in [0, 1]."""
         x = self.view.leave(x)
+        if isinstance(self.standardise, PreprocessorPyTorch):
+            return self.standardise.forward(x, None)[0]
         if self.standardise is not None:
-            x, _ = self.standardise.forward(x, None)
+            x = cast(Tensor, _InNumpy.apply(x, self.standardise))
         return x
 
 
-def as_module(classifier: PyTorchClassifier) -> Logits:
-    """The undefended classifier as a module: images (N, C, H, W) in [0, 1] to what its model gives.
+class _InNumpy(torch.autograd.Function):
+    """A numpy preprocessor with the gradient that it estimates itself."""
 
-    Its clip values, channel order and standardisation are applied, its preprocessing defences are not. The model is
-    shared, not copied.
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, preprocessor: Preprocessor) -> Tensor:
+        ctx.before, ctx.preprocessor = x.detach().cpu().numpy(), preprocessor
+        with numpy_seeded_from_torch():
+            after, _ = preprocessor(ctx.before.copy())
+        return torch.as_tensor(after).to(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        found = ctx.preprocessor.estimate_gradient(ctx.before.copy(), gradient.cpu().numpy().copy())
+        return torch.as_tensor(found).to(gradient), None
+
+
+def as_module(classifier: PyTorchClassifier, *, postprocessing: bool = True) -> Logits:
+    """The undefended classifier as a module: images (N, C, H, W) in [0, 1] to what its `predict` gives.
+
+    Its clip values, channel order and standardisation (`preprocessing`, in numpy too) are applied, its preprocessing
+    defences are not. Its postprocessing defences are: they compute in numpy, so the module has their values, with the
+    gradient of what they were given. Those that draw from numpy's global generator are seeded from torch's. The model
+    is shared, not copied.
+
+    Args:
+        classifier: any ART PyTorchClassifier of images with clip values.
+        postprocessing: whether its postprocessing defences take part; ART's own training leaves them out.
 
     Raises:
         TypeError: not an ART PyTorchClassifier.
-        ValueError: it has no clip_values, so its range is unknown.
+        ValueError: it has no clip_values, so its range is unknown, or some that do not fit its images.
     """
     if not isinstance(classifier, PyTorchClassifier):
         raise TypeError(f"expected an ART PyTorchClassifier, got {type(classifier).__name__}")
     if classifier.clip_values is None:
         raise ValueError("expected a classifier with clip_values, got None: the range of its images is unknown")
-    return Logits(classifier.model, View(classifier.clip_values, classifier.channels_first), classifier.preprocessing)
+    shape = classifier.input_shape if len(classifier.input_shape) == 3 else (None, None, None)
+    last = classifier.preprocessing
+    after = [p for p in classifier.postprocessing_defences or [] if p.apply_predict] if postprocessing else []
+    view = View(tuple(classifier.clip_values), classifier.channels_first, shape)
+    return Logits(classifier.model, view, last if last is not None and last.apply_predict else None, after)
+
+
+@contextmanager
+def numpy_seeded_from_torch(wanted: bool = True) -> Iterator[None]:
+    """Numpy's global generator starts from a draw of torch's inside and goes on as if nothing had happened after.
+
+    Args:
+        wanted: False does nothing.
+    """
+    if not wanted:
+        yield
+        return
+    before = np.random.get_state()  # noqa: NPY002  ART draws from the legacy generator
+    np.random.seed(int(torch.randint(2**31, ())))  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002

@@ -44,6 +44,11 @@ class DRRDNClassifier(PyTorchClassifier):
             raise TypeError(f"expected a DRRDN, got {type(model).__name__}")
         super().__init__(model, *args, **kwargs)
 
+    @property
+    def layer_names(self) -> list[str]:
+        """The parts that run at inference, which `get_activations` takes."""
+        return list(INFERENCE)
+
     def representations(self, x: NDArray[Any], batch_size: int = 128) -> dict[str, NDArray[np.float32]]:
         """What images become inside.
 
@@ -80,9 +85,7 @@ class DRRDNClassifier(PyTorchClassifier):
         :param framework: Whether to give a tensor.
         :return: The output, with the first dimension of x.
         """
-        names = self.layer_names or []
-        known = isinstance(layer, int) and 0 <= layer < len(names)
-        name = names[layer] if known else layer  # type: ignore[index]
+        name = INFERENCE[layer] if isinstance(layer, int) and 0 <= layer < len(INFERENCE) else layer
         if name not in INFERENCE:
             raise ValueError(
                 f"expected layer to be one of {', '.join(INFERENCE)}, which run at inference; got {layer!r}; "

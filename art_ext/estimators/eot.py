@@ -1,7 +1,8 @@
-"""An ART classifier that averages over the draws of a randomised defence."""
+"""An ART classifier that averages over samples of a randomised defence."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from art_ext.attacks.randomness import Averaged
+from art_ext.attacks.renamed import renamed
 from art_ext.nn.copies import copies_of
 from art_ext.nn.modes import trainable
 
@@ -23,10 +25,10 @@ class EOTClassifier(PyTorchClassifier):
     | Paper link: https://arxiv.org/abs/1802.00420
 
     | The preprocessing of the wrapped classifier becomes part of the model, so every pass draws anew, and `predict`,
-        `class_gradient`, `compute_loss` and `loss_gradient` are means over `draws` passes. Any ART attack can be given
-        this estimator. Attacks that build a classifier of their own around `estimator.model` (AutoAttack, and
-        AutoProjectedGradientDescent with a `loss_type`) differentiate their loss at the mean logits, whatever
-        `average` says.
+        `class_gradient`, `compute_loss`, `loss_gradient` and `get_activations` are means over `eot_samples` passes. Any
+        ART attack can be given this estimator. Attacks that build a classifier of their own around `estimator.model`
+        (AutoAttack, and AutoProjectedGradientDescent with a `loss_type`) differentiate their loss at the mean logits,
+        whatever `average` says.
 
     | An attack counts its success on mean logits. Classify what it returns with the wrapped classifier.
 
@@ -34,22 +36,23 @@ class EOTClassifier(PyTorchClassifier):
         computed, and training is refused.
     """
 
-    estimator_params = [*PyTorchClassifier.estimator_params, "draws", "average", "at_once"]
+    estimator_params = [*PyTorchClassifier.estimator_params, "eot_samples", "average", "at_once"]
 
+    @renamed(draws="eot_samples")
     def __init__(
         self,
         classifier: PyTorchClassifier,
-        draws: int = 20,
+        eot_samples: int = 20,
         average: str = "gradients",
         at_once: int | None = None,
     ) -> None:
         """Wrap a classifier.
 
         :param classifier: An ART classifier of images, whose preprocessing, if any, is PyTorch's.
-        :param draws: Passes to average.
-        :param average: `gradients`: `compute_loss` is the mean of the draws' losses, and `loss_gradient` its gradient.
-                        `logits`: both are those of the mean logits.
-        :param at_once: The most images of one pass; all draws in one batch unless given, and never less than the
+        :param eot_samples: Passes to average; `draws` before 0.2.
+        :param average: `gradients`: `compute_loss` is the mean of the samples' losses, and `loss_gradient` its
+                        gradient. `logits`: both are those of the mean logits.
+        :param at_once: The most images of one pass; all samples in one batch unless given, and never less than the
                         images of a call.
         """
         if not isinstance(classifier, PyTorchClassifier):
@@ -58,9 +61,9 @@ class EOTClassifier(PyTorchClassifier):
             raise ValueError(f"expected a classifier of images with 3 axes, got input_shape {classifier.input_shape}")
         operations = [p for p in classifier.preprocessing_operations if p.apply_predict]
         _check_operations(operations)
-        self.draws, self.average, self.at_once = draws, average, at_once
+        self.eot_samples, self.average, self.at_once = eot_samples, average, at_once
         super().__init__(
-            model=Averaged(_Pipeline(operations, classifier.model), draws, average, at_once),
+            model=Averaged(_Pipeline(operations, classifier.model), eot_samples, average, at_once),
             loss=classifier.loss,
             input_shape=classifier.input_shape,
             nb_classes=classifier.nb_classes,
@@ -71,6 +74,68 @@ class EOTClassifier(PyTorchClassifier):
         )
         for name in ("_reduce_labels", "_int_labels", "_probability_labels"):  # ART lets these be set by hand
             setattr(self, name, getattr(classifier, name))
+        self._layer_names = list(classifier.layer_names or [])
+
+    @property
+    def draws(self) -> int:
+        """The name of `eot_samples` before 0.2."""
+        return self.eot_samples
+
+    def set_params(self, **kwargs: Any) -> None:
+        """Set parameters by name.
+
+        :param kwargs: Names out of `estimator_params`; `draws` is `eot_samples`.
+        """
+        if "draws" in kwargs:
+            warnings.warn("draws of EOTClassifier is called eot_samples now", DeprecationWarning, stacklevel=2)
+            kwargs["eot_samples"] = kwargs.pop("draws")
+        super().set_params(**kwargs)
+
+    def get_activations(
+        self,
+        x: NDArray[Any] | Tensor,
+        layer: int | str | None = None,
+        batch_size: int = 128,
+        framework: bool = False,
+    ) -> NDArray[Any] | Tensor:
+        """Output of a layer of the wrapped classifier's network, averaged over the samples.
+
+        :param x: Images in the classifier's range and layout.
+        :param layer: Its name, or its number among `layer_names`, which are the wrapped classifier's.
+        :param batch_size: Images at once.
+        :param framework: Whether to give a tensor, differentiable where x is one.
+        :return: The output, with the first dimension of x.
+        """
+        if not isinstance(layer, int | str):
+            raise TypeError(f"expected layer as a name or a number, got {layer!r}")
+        if layer not in (self._layer_names if isinstance(layer, str) else range(len(self._layer_names))):
+            raise ValueError(f"expected layer to be one of {self._layer_names} or its number, got {layer!r}")
+        name = layer if isinstance(layer, str) else self._layer_names[layer]
+        part = self.model.module.model.get_submodule(name)
+        self._set_mode(False)
+        with torch.set_grad_enabled(framework and torch.is_grad_enabled()):
+            images = x.to(self._device) if isinstance(x, Tensor) else self._on_device(x)
+            inputs, _ = self._apply_preprocessing(images, y=None, fit=False, no_grad=False)
+            found = torch.cat([self._mean_output(part, piece) for piece in inputs.split(batch_size)])
+        return found if framework else found.cpu().numpy()
+
+    def _mean_output(self, part: nn.Module, x: Tensor) -> Tensor:
+        total: Tensor | None = None
+        for k, batch in copies_of(x, self.eot_samples, self.at_once):
+            seen: list[Tensor] = []
+            hook = part.register_forward_hook(lambda _module, _inputs, output, seen=seen: seen.append(output))
+            try:
+                self.model.module(batch)
+            finally:
+                hook.remove()
+            summed = seen[-1].reshape(k, len(x), *seen[-1].shape[1:]).sum(0)
+            total = summed if total is None else total + summed
+        assert total is not None
+        return total / self.eot_samples
+
+    def __repr__(self) -> str:
+        own = f"eot_samples={self.eot_samples}, average={self.average!r}, at_once={self.at_once}"
+        return f"{super().__repr__()[:-1]}, {own})"
 
     def loss_gradient(
         self, x: NDArray[Any] | Tensor, y: NDArray[Any] | Tensor, training_mode: bool = False, **kwargs: Any
@@ -146,10 +211,10 @@ class EOTClassifier(PyTorchClassifier):
         if self.average == "logits":
             yield self._loss(self._model(x)[-1], labels)
             return
-        for k, batch in copies_of(x, self.draws, self.at_once):
+        for k, batch in copies_of(x, self.eot_samples, self.at_once):
             logits = self.model.module(batch).view(k, len(x), -1)
-            # One draw at a time: so it is right for any loss and any reduction.
-            yield torch.stack([self._loss(z, labels) for z in logits]).sum(0) / self.draws
+            # One sample at a time: so it is right for any loss and any reduction.
+            yield torch.stack([self._loss(z, labels) for z in logits]).sum(0) / self.eot_samples
 
     def _on_device(self, values: NDArray[Any] | Tensor) -> Tensor:
         copied = values.detach().clone() if isinstance(values, Tensor) else torch.tensor(values)
@@ -166,7 +231,7 @@ class EOTClassifier(PyTorchClassifier):
         super()._check_params()
         if self.preprocessing_defences:
             raise ValueError("expected the preprocessing defences on the wrapped classifier, got some on EOTClassifier")
-        self._model._model = Averaged(self.model.module, self.draws, self.average, self.at_once)
+        self._model._model = Averaged(self.model.module, self.eot_samples, self.average, self.at_once)
 
 
 class _Pipeline(nn.Module):

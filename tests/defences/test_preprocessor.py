@@ -15,6 +15,7 @@ from torch import nn
 
 from art_ext import presets
 from art_ext.defences import PurifierPreprocessor, RDPPreprocessor
+from art_ext.images import OutsideRangeWarning
 from art_ext.nn import FeatureExtractor
 from art_ext.purifiers import RDP
 
@@ -392,13 +393,31 @@ def test_refuses_what_are_no_images(kit, x, change, error, message):
 
 
 @pytest.mark.parametrize("last", [np.nan, 2.0])
-def test_refuses_a_bad_image_in_the_last_batch_and_through_art(kit, net, x, last, hot):
+def test_refuses_a_bad_image_in_the_last_batch(kit, x, last):
     x[-1, -1, -1, -1] = last
     preprocessor = PurifierPreprocessor(kit.Mixing(), batch_size=4, device_type="cpu")
-    art = kit.classifier(net, preprocessor)
-    for call in (preprocessor, art.predict, lambda x: art.loss_gradient(x, hot)):
-        with pytest.raises(ValueError, match=r"\[0, 1\]"):
-            call(x)
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        preprocessor(x)
+
+
+def test_what_art_sends_from_outside_the_range_is_clamped(kit, net, x, hot):
+    art = kit.classifier(net, kit.Mixing(), clip_values=(0, 255))
+    sent, clamped = 400 * x - 50, (400 * x - 50).clip(0, 255)
+    with pytest.warns(OutsideRangeWarning, match=r"expected images in \[0, 1\], got values in \[-0\.1.*, 1\.\d+\]"):
+        found = art.predict(sent)
+    assert np.allclose(found, art.predict(clamped), atol=1e-6)
+    gradient = art.loss_gradient(sent, hot)
+    assert np.allclose(gradient, art.loss_gradient(clamped, hot), atol=1e-6)
+    assert np.abs(gradient[sent != clamped]).max() > 0
+
+
+def test_an_image_that_is_not_finite_has_no_answer_through_art(kit, net, x):
+    art = kit.classifier(net, kit.Mixing())
+    expected = art.predict(x)
+    x[2, 0, 1, 1] = np.nan
+    found = art.predict(x)
+    assert np.isnan(found[2]).all()
+    assert np.allclose(np.delete(found, 2, 0), np.delete(expected, 2, 0), atol=1e-6)
 
 
 BAD_PARAMETERS = [

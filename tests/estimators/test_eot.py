@@ -317,7 +317,7 @@ def test_the_purifier_is_out_of_the_reach_of_a_reset():
 def test_copies(copier, x, hot):
     eot = EOTClassifier(plain(Noisy()), 3, "logits", 7)
     twin = copier(eot)
-    assert (twin.draws, twin.average, twin.at_once) == (3, "logits", 7)
+    assert (twin.eot_samples, twin.average, twin.at_once) == (3, "logits", 7)
     for ask in (lambda c: c.predict(x), lambda c: c.loss_gradient(x, hot)):
         outs = []
         for one in (eot, twin):
@@ -328,16 +328,16 @@ def test_copies(copier, x, hot):
 
 def test_parameters():
     eot = EOTClassifier(plain(Noisy()), 3)
-    assert {k: eot.get_params()[k] for k in ("draws", "average", "at_once")} == {
-        "draws": 3, "average": "gradients", "at_once": None,
+    assert {k: eot.get_params()[k] for k in ("eot_samples", "average", "at_once")} == {
+        "eot_samples": 3, "average": "gradients", "at_once": None,
     }  # fmt: skip
-    eot.set_params(draws=7, at_once=11)
+    eot.set_params(eot_samples=7, at_once=11)
     assert (eot.draws, eot.model.draws, eot.model.at_once) == (7, 7, 11)
     with pytest.raises(ValueError, match="on the wrapped classifier"):
         eot.set_params(preprocessing_defences=PurifierPreprocessor(Noisy(), device_type="cpu"))
 
 
-@pytest.mark.parametrize("options", [{"draws": 0}, {"average": "labels"}, {"at_once": 0}])
+@pytest.mark.parametrize("options", [{"eot_samples": 0}, {"average": "labels"}, {"at_once": 0}])
 def test_bad_options(options):
     with pytest.raises(ValueError, match="expected"):
         EOTClassifier(plain(Noisy()), **options)
