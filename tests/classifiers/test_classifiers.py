@@ -6,13 +6,25 @@ import pytest
 import torch
 from torch import nn
 
-from art_ext.classifiers import CLASSIFIERS, VGG, ClassifierObjective, ResNet18, SmallCNN, TradesObjective, WideResNet
+from art_ext.attacks import Linf, ascent
+from art_ext.classifiers import (
+    CLASSIFIERS,
+    VGG,
+    ClassifierObjective,
+    PreActResNet,
+    ResNet18,
+    SmallCNN,
+    TradesObjective,
+    WideResNet,
+    n_fgsm,
+)
 from art_ext.nn import FeatureExtractor, seeded
 from art_ext.training import Batches, fit
 
 SMALL = {
     "SmallCNN": {"width": 4},
     "ResNet18": {"width": 4},
+    "PreActResNet": {"width": 4, "blocks": 1},
     "WideResNet": {"depth": 10, "widen": 1},
     "VGG": {"width": 4},
     "SmallDRRDN": {"width": 4},
@@ -27,6 +39,10 @@ def count(module: nn.Module) -> int:
 def test_sizes_of_the_literature() -> None:
     with torch.device("meta"):
         assert count(ResNet18(3, 10)) == 11_173_962
+        # Of PreActResNet-18: 11,159,232 in convolutions, 7,808 in batch normalisation, 5,130 in the last layer
+        assert count(PreActResNet(3, 10)) == 11_172_170
+        # stem 864, stages 18,432 + 57,344 + 229,376 + 917,504, normalisation 1,984, last layer 2,570
+        assert count(PreActResNet(3, 10, 32, 1)) == 1_228_074
         assert count(WideResNet(3, 10)) == 36_479_194  # WRN-28-10
 
 
@@ -60,6 +76,11 @@ def test_vgg_names_its_layers_as_vgg16() -> None:
 def test_wide_resnet_depths(depth: int) -> None:
     with pytest.raises(ValueError, match=f"got {depth}"):
         WideResNet(depth=depth)
+
+
+def test_a_stage_has_a_block() -> None:
+    with pytest.raises(ValueError, match="at least 1 block a stage, got 0"):
+        PreActResNet(blocks=0)
 
 
 def test_the_original_small_cnn_has_the_parameters_of_trades() -> None:
@@ -118,6 +139,77 @@ def test_adversarial_training_attacks_in_eval_mode_inside_the_ball() -> None:
     assert ClassifierObjective(model).perturb(x, y) is x
     with pytest.raises(ValueError, match="expected labels"):
         ClassifierObjective(model).terms("classifier", x, x, None)
+
+
+# --- N-FGSM ---
+
+
+def test_n_fgsm_by_hand() -> None:
+    """A step of eps from the noisy start, outside the ball of eps and inside the box."""
+    x = torch.tensor([0.5, 0.5, 0.01, 0.98]).view(1, 1, 2, 2)
+    slopes = torch.tensor([2.0, -0.5, -1.0, 3.0]).view(1, 1, 2, 2)
+    seen = []
+
+    class Noise(Linf):
+        def sample(self, like: torch.Tensor, eps: float) -> torch.Tensor:
+            assert eps == pytest.approx(0.2)
+            return torch.tensor([0.15, 0.15, -0.2, 0.2]).view(1, 1, 2, 2)
+
+    def loss(v: torch.Tensor) -> torch.Tensor:
+        seen.append(v.detach())
+        return (slopes * v).flatten(1).sum(1)
+
+    x_adv = n_fgsm(ascent(loss), x, eps=0.1, norm=Noise(), noise=2.0)
+    assert len(seen) == 1
+    # Starts 0.65, 0.65, -0.19 -> 0, 1.18 -> 1; then + - - + 0.1 in the direction of each slope, clamped again
+    assert torch.allclose(seen[0].flatten(), torch.tensor([0.65, 0.65, 0.0, 1.0]))
+    assert torch.allclose(x_adv.flatten(), torch.tensor([0.75, 0.55, 0.0, 1.0]))
+    half = n_fgsm(ascent(loss), x, eps=0.1, norm=Noise(), step_size=0.05)
+    assert torch.allclose(half.flatten(), torch.tensor([0.70, 0.60, 0.0, 1.0]))
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0, 2.0])
+def test_n_fgsm_starts_anywhere_within_its_noise(noise: float) -> None:
+    model = half_linear()
+    x, y = torch.full((500, 1, 2, 2), 0.5), torch.zeros(500, dtype=torch.long)
+    with seeded(0):
+        x_adv = ClassifierObjective(model, eps=0.1, attack="n-fgsm", noise=noise).perturb(x, y)
+    start = x_adv - 0.1 - x  # the loss of class 0 rises with every pixel
+    assert float(start.abs().max()) <= noise * 0.1 + 1e-6
+    assert float(start.max()) == pytest.approx(noise * 0.1, abs=0.001)
+    assert float(start.min()) == pytest.approx(-noise * 0.1, abs=0.001)
+    assert float(start.std()) == pytest.approx(noise * 0.1 / 3**0.5, abs=0.005)  # of a uniform draw
+
+
+def test_n_fgsm_is_one_pass_in_eval_mode_with_its_step_size() -> None:
+    model = SmallCNN(1, 3, 4, hidden=16).train()
+    modes = []
+    model.register_forward_pre_hook(lambda module, args: modes.append(module.training))
+    x, y = torch.rand(6, 1, 12, 12) * 0.2 + 0.4, torch.arange(6) % 3
+    objective = ClassifierObjective(model, eps=0.1, attack="n-fgsm", noise=0.0, steps=7, step_size=0.03)
+    moved = (objective.perturb(x, y) - x).abs()
+    assert modes == [False]
+    assert model.training
+    assert float(moved.max()) == pytest.approx(0.03, abs=1e-6)
+    assert ClassifierObjective(model, attack="n-fgsm").perturb(x, y) is x
+
+
+def test_another_attack_or_impossible_noise_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected attack 'pgd' or 'n-fgsm', got 'fgsm'"):
+        ClassifierObjective(half_linear(), eps=0.1, attack="fgsm")
+    for noise in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="expected noise >= 0, got"):
+            ClassifierObjective(half_linear(), eps=0.1, attack="n-fgsm", noise=noise)
+
+
+def test_half_precision_logits_are_compared_in_full() -> None:
+    """In bfloat16 the loss of logits (4, 0), 0.018150, has three digits."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False)).bfloat16()
+    model[1].weight.data = torch.tensor([[1.0] * 4, [0.0] * 4], dtype=torch.bfloat16)
+    x, y = torch.ones(1, 1, 2, 2, dtype=torch.bfloat16), torch.tensor([0])
+    loss = ClassifierObjective(model).terms("classifier", x, x, y)["cross_entropy"]
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(0.0181499, abs=1e-6)
 
 
 class Halving(nn.Module):
