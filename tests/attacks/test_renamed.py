@@ -14,7 +14,7 @@ def test_draws_are_eot_samples() -> None:
     model = torch.nn.Flatten()
     calls = {
         "eot": lambda: eot(torch.ones_like, draws=3)(X),
-        "Averaged.__init__": lambda: Averaged(model, draws=3)(X),
+        "Averaged": lambda: Averaged(model, draws=3)(X),
         "apgd": lambda: apgd(lambda v: v.mean((1, 2, 3)), X, norm=Linf(), eps=0.1, steps=1, draws=3),
         "always_wrong": lambda: always_wrong(model, X, Y, draws=3),
         "pgd_until_broken": lambda: pgd_until_broken(

@@ -3,29 +3,178 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 import art_ext
 from art_ext import attacks
-from art_ext.attacks import Averaged, Gradient, Loss, ascent, cross_entropy, dlr, eot, margin, pgd
-from art_ext.evaluation.backends.defaults import defaults
+from art_ext.attacks import NORMS, Averaged, Gradient, Loss, ascent, cross_entropy, dlr, eot, margin, pgd
+from art_ext.evaluation.backends.entry import PER_GRADIENT, Backend, Entry, defaults
 from art_ext.evaluation.threat import Threat
 
-NAMES = ("FGSM", "PGD", "MI-FGSM", "APGD", "SI-NI-TI-DIM", "SSP", "StAdv", "ReColorAdv", "JPEG")
-OWN_THREAT = {"StAdv": ("bound", 0.05), "ReColorAdv": ("bound", 0.06), "JPEG": ("eps", 0.125)}
-FOLLOWERS = ("FGSM", "PGD", "MI-FGSM")
-"""Attacks that can go along any gradient."""
 USUAL_STEPS = 40
-FUNCTIONS: dict[str, Callable[..., Tensor]] = {
-    "StAdv": attacks.stadv,
-    "ReColorAdv": attacks.recoloradv,
-    "JPEG": attacks.jpeg_attack,
-    "SI-NI-TI-DIM": attacks.si_ni_ti_dim,
-    "APGD": attacks.apgd,
-}
 LOSSES: dict[str, Callable[..., Loss]] = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
+WITH_CHECKS = frozenset({"check_every", "steps", "step_size", "random_start", "best", "loss"})
+"""What goes with `check_every`."""
+SET_HERE = frozenset(
+    {"gradient", "model", "x", "y", "norm", "eps", "score", "start", "loss", "eot_samples", "at_once", "targeted"}
+)
+
+
+def _steps(parameters: Mapping[str, Any], usual: int = USUAL_STEPS) -> float:
+    return PER_GRADIENT * parameters.get("steps", usual) * parameters.get("restarts", 1)
+
+
+def _fgsm(threat: Threat) -> dict[str, Any]:
+    return {"steps": 1, "step_size": threat.eps, "random_start": False}
+
+
+def _check_loss(parameters: Mapping[str, Any], losses: Mapping[str, Any] | tuple[str, ...] = tuple(LOSSES)) -> None:
+    loss = parameters.get("loss", next(iter(losses)))
+    if loss not in losses:
+        raise ValueError(f"expected loss to be one of {', '.join(losses)}; got {loss!r}")
+
+
+def _check_jpeg(parameters: Mapping[str, Any]) -> None:
+    _check_loss(parameters, ("margin", "cross_entropy"))
+
+
+def _check_pgd(parameters: Mapping[str, Any]) -> None:
+    _check_loss(parameters)
+    if parameters.get("check_every") is None:
+        return
+    extra = sorted({*parameters} - WITH_CHECKS)
+    if extra or parameters.get("best"):
+        raise ValueError(
+            "expected check_every in an untargeted PGD of last iterates with steps, step_size, random_start and loss "
+            f"alone, got PGD with {dict(parameters)}"
+        )
+
+
+class Task(NamedTuple):
+    """What one run of an attack is about."""
+
+    name: str
+    module: nn.Module
+    x: Tensor
+    y: Tensor
+    threat: Threat
+    options: dict[str, Any]
+    goal: Tensor | None
+
+    @property
+    def wanted(self) -> Tensor:
+        """The labels that the loss is about."""
+        return self.y if self.goal is None else self.goal
+
+    @property
+    def aimed(self) -> dict[str, Any]:
+        """The keyword of a targeted attack."""
+        return {} if self.goal is None else {"targeted": True}
+
+    @property
+    def sampled(self) -> tuple[nn.Module, int, int | None]:
+        """The model that is differentiated, EOT samples, and the most images of a pass.
+
+        The libraries' way is the gradient at the mean logits; with "gradients" each sample has a loss of its own.
+        """
+        module = self.module
+        if isinstance(module, Averaged) and module.average == "gradients":
+            return module.module, module.eot_samples, module.at_once
+        return module, 1, None
+
+
+def _non_lp(task: Task) -> Tensor:
+    function = ENTRIES[task.name].function[task.threat.norm]
+    x_adv: Tensor = function(task.module, task.x, task.wanted, **task.options, **task.aimed)
+    return x_adv
+
+
+def _transfer(task: Task) -> Tensor:
+    return attacks.si_ni_ti_dim(
+        task.module, task.x, task.y, norm=task.threat.ball, eps=task.threat.eps, **task.options
+    )  # fmt: skip
+
+
+def _features(task: Task) -> Tensor:
+    single, samples, at_once = task.sampled
+    options = dict(task.options)
+    features = options.pop("features", None) or single
+    gradient = eot(ascent(attacks.feature(features, task.x)), samples, at_once=at_once)
+    return follow(gradient, "PGD", task.module, task.x, task.y, task.threat, {"best": False, **options})
+
+
+def _apgd(task: Task) -> Tensor:
+    single, samples, at_once = task.sampled
+    options = dict(task.options)
+    loss = LOSSES[options.pop("loss", "cross_entropy")](single, task.wanted, **task.aimed)
+    rate = margin(task.module, task.wanted, **task.aimed)
+    options |= {"eot_samples": samples, "at_once": at_once, "score": rate}
+    return attacks.apgd(loss, task.x, norm=task.threat.ball, eps=task.threat.eps, **options)
+
+
+def _along_a_loss(task: Task) -> Tensor:
+    single, samples, at_once = task.sampled
+    make = LOSSES[task.options.get("loss", "cross_entropy")]
+    if task.options.get("check_every") is not None:
+        return _until_broken(task, make)
+    gradient = eot(ascent(make(single, task.wanted, **task.aimed)), samples, at_once=at_once)
+    rate = margin(task.module, task.wanted, **task.aimed)
+    return follow(gradient, task.name, task.module, task.x, task.y, task.threat, task.options, rate=rate)
+
+
+def _until_broken(task: Task, make: Callable[..., Loss]) -> Tensor:
+    single, samples, at_once = task.sampled
+    if isinstance(single, Averaged):
+        raise ValueError(
+            'expected average="gradients" with check_every, which classifies each sample, got averaged logits'
+        )
+    if task.goal is not None:
+        raise ValueError("expected check_every in an untargeted PGD, got one with a goal")
+    options = {"steps": USUAL_STEPS, **task.options, "eot_samples": samples, "at_once": at_once, "loss": make}
+    options.pop("best", None)
+    return attacks.pgd_until_broken(
+        single, task.x, task.y, norm=task.threat.ball, eps=task.threat.eps, **options
+    )  # fmt: skip
+
+
+def _of(function: Callable[..., Tensor], norms: tuple[str, ...] = tuple(NORMS)) -> dict[str, Any]:
+    return dict.fromkeys(norms, function)
+
+
+LOSS_AND_STARTS = {"loss": "cross_entropy", "best": False, "restarts": 1, "steps": USUAL_STEPS}
+ENTRIES: dict[str, Entry] = {
+    "FGSM": Entry(
+        _of(pgd), lambda p: _steps(p, 1), _fgsm, follows_gradients=True, more=LOSS_AND_STARTS, check=_check_loss
+    ),
+    "PGD": Entry(
+        _of(pgd), _steps, follows_gradients=True, more={**LOSS_AND_STARTS, "best": True, "check_every": None},
+        check=_check_pgd,
+    ),
+    "MI-FGSM": Entry(
+        _of(pgd), _steps, lambda _: {"momentum": 1.0}, follows_gradients=True, more=LOSS_AND_STARTS, check=_check_loss
+    ),
+    "APGD": Entry(
+        _of(attacks.apgd), lambda p: _steps(p, 100), more={"loss": "cross_entropy"}, check=_check_loss
+    ),
+    "SI-NI-TI-DIM": Entry(
+        _of(attacks.si_ni_ti_dim), lambda p: _steps(p, 10) * p.get("copies", 5), targeted=False
+    ),
+    "SSP": Entry(
+        _of(pgd), _steps, targeted=False, more={"best": False, "restarts": 1, "steps": USUAL_STEPS, "features": None},
+        objects=frozenset({"features"}),
+    ),
+    "StAdv": Entry(_of(attacks.stadv), lambda p: _steps(p, 100), non_lp=("bound", 0.05)),
+    "ReColorAdv": Entry(_of(attacks.recoloradv), lambda p: _steps(p, 100), non_lp=("bound", 0.06)),
+    "JPEG": Entry(
+        _of(attacks.jpeg_attack), lambda p: _steps(p, 100), non_lp=("eps", 0.125), more={"loss": "margin"},
+        check=_check_jpeg,
+    ),
+}  # fmt: skip
+RUNS: dict[str, Callable[[Task], Tensor]] = {"APGD": _apgd, "SI-NI-TI-DIM": _transfer, "SSP": _features}
+FOLLOWERS = tuple(name for name, entry in ENTRIES.items() if entry.follows_gradients)
+"""Attacks that can go along any gradient."""
 
 
 def versions() -> dict[str, str]:
@@ -44,47 +193,27 @@ def run(
     keeps last iterates. SSP takes `features`, a module on images: the logits unless given.
 
     Raises:
-        ValueError: an attack that has no targeted form, an unknown loss, or what `check_every` does not go with.
+        ValueError: what `check_every` does not go with, or a loss that the model has too few classes for.
     """
-    if goal is not None and name in ("SI-NI-TI-DIM", "SSP"):
-        raise ValueError(f"expected an untargeted attack, got {name} with a goal")
-    wanted, aimed = (y, {}) if goal is None else (goal, {"targeted": True})
-    options = dict(parameters)
-    if name in OWN_THREAT:
-        return FUNCTIONS[name](module, x, wanted, **options, **aimed)
-    if name == "SI-NI-TI-DIM":
-        return attacks.si_ni_ti_dim(module, x, y, norm=threat.ball, eps=threat.eps, **options)
-    # The libraries' way is the gradient at the mean logits; with "gradients" each draw has a loss of its own.
-    single, draws, at_once = module, 1, None
-    if isinstance(module, Averaged) and module.average == "gradients":
-        single, draws, at_once = module.module, module.draws, module.at_once
-    if name == "SSP":
-        features = options.pop("features", single)
-        gradient = eot(ascent(attacks.feature(features, x)), draws, at_once=at_once)
-        return follow(gradient, "PGD", module, x, y, threat, {"best": False, **options})
-    make = _loss(options.pop("loss", "cross_entropy"))
-    if "check_every" in options:
-        _check_rounds(name, single, options, goal)
-        options = {"steps": USUAL_STEPS, **options, "eot_samples": draws, "at_once": at_once, "loss": make}
-        options.pop("best", None)
-        return attacks.pgd_until_broken(single, x, y, norm=threat.ball, eps=threat.eps, **options)
-    loss = make(single, wanted, **aimed)
-    rate = margin(module, wanted, **aimed)
-    if name == "APGD":
-        many: dict[str, Any] = {"eot_samples": draws, "at_once": at_once, "score": rate}
-        return attacks.apgd(loss, x, norm=threat.ball, eps=threat.eps, **many, **options)
-    return follow(eot(ascent(loss), draws, at_once=at_once), name, module, x, y, threat, options, rate=rate)
+    task = Task(name, module, x, y, threat, dict(parameters), goal)
+    if ENTRIES[name].non_lp:
+        return _non_lp(task)
+    return RUNS.get(name, _along_a_loss)(task)
 
 
 def stated(name: str, threat: Threat, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Every parameter."""
-    if name in FUNCTIONS:
-        loss = {"loss": "cross_entropy"} if name == "APGD" else {}
-        return {**_settable(FUNCTIONS[name]), **loss, **parameters}
+    entry = ENTRIES[name]
+    function = entry.function[threat.norm]
+    if function is not pgd:
+        loss = {"loss": entry.more["loss"]} if "loss" in entry.more else {}
+        bound = dict([entry.non_lp]) if entry.non_lp else {}
+        return {**_settable(function), **bound, **loss, **parameters}
     usual = {**_settable(pgd), "loss": "feature" if name == "SSP" else "cross_entropy", "restarts": 1}
-    if "check_every" in parameters:  # last iterates, and neither momentum nor restarts
+    checks = parameters.get("check_every") is not None
+    if checks:  # last iterates, and neither momentum nor restarts
         usual = {k: usual[k] for k in ("step_size", "random_start", "loss")}
-    best = name == "PGD" and "check_every" not in parameters
+    best = bool(entry.more["best"]) and not checks
     found = {**usual, "best": best, **_usual(name, threat), **parameters}
     if found["step_size"] is None:
         found["step_size"] = 2.5 * threat.eps / max(1, found["steps"])
@@ -93,15 +222,11 @@ def stated(name: str, threat: Threat, parameters: Mapping[str, Any]) -> dict[str
 
 def _settable(function: Callable[..., Tensor]) -> dict[str, Any]:
     """Defaults of a function's parameters, but for those that the backend sets itself."""
-    return {k: v for k, v in defaults(function).items() if k not in ("score", "start", "eot_samples", "targeted", "at_once")}
+    return {k: v for k, v in defaults(function).items() if k not in SET_HERE}
 
 
 def _usual(name: str, threat: Threat) -> dict[str, Any]:
-    own: dict[str, dict[str, Any]] = {
-        "FGSM": {"steps": 1, "step_size": threat.eps, "random_start": False},
-        "MI-FGSM": {"momentum": 1.0},
-    }
-    return {"steps": USUAL_STEPS, **own.get(name, {})}
+    return {"steps": USUAL_STEPS, **ENTRIES[name].defaults(threat)}
 
 
 def follow(
@@ -116,10 +241,10 @@ def follow(
 ) -> Tensor:
     """The attack `name` along any gradient; `rate` (the margin of `module`) rates its iterates."""
     options = {**_usual(name, threat), **parameters}
-    if "check_every" in options:
-        raise ValueError("expected no check_every along a gradient of a defence's own, whose labels nobody knows")
+    if options.pop("check_every", None) is not None:
+        raise ValueError("expected no check_every along a gradient that a defence gives, which comes without labels")
     options.pop("loss", None)
-    score = (rate or margin(module, y)) if options.pop("best", name == "PGD") else None
+    score = (rate or margin(module, y)) if options.pop("best", ENTRIES[name].more["best"]) else None
     restarts = options.pop("restarts", 1)
     best = attacks.Best(score, x) if restarts > 1 else None
     for _ in range(restarts):
@@ -131,18 +256,4 @@ def follow(
     return best.x
 
 
-def _check_rounds(name: str, single: nn.Module, options: Mapping[str, Any], goal: Tensor | None) -> None:
-    if isinstance(single, Averaged):
-        raise ValueError('expected average="gradients" with check_every, which looks at each draw, got averaged logits')
-    extra = sorted({*options} - {"check_every", "steps", "step_size", "random_start", "best"})
-    if name != "PGD" or goal is not None or extra or options.get("best"):
-        raise ValueError(
-            "expected check_every in an untargeted PGD of last iterates with steps, step_size, random_start and loss "
-            f"alone, got {name} with {dict(options)}"
-        )
-
-
-def _loss(name: str) -> Callable[..., Loss]:
-    if name not in LOSSES:
-        raise ValueError(f"expected loss to be one of {', '.join(LOSSES)}; got {name!r}")
-    return LOSSES[name]
+BACKEND = Backend(ENTRIES, run, stated, versions, load=lambda function: function, given=SET_HERE)
