@@ -64,7 +64,7 @@ def show(report: Report) -> None:
 
 def write(report: Report, folder: Path) -> None:
     """Writes report.json, report.md and report.html, with pictures, each at once or not at all."""
-    from art_ext.evaluation.page import save_page
+    from art_ext.evaluation import save_page
     from art_ext.plots import figures
     from art_ext.training import replacing
 

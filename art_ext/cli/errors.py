@@ -19,6 +19,8 @@ from art_ext.cli.users import Users
 
 FAILED, USAGE, CHECK_FAILED, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
 """Exit codes: something could not be done, a wrong call, a failed check with --strict, Ctrl-C, SIGTERM."""
+SCRIPTED = "The following operation failed in the TorchScript interpreter"
+"""A trace of TorchScript follows; its last line says what is wrong."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DAMAGED = ("SafetensorError", "BadZipFile", "UnpicklingError")
 """Classes without a common base, by name: their libraries are not loaded for an error message."""
@@ -122,9 +124,9 @@ def _failed(error: BaseException, users: Users) -> _Ending | None:
     cases = (
         (out_of_memory(error), FAILED, f"{line}: out of memory, lower --batch-size"),
         (_disk_full(error), FAILED, f"{line}: make room, then run the same command again"),
+        (isinstance(error, FloatingPointError) or machine_failed(error), FAILED, line),
         (bool(role), FAILED, f"{kind} in {role}: {line} (--debug shows where)"),
         (isinstance(error, (ValueError, TypeError, ImportError, OSError)), USAGE, line),
-        (isinstance(error, FloatingPointError) or machine_failed(error), FAILED, line),
         (kind in DAMAGED, FAILED, f"a file is damaged or could not be written: {line}"),
     )
     return next((_Ending(code, said) for holds, code, said in cases if holds), None)
@@ -143,6 +145,6 @@ def _line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         text = f"{error.strerror}: {error.filename}"
     text = text.partition("\nException raised from")[0]  # what follows is a trace of C++
-    if "TorchScript interpreter" in text:
-        text = text.strip().splitlines()[-1]
+    before, found, _ = text.partition(SCRIPTED)
+    text = before + text.strip().splitlines()[-1] if found else text
     return " ".join(text.split())

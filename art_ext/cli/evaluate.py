@@ -103,7 +103,8 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
         where = options.device_of(device)
         found = load_images(data, split="test", keys=keys, size=options.height_width(size), channels=channels)
         found, facts = _chosen(found, data, images)
-        normal = {"mean": options.numbers(mean, "--mean"), "std": options.numbers(std, "--std"), "device": where}
+        standard = {"mean": options.numbers(mean, "--mean"), "std": options.numbers(std, "--std")}
+        normal, facts = standard | {"device": where}, facts | {k: v for k, v in standard.items() if v is not None}
         specs = {"classifier": classifier, "surrogate": surrogate, "robust": robust}
         numbers = {"eot_samples": _renamed(eot_samples, draws, "eot-samples", "draws"),
                    "repeats": _renamed(repeats, redraws, "repeats", "redraws")}  # fmt: skip

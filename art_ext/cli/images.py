@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -48,18 +50,29 @@ def load_images(
         return data.fashion_mnist(split)
     if not path.exists():
         raise ValueError(f"expected an npz file, a folder or {SHIPPED} as --data, got {path}, which is not there")
-    images, labels = _keys(path, keys, labels_needed)
-    try:
+    with readable(path):
+        images, labels = _keys(path, keys, labels_needed)
         found = data.from_npz(path, images=images, labels=labels)
-    except (ValueError, TypeError):
+    if not len(found.x):
+        raise ValueError(f"expected at least one image, got none in {path}")
+    return found
+
+
+@contextmanager
+def readable(path: object) -> Iterator[None]:
+    """Names a damaged npz: whatever its readers raise inside becomes a ValueError.
+
+    Raises:
+        TypeError, ValueError, OSError: as raised inside, or see above.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, OSError, GeneratorExit):
         raise
     except Exception as error:  # zipfile, zlib and numpy each raise their own
         if machine_failed(error):
             raise
-        raise ValueError(f"expected an npz file that can be read, got {path}: {error}") from error
-    if not len(found.x):
-        raise ValueError(f"expected at least one image, got none in {path}")
-    return found
+        raise ValueError(f"expected an npz that can be read, got {path}: {type(error).__name__}: {error}") from error
 
 
 def _keys(path: Path, keys: str, labels_needed: bool) -> tuple[str, str | None]:

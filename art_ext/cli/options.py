@@ -125,12 +125,12 @@ def device_of(text: str) -> torch.device:
         raise ValueError(f"expected --device auto, cpu, cuda or cuda:1, got {text!r}") from error
     if device.type not in ("cpu", "cuda"):
         raise ValueError(
-            f"expected --device auto, cpu, cuda or cuda:1, got {text!r}: on {device.type} random draws cannot be "
-            "repeated, and ART would move the models away"
+            f"expected --device auto, cpu, cuda or cuda:1, got {text!r}: on {device.type} neither seeds nor ART's "
+            "attacks are what they are elsewhere"
         )
     try:
         torch.zeros(1, device=device)
-        if device.type == "cuda":
+        if device.index is not None and device.type == "cuda":
             torch.cuda.set_device(device)
     except (RuntimeError, AssertionError) as error:
         if out_of_memory(error):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from art_ext.cli.display import progress
 from art_ext.cli.errors import machine_failed
-from art_ext.cli.images import GREY
+from art_ext.cli.images import GREY, readable
 from art_ext.data import from_arrays
 from art_ext.data.folder import SUFFIXES
 from art_ext.data.pixels import check_eight_bits
@@ -196,7 +196,9 @@ def purify_npz(purifier: Purifier, source: Path, target: Path, batch_size: int, 
     """
     if not zipfile.is_zipfile(source):
         raise ValueError(f"expected a folder of images or an npz, got {source}, which is neither")
-    with zipfile.ZipFile(source) as archive:
+    with readable(source):
+        opened = zipfile.ZipFile(source)
+    with opened as archive:
         member, members = f"{key}.npy", archive.namelist()
         if member not in members:
             names = ", ".join(m.removesuffix(".npy") for m in members)
@@ -223,7 +225,7 @@ def purify_npz(purifier: Purifier, source: Path, target: Path, batch_size: int, 
 def _copy(archive: zipfile.ZipFile, out: zipfile.ZipFile, member: str) -> None:
     import shutil
 
-    with archive.open(member) as read, out.open(member, "w", force_zip64=True) as written:
+    with readable(archive.filename), archive.open(member) as read, out.open(member, "w", force_zip64=True) as written:
         shutil.copyfileobj(read, written)
 
 
@@ -233,7 +235,7 @@ def _checked(
     """Shape and dtype of an array of images, all of which have been looked at."""
     from art_ext.cli.models import check_purifier
 
-    with archive.open(member) as file:
+    with readable(archive.filename), archive.open(member) as file:
         shape, dtype = _header(file)
     for start, piece in enumerate(_pieces(archive, member, batch_size)):
         x = from_arrays(piece).x
@@ -258,7 +260,7 @@ def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 def _pieces(archive: zipfile.ZipFile, member: str, batch_size: int) -> Iterator[NDArray[Any]]:
     """The array in batches, read as it goes."""
-    with archive.open(member) as file:
+    with readable(archive.filename), archive.open(member) as file:
         shape, dtype = _header(file)
         size = int(np.prod(shape[1:])) * dtype.itemsize
         for start in range(0, shape[0], batch_size):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,13 +97,15 @@ def train(  # noqa: PLR0913, PLR0917  each is an option
                   "batch_size": batch_size, "seed": seed, "images": len(found.x),
                   "sha256_of_images": sha256([found.x]),
                   "sha256_of_classifier": sha256(network.state_dict().values())}  # fmt: skip
+        record |= _said(normal)  # no part of the weights
         claim(out, record)
         fit_stages(stages, found, out, epochs=epochs, batch_size=batch_size, seed=seed)
         purifier.save_pretrained(out)
         trained = _save_classifier(network, stages, out)
     say(f"written to {out}: config.json, model.safetensors{trained}")
     if not trained:
-        say(f"next: art-ext evaluate --classifier {classifier} --purifier {out} --data TEST --out FOLDER")
+        words = shlex.join(["--classifier", classifier, "--purifier", str(out)])
+        say(f"next: art-ext evaluate {words} --data TEST --out FOLDER")
     if method == "cdvae" and not trained:
         say("CD-VAE is meant for a classifier that was trained on its output, and this one was not: CDVAETrainer")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from pathlib import Path
+from types import FrameType
 
 
 class Users:
@@ -42,4 +43,8 @@ class Users:
             file = str(Path(frame.f_code.co_filename).resolve())
             if file in self.files:
                 return self.files[file]
-        return ""
+        return "a backward pass" if frames and self.models and _of_autograd(frames[-1]) else ""
+
+
+def _of_autograd(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__", "").startswith("torch.autograd")

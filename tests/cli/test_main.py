@@ -12,7 +12,6 @@ import pytest
 
 import art_ext
 from art_ext import presets
-from art_ext.cli.errors import explained
 from art_ext.cli.images import in_turn, load_images
 from art_ext.cli.options import height_width, number, pairs
 from art_ext.evaluation import BACKENDS, PLANS
@@ -91,12 +90,3 @@ def test_the_images_of_a_folder_come_in_turn_from_each_class(files: Any) -> None
     assert found.y.tolist() == [0, 1] * 6
     assert (found.x - files.x / 255).abs().max() < 1e-6
     assert load_images(files.folder, split="test", channels=3, size=(4, 5)).x.shape == (12, 3, 4, 5)
-
-
-def test_bugs_keep_their_traceback() -> None:
-    with pytest.raises(ZeroDivisionError), explained(False):
-        1 / 0  # noqa: B018
-    with pytest.raises(RuntimeError, match="a bug"), explained(False):
-        raise RuntimeError("a bug")
-    with pytest.raises(ValueError, match="asked for"), explained(True):
-        raise ValueError("asked for")
