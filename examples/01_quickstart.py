@@ -16,8 +16,7 @@ from rich.table import Table
 
 from art_ext import plots, presets
 from art_ext.data import fashion_mnist
-from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate
-from art_ext.evaluation.page import save_page
+from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate, save_page
 from art_ext.purifiers import RDP
 
 # Square early: BPDA leaves the gradient attacks little to follow, and every attack sees only what is left.
@@ -27,18 +26,20 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--images", type=int, default=200, help="test images; AutoAttack takes an eighth of them")
 parser.add_argument("--steps", type=int, default=20, help="of PGD")
 parser.add_argument("--fast", action="store_true", help="only the first of AutoAttack's four attacks")
-parser.add_argument("--draws", type=int, default=4, help="of EOT against the randomised defence")
+parser.add_argument("--eot-samples", "--draws", type=int, default=4, help="of EOT against the randomised defence")
 parser.add_argument("--out", type=Path, default=Path("out/demo"))
 
 
-def attacks(images: int, steps: int, draws: int, fast: bool) -> list[Attack]:
+def attacks(images: int, steps: int, eot_samples: int, fast: bool) -> list[Attack]:
     pgd = {"steps": steps, "step_size": 0.01}
     version, parameters = ("custom", {"attacks": ORDER[:1]}) if fast else ("standard", {"order": ORDER})
     return [
         Attack("art", "PGD", pgd | {"num_random_init": 1}, on="deterministic"),
         Attack("torchattacks", "PGD", pgd, on="deterministic"),
         Attack("autoattack", version, parameters, images=max(1, images // 8), on="deterministic"),
-        Attack("native", "PGD", {"steps": steps // 2, "step_size": 0.01}, max(1, images // 2), draws, on="randomised"),
+        Attack(
+            "native", "PGD", {"steps": steps // 2, "step_size": 0.01}, max(1, images // 2), eot_samples, on="randomised"
+        ),
     ]
 
 
@@ -69,9 +70,9 @@ def main() -> None:
         Defended("dynamic RDP", classifier, dynamic.set_noise(0.05)),
     ]
     threat = Threat("Linf", 0.1)
-    plan = attacks(args.images, args.steps, args.draws, args.fast)
+    plan = attacks(args.images, args.steps, args.eot_samples, args.fast)
     probe = Probe(max(1, args.images // 8), steps=max(1, args.steps // 2))
-    report = evaluate(models, plan, data.x, data.y, threat=threat, draws=args.draws, redraws=3, probe=probe)
+    report = evaluate(models, plan, data.x, data.y, threat=threat, eot_samples=args.eot_samples, repeats=3, probe=probe)
 
     attack = Attack("native", "PGD", {"steps": args.steps, "step_size": 0.01})
     x, y = data.x[:6], data.y[:6]

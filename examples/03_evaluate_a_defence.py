@@ -8,8 +8,7 @@ from pathlib import Path
 
 from art_ext import plots, presets
 from art_ext.data import fashion_mnist
-from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Threat, evaluate
-from art_ext.evaluation.page import save_page
+from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Threat, evaluate, save_page
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--images", type=int, default=64)
@@ -30,7 +29,7 @@ report = evaluate(
     ],
     *(test.x, test.y),
     threat=Threat("Linf", 0.1),
-    knowledge=[Knowledge.TRANSFER, Knowledge.BLIND, Knowledge.BPDA, Knowledge.FULL, Knowledge.OWN],
+    knowledge=[Knowledge.TRANSFER, Knowledge.BLIND, Knowledge.BPDA, Knowledge.FULL, Knowledge.ADAPTIVE],
     probe=Probe(images=16, steps=5),
     folder=args.out,  # killed? run it again: it goes on where it was
 )

@@ -58,7 +58,7 @@ GAMMAS = (2e-4, DEFENCE, 2e-2, 2e-1, UNDERSTANDING)
 UNDEFENDED, ROBUST, GREY, GAME = "undefended", "adversarially trained", "CD-VAE", "CD-VAE, game"
 RELEASED, SAMPLED = "CD-VAE, released game", "CD-VAE, released game, z sampled"
 VARIANTS = {GAME: "paper", RELEASED: "released", SAMPLED: "released"}
-TRANSFER, FULL, OWN = (Knowledge.TRANSFER,), (Knowledge.FULL,), (Knowledge.OWN,)
+TRANSFER, FULL, OWN = (Knowledge.TRANSFER,), (Knowledge.FULL,), (Knowledge.ADAPTIVE,)
 
 
 def purifier_of(gamma: float, args: argparse.Namespace) -> CDVAE:

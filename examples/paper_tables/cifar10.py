@@ -172,8 +172,8 @@ def measure(
         x, y = test.x[:images].to(args.device), _labels(test)[:images].to(args.device)
         probe = (Probe(4, 2) if args.quick else Probe()) if part == [*parts][-1] else None
         reports[part] = evaluate(
-            models, attacks, x, y, threat=Threat(norm, eps), knowledge=knowledge, draws=2 if args.quick else 20,
-            average="gradients", redraws=10, batch_size=args.evaluation_batch, probe=probe, folder=args.runs / part,
+            models, attacks, x, y, threat=Threat(norm, eps), knowledge=knowledge, eot_samples=2 if args.quick else 20,
+            average="gradients", repeats=10, batch_size=args.evaluation_batch, probe=probe, folder=args.runs / part,
             data={"name": called(args.data, images)}, cross=part in crossed,
         )  # fmt: skip
     return reports

@@ -49,7 +49,7 @@ COLUMNS = {
     "AutoAttack": ("autoattack standard", "autoattack rand"),
     "APGD-100 DLR": ("native APGD-100 dlr",),
 }
-FULL, BPDA, OWN = (Knowledge.FULL,), (Knowledge.BPDA,), (Knowledge.OWN,)
+FULL, BPDA, OWN = (Knowledge.FULL,), (Knowledge.BPDA,), (Knowledge.ADAPTIVE,)
 SETTING: dict[str, Any] = {"threat": Threat("Linf", EPS), "knowledge": BPDA + FULL + OWN}
 
 
@@ -90,9 +90,9 @@ def paper_attacks(eps: float, quick: bool) -> list[Attack]:
     """20 steps of eps / 4 (2/255 at 8/255), one draw of the masks a step, the last iterate."""
     steps: dict[str, Any] = {"steps": 2 if quick else 20, "step_size": eps / 4}
     return [
-        Attack("native", "PGD", {**steps, "best": False}, draws=1, knowledge=FULL),
-        Attack("native", "MI-FGSM", {**steps, "best": False}, draws=1, knowledge=FULL),
-        Attack("torchattacks", "VNI-FGSM", {**steps, "N": 5}, draws=1, knowledge=FULL),
+        Attack("native", "PGD", {**steps, "best": False}, eot_samples=1, knowledge=FULL),
+        Attack("native", "MI-FGSM", {**steps, "best": False}, eot_samples=1, knowledge=FULL),
+        Attack("torchattacks", "VNI-FGSM", {**steps, "N": 5}, eot_samples=1, knowledge=FULL),
     ]
 
 
@@ -121,7 +121,7 @@ def frozen_attacks(eps: float, quick: bool) -> list[Attack]:
 
 def _mask_aware(eps: float, quick: bool) -> Attack:
     steps = {"steps": 2 if quick else 40, "step_size": eps / 4, "best": False}
-    return Attack("native", "PGD", steps, draws=1, knowledge=OWN, label="Eq. 8, PGD-40")
+    return Attack("native", "PGD", steps, eot_samples=1, knowledge=OWN, label="Eq. 8, PGD-40")
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Report]] = {"paper": paper, "strong": strong, "frozen": frozen}

@@ -74,7 +74,7 @@ def part(
     """
     data = fashion_mnist("test", args.images) if test is None else test
     return evaluate(
-        models, attacks, data.x, data.y, draws=2 if args.quick else 20, average="gradients", redraws=10,
+        models, attacks, data.x, data.y, eot_samples=2 if args.quick else 20, average="gradients", repeats=10,
         batch_size=args.attack_batch, shard=tuple(args.shard), folder=_folder(args, name, args.shard),
         data={**DATA, **(about or {})},
         **{"probe": None, **options},

@@ -84,11 +84,11 @@ def white_box(args: argparse.Namespace) -> Report:
         order = ["apgd-ce", "square", "apgd-t", "fab-t"]
         attacks.append(Attack("autoattack", "standard", {"order": order}, images=few, **fixed))
         attacks.append(Attack("autoattack", "rand", images=few, **drawn))
-    known = (Knowledge.BPDA, Knowledge.FULL, Knowledge.OWN)
+    known = (Knowledge.BPDA, Knowledge.FULL, Knowledge.ADAPTIVE)
     probe = Probe(4, 2) if args.quick else Probe(64, 20, seeds=3)
     return evaluate(
         models, attacks, data.x, data.y, threat=Threat("Linf", EPS), knowledge=known,
-        draws=2 if args.quick else 10, redraws=10, probe=probe, folder=args.runs / "rdp_white",
+        eot_samples=2 if args.quick else 10, repeats=10, probe=probe, folder=args.runs / "rdp_white",
         data=DATA | {"images": images},
     )  # fmt: skip
 
