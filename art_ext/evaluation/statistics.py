@@ -55,6 +55,35 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> Interval:
     return Interval(mean, max(-1.0, mean - half), min(1.0, mean + half), n)
 
 
+def surely_more(more: int, less: int, level: float = 0.025) -> bool:
+    """Whether the first of two treatments of the same images surely does more than the second.
+
+    The exact one-sided McNemar test [McNemar 1947]: of the images on which they differ, each side would win half.
+
+    Args:
+        more: images on which only the first succeeds.
+        less: images on which only the second does.
+        level: probability of a wrong yes, at most.
+    """
+    from scipy.stats import binomtest
+
+    return more + less > 0 and bool(binomtest(more, more + less, 0.5, alternative="greater").pvalue <= level)
+
+
+def clopper_pearson(right: int, n: int) -> Interval:
+    """The exact 95 % interval of a share [Clopper & Pearson 1934].
+
+    Raises:
+        ValueError: n < 1, or right outside [0, n].
+    """
+    if n < 1 or not 0 <= right <= n:
+        raise ValueError(f"expected 0 <= right <= n and n >= 1, got right={right} and n={n}")
+    from scipy.stats import binomtest
+
+    found = binomtest(right, n).proportion_ci(0.95, method="exact")
+    return Interval(right / n, float(found.low), float(found.high), n)
+
+
 def bootstrap(statistic: Callable[..., float], *samples: ArrayLike, resamples: int = 1000, seed: int = 0) -> Interval:
     """A statistic of images with its 95 % percentile bootstrap interval [Efron 1979].
 

@@ -1,14 +1,16 @@
-"""What an attacker may change and what he knows."""
+"""What an attacker may change, and what the attacker knows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
 from math import prod
+from typing import Any
 
 from torch import Tensor
 
 from art_ext.attacks import NORMS, Norm
+from art_ext.plain import number
 
 SLACK = 1e-5
 """How far a returned example may exceed the ball or the box: float32 error."""
@@ -24,20 +26,26 @@ class Threat:
 
     Args:
         norm: "Linf", "L2" or "L1".
-        eps: radius.
+        eps: radius; numbers of numpy and torch are taken.
+        given: the radius as its user wrote it, such as "8/255", for the report; the decimal number unless given.
 
     Raises:
-        ValueError: unknown norm or negative radius.
+        TypeError: a radius that is no number.
+        ValueError: unknown norm, or a radius that is negative or not finite.
     """
 
     norm: str = "Linf"
     eps: float = 8 / 255
+    given: str = ""
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise ValueError(f"expected norm to be one of {', '.join(NORMS)}; got {self.norm!r}")
-        if not 0 <= self.eps < float("inf"):
-            raise ValueError(f"expected eps >= 0, got {self.eps}")
+        object.__setattr__(self, "eps", float(number(self.eps, "eps", at_least=0)))
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values: norm, eps, and eps as it was written."""
+        return {"norm": self.norm, "eps": self.eps, "given": self.given or f"{self.eps:g}"}
 
     @property
     def ball(self) -> Norm:
@@ -82,13 +90,15 @@ class Threat:
 class Knowledge(str, Enum):
     """What the attacker differentiates through; a field of every row of a report.
 
+    `Knowledge("own")` and `Knowledge.OWN` are the old spelling of ADAPTIVE.
+
     Attributes:
         UNDEFENDED: the classifier, where there is no purifier to know about.
         TRANSFER: a separately trained surrogate.
         BLIND: the classifier alone, as if there were no purifier.
         BPDA: the purifier forward, its stand-in (identity) backward, then the classifier.
         FULL: purifier and classifier, exactly.
-        OWN: whatever the method makes possible, its `own_attacks`.
+        ADAPTIVE: whatever the method makes possible, its `adaptive_attacks`.
     """
 
     UNDEFENDED = "undefended"
@@ -96,4 +106,14 @@ class Knowledge(str, Enum):
     BLIND = "blind"
     BPDA = "bpda"
     FULL = "full"
-    OWN = "own"
+    ADAPTIVE = "adaptive"
+    OWN = "adaptive"  # noqa: PIE796  the old name of the same member
+
+    @classmethod
+    def _missing_(cls, value: object) -> Knowledge | None:
+        return cls.ADAPTIVE if value == "own" else None
+
+    @property
+    def sees_defence(self) -> bool:
+        """Whether the attacker differentiates the defence, and so meets its randomness."""
+        return self not in (Knowledge.TRANSFER, Knowledge.BLIND)

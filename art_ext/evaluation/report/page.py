@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from art_ext.evaluation.report import CLEAN, Report
+from art_ext.evaluation.report.data import CLEAN, Findings, robust, share
+from art_ext.evaluation.report.tables import accuracy_table, model_table, one_line, radius, refused_table, repeat_table
 from art_ext.training import replacing
 
 STYLE = """
@@ -21,7 +22,8 @@ th { background: #f2f4f8 } tr:last-child td { border-bottom: 2px solid #1c2430 }
 details summary { cursor: pointer; margin: .8rem 0 }
 .verdict ul { margin: .2rem 0 0; font-size: .9rem } .verdict p { margin: .5rem 0 0 }
 .verdict { border-left: .4rem solid #1c2430; background: #f2f4f8; padding: .8rem 1.2rem; margin: 1rem 0 }
-.pass { color: #14693a } .warn { color: #8a5a00 } .fail { color: #a4161a; font-weight: 600 } .not { color: #555e6c }
+.pass { color: #14693a } .warn { color: #8a5a00 } .fail { color: #a4161a; font-weight: 600 }
+.not, .undetermined { color: #555e6c }
 img { max-width: 100%; height: auto } pre { background: #f2f4f8; padding: 1rem; overflow-x: auto; font-size: .8rem }
 """
 
@@ -29,13 +31,13 @@ img { max-width: 100%; height: auto } pre { background: #f2f4f8; padding: 1rem; 
 LEGEND = (
     "What the attacker differentiates through: <b>bare classifier</b> that alone, which is also what is attacked; "
     "<b>transfer</b> another network; <b>blind</b> the classifier alone; <b>bpda</b> the purifier with an approximate "
-    "gradient; <b>full</b> everything, exactly; <b>own</b> what the method makes possible. The worst case counts an "
-    "image as left only if it was right under every attack inside the ball and in every redraw, over the images that "
+    "gradient; <b>full</b> everything, exactly; <b>adaptive</b> what the method makes possible. The worst case "
+    "counts an image as left only if it was right under every attack inside the ball and in every repeat, over the images that "
     "all of them saw; attacks with a bound of their own (StAdv, ReColorAdv, JPEG) do not count."
 )
-REDRAWS = (
+REPEATS = (
     "The mean is what one query meets; an attacker who may submit again meets the second number; the third is a "
-    "defence that answers by majority of its own draws."
+    "defence that answers by majority of its own answers."
 )
 WORRYING = {
     "fail": "Checks that failed: the numbers of this model are not to be believed before these are explained.",
@@ -43,34 +45,30 @@ WORRYING = {
 }
 
 
-def page(report: Report, figures: Mapping[str, bytes] | None = None) -> str:
+def page(report: Findings, figures: Mapping[str, bytes] | None = None) -> str:
     """The report as HTML that needs no other file.
 
     Args:
         report: what to show.
         figures: PNG images by caption; `art_ext.plots.figures` makes the usual ones.
     """
-    header, rows = report.table()
-    norm, eps = report.threat["norm"], report.threat["eps"]
-    again_header, again = report.redraw_table()
     body = [
         "<h1>Robustness report</h1>",
-        f"<p>Perturbations of {escape(str(norm))} size at most {eps:g} (images in [0, 1]) of the input of the whole "
-        f"pipeline. Accuracy with 95 % Wilson intervals; n is the number of images.</p>",
+        f"<p>Perturbations of size at most {_safe(radius(report))} (images in [0, 1]) of the input of the whole "
+        f"pipeline. Accuracy with 95 % Wilson intervals; n is the number of images.{_when(report)}</p>",
         *(_verdict(report, model) for model in _defended_first(report)),
         "<h2>Accuracy under attack</h2>",
-        _table(header, rows),
+        _table(*accuracy_table(report)),
         f"<p>{LEGEND}</p>",
-        *([f"<p>{_own_threats(report)}</p>"] if _own_threats(report) else []),
-        *(
-            ["<h2>Randomised models, drawn again</h2>", _table(again_header, again), f"<p>{REDRAWS}</p>"]
-            if again
-            else []
-        ),
+        *([f"<p>{_own_bounds(report)}</p>"] if _own_bounds(report) else []),
+        *_section("Randomised models, answered again", *repeat_table(report), REPEATS),
+        *_section("Attacks that do not count", *refused_table(report), "What was raised, or left the threat."),
         "<h2>Checks</h2>",
         *_check_tables(report),
+        *_section("Models", *model_table(report), "As they were found before the attacks, on the first images."),
         "<h2>Not tested</h2>",
-        "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in report.not_tested) + "</ul>",
+        _list(report.not_tested),
+        *(["<h2>Notes on the run</h2>", _list(report.notes)] if report.notes else []),
         *(_figure(caption, png) for caption, png in (figures or {}).items()),
         "<h2>Attacks and what they cost</h2>",
         _table(["model", "attack", "knowledge", "parameters", "images forward / backward", "seconds"], _costs(report)),
@@ -84,36 +82,60 @@ def page(report: Report, figures: Mapping[str, bytes] | None = None) -> str:
     )
 
 
-def save_page(report: Report, path: Path | str, figures: Mapping[str, bytes] | None = None) -> None:
+def save_page(report: Findings, path: Path | str, figures: Mapping[str, bytes] | None = None) -> None:
     """Writes `page`, at once or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(page(report, figures), "utf-8")
 
 
-def _defended_first(report: Report) -> list[str]:
-    defended = report.provenance.get("defended", ())
-    return sorted(report.models(), key=lambda model: model not in defended)
+def _when(report: Findings) -> str:
+    suite = f" Suite: {_safe(report.suite)}." if report.suite else ""
+    return f"{suite} Run from {_safe(report.started)} to {_safe(report.ended)}." if report.started else suite
 
 
-def _verdict(report: Report, model: str) -> str:
-    """What a reader who stops here must know about a model."""
-    clean = report.cell(model, CLEAN, "none").accuracy
-    text = f"<b>{escape(model)}</b>: {escape(str(clean))} on clean images"
-    if report.attacked(model):
-        text += f", <b>{escape(str(report.worst_case(model)))}</b> left when every attack is tried on every image"
+def _section(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], text: str) -> list[str]:
+    """A table under a heading; nothing where it has no rows."""
+    return [f"<h2>{title}</h2>", _table(header, rows), f"<p>{text}</p>"] if rows else []
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "<ul>" + "".join(f"<li>{_safe(line)}</li>" for line in lines) + "</ul>"
+
+
+def _safe(text: str) -> str:
+    """A text that is neither HTML nor holds control characters."""
+    return escape(one_line(text))
+
+
+def _defended_first(report: Findings) -> list[str]:
+    return sorted(report.models(), key=lambda model: not report.info(model).defended)
+
+
+def _verdict(report: Findings, model: str) -> str:
+    """What a reader who stops here must know about a model: both numbers are over the same images."""
+    clean, attacked = report.clean(model), report.attacked(model)
+    left = [float(v) for v in robust(attacked)]
+    unhurt = share(clean.survived[: len(left)]) if left else clean.accuracy
+    text = f"<b>{_safe(model)}</b>: {unhurt} on clean images"
+    if left:
+        text += f", <b>{share(left)}</b> left when every attack is tried on every image{_repeats(clean.repeats)}"
     text += "."
     by = {verdict: [v for v in report.checks if v.model == model and v.verdict == verdict] for verdict in WORRYING}
     for verdict, found in by.items():
         if found:
-            lines = "".join(f"<li>{escape(v.check)}: {escape(v.detail)}</li>" for v in found)
+            lines = "".join(f"<li>{_safe(v.check)}: {_safe(v.detail)}</li>" for v in found)
             text += f'<p class="{verdict}">{WORRYING[verdict]}</p><ul>{lines}</ul>'
     worst = next((verdict for verdict, found in by.items() if found), "pass")
     return f'<div class="verdict {worst}-box">{text}</div>'
 
 
-def _check_tables(report: Report) -> list[str]:
+def _repeats(repeats: int) -> str:
+    return f" and answered {repeats} times" if repeats > 1 else ""
+
+
+def _check_tables(report: Findings) -> list[str]:
     """Those to worry about first; what passed can be unfolded."""
-    order, header = ["fail", "warn", "not run"], ["check", "model", "verdict", "detail"]
+    order, header = ["fail", "warn", "undetermined", "not run"], ["check", "model", "verdict", "detail"]
     worrying = sorted((v for v in report.checks if v.verdict != "pass"), key=lambda v: order.index(v.verdict))
     tables = []
     for verdicts in (worrying, [v for v in report.checks if v.verdict == "pass"]):
@@ -124,12 +146,12 @@ def _check_tables(report: Report) -> list[str]:
     return [tables[0] or "<p>No check failed, warned or was left out.</p>", folded]
 
 
-def _own_threats(report: Report) -> str:
+def _own_bounds(report: Findings) -> str:
     own = dict.fromkeys(f"{c.attack} (bounded by {c.threat})" for c in report.cells if c.threat)
-    return f"Outside the ball, and not in the worst case: {escape('; '.join(own))}." if own else ""
+    return f"Outside the ball, and not in the worst case: {_safe('; '.join(own))}." if own else ""
 
 
-def _costs(report: Report) -> list[list[str]]:
+def _costs(report: Findings) -> list[list[str]]:
     rows = []
     for c in report.cells:
         if c.attack != CLEAN and not c.source:
@@ -140,16 +162,16 @@ def _costs(report: Report) -> list[list[str]]:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(h)}</th>" for h in header)
+    head = "".join(f"<th>{_safe(h)}</th>" for h in header)
     body = "".join("<tr>" + "".join(_entry(v) for v in row) + "</tr>" for row in rows)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _entry(value: str) -> str:
-    style = f' class="{value.split()[0]}"' if value in ("pass", "warn", "fail", "not run") else ""
-    return f"<td{style}>{escape(value)}</td>"
+    style = f' class="{value.split()[0]}"' if value in ("pass", "warn", "fail", "not run", "undetermined") else ""
+    return f"<td{style}>{_safe(value)}</td>"
 
 
 def _figure(caption: str, png: bytes) -> str:
     data = base64.b64encode(png).decode("ascii")
-    return f'<h2>{escape(caption)}</h2><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
+    return f'<h2>{_safe(caption)}</h2><img alt="{_safe(caption)}" src="data:image/png;base64,{data}">'

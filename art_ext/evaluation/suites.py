@@ -7,24 +7,24 @@ from importlib.util import find_spec
 from typing import Any
 
 from art_ext.evaluation.backends import Attack
-from art_ext.evaluation.jobs import Probe
+from art_ext.evaluation.settings import Probe
 from art_ext.evaluation.threat import Knowledge, Threat
 
-PLANS = ("smoke", "standard", "full")
-KNOWN = (Knowledge.TRANSFER, Knowledge.BLIND, Knowledge.BPDA, Knowledge.FULL, Knowledge.OWN)
+SUITES = ("smoke", "standard", "full")
+KNOWN = (Knowledge.TRANSFER, Knowledge.BLIND, Knowledge.BPDA, Knowledge.FULL, Knowledge.ADAPTIVE)
 LEE_KIM = 0.007 / (8 / 255)
 """Step of PGD-200 in units of eps [Lee & Kim 2023, arXiv:2303.09051]."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Attacks and their settings: `evaluate(models, plan.attacks, x, y, threat=threat, **plan.options)`."""
+class Suite:
+    """Attacks and their settings: `evaluate(models, suite.attacks, x, y, threat=threat, **suite.options)`."""
 
     attacks: tuple[Attack, ...]
     options: dict[str, Any]
 
 
-def plan(name: str, threat: Threat, *, classes: int, channels: int = 3) -> Plan:
+def suite(name: str, threat: Threat, *, classes: int, channels: int = 3) -> Suite:
     """The attacks and settings of a ready-made evaluation.
 
     "smoke" shows in seconds that everything runs and claims nothing. "standard" has several losses and libraries and
@@ -32,7 +32,7 @@ def plan(name: str, threat: Threat, *, classes: int, channels: int = 3) -> Plan:
     gradient-free and targeted attacks, attacks outside the ball, and three seeds.
 
     Args:
-        name: one of `PLANS`.
+        name: one of `SUITES`.
         threat: what the attacks stay within; some exist for Linf only.
         classes: AutoAttack's losses want four, its targeted attacks ten to be what its paper says.
         channels: of the images; ReColorAdv and TI-FGSM want three.
@@ -40,26 +40,36 @@ def plan(name: str, threat: Threat, *, classes: int, channels: int = 3) -> Plan:
     Raises:
         ValueError: another name.
     """
-    if name not in PLANS:
-        raise ValueError(f"expected a plan out of {', '.join(PLANS)}; got {name!r}")
+    if name not in SUITES:
+        raise ValueError(f"expected a suite out of {', '.join(SUITES)}; got {name!r}")
     linf = threat.norm == "Linf"
     torchattacks = find_spec("torchattacks") is not None and threat.norm in ("Linf", "L2")
     if name == "smoke":
         attacks = [Attack("native", "PGD", {"steps": 10}), *_library_pgd(threat, 10, torchattacks)]
         if classes >= 4:
             attacks.append(Attack("autoattack", "custom", {"attacks": ["apgd-ce"]}, images=16, on="deterministic"))
-        return Plan(tuple(attacks), {"knowledge": KNOWN, "draws": 4, "redraws": 2, "probe": Probe(16, 5)})
+        return Suite(
+            tuple(attacks), {"knowledge": KNOWN, "eot_samples": 4, "repeats": 2, "probe": Probe(16, 5), "suite": name}
+        )
     attacks = [Attack("native", "PGD", {"steps": 40}), *_library_pgd(threat, 40, torchattacks)]
     attacks += _apgd(threat, classes, restarts=1 if name == "standard" else 5)
     attacks += _auto(classes)
     if torchattacks:
         attacks.append(Attack("torchattacks", "Square", {"n_queries": 1000 if name == "standard" else 5000}))
     if name == "standard":
-        return Plan(tuple(attacks), {"knowledge": KNOWN, "draws": 20, "redraws": 10, "probe": Probe()})
+        return Suite(
+            tuple(attacks), {"knowledge": KNOWN, "eot_samples": 20, "repeats": 10, "probe": Probe(), "suite": name}
+        )
     attacks += _more(threat, linf, channels)
-    return Plan(
+    return Suite(
         tuple(attacks),
-        {"knowledge": KNOWN, "draws": 20, "redraws": 20, "probe": Probe(128, 40, seeds=3, unit_tests=32)},
+        {
+            "knowledge": KNOWN,
+            "eot_samples": 20,
+            "repeats": 20,
+            "probe": Probe(128, 40, seeds=3, unit_tests=32),
+            "suite": name,
+        },
     )
 
 

@@ -1,0 +1,287 @@
+"""The evaluation: inspect each model, schedule, run, judge, report; each step is the file of its name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+from art_ext.evaluation.backends import Attack
+from art_ext.evaluation.inspect import LOOKED_AT, Identity, ModelInfo, identities, inspect_model
+from art_ext.evaluation.judge import judge
+from art_ext.evaluation.numerics import full_precision, peak_memory, reset_peak_memory
+from art_ext.evaluation.provenance import now, provenance
+from art_ext.evaluation.report import Cell, Report, merge
+from art_ext.evaluation.run import Runner, Store
+from art_ext.evaluation.run.manifest import NOTED, image_hashes, manifest, notes
+from art_ext.evaluation.run.unit_test import images_for, unit_test
+from art_ext.evaluation.schedule import Job, Schedule, schedule
+from art_ext.evaluation.seeding import all_seeded
+from art_ext.evaluation.settings import Probe, Settings, check_call, facts, given_knowledge
+from art_ext.evaluation.targets import Defended
+from art_ext.evaluation.threat import Knowledge, Threat
+from art_ext.evaluation.untested import not_tested
+from art_ext.nn.modes import evaluating, trainable
+
+BAR = "{l_bar}{bar}| {elapsed} elapsed, {remaining} remaining{postfix}"
+KNOWLEDGE = (Knowledge.BLIND, Knowledge.BPDA, Knowledge.FULL)
+READ_BACK = "read back, nothing was run"
+
+
+def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation, and every one has a default
+    models: Sequence[Defended],
+    attacks: Sequence[Attack],
+    x: Tensor,
+    y: Tensor,
+    *,
+    threat: Threat,
+    knowledge: Sequence[Knowledge] = KNOWLEDGE,
+    eot_samples: int = 20,
+    average: str = "logits",
+    repeats: int = 5,
+    seed: int = 0,
+    batch_size: int = 256,
+    survivors_only: bool = False,
+    cross: bool = False,
+    probe: Probe | None = Probe(),  # noqa: B008  frozen
+    folder: Path | str | None = None,
+    shard: tuple[int, int] = (0, 1),
+    data: Mapping[str, Any] | None = None,
+    suite: str = "",
+    progress: bool = True,
+    draws: int | None = None,
+    redraws: int | None = None,
+) -> Report:
+    """Attacks every model with every attack under every knowledge, and says what is left and whether to believe it.
+
+    An undefended model is attacked once; a model without a surrogate is not attacked by transfer; the native attacks
+    that follow any gradient alone follow a method's adaptive ones. Randomised models are recognised; attackers who see
+    the defence average over EOT samples, and its answers are given several times. Modes, `requires_grad`, gradients,
+    ambient random state and x are left as they were. What an attack or a model raises refuses that row alone.
+
+    Args:
+        models: the first undefended one is the baseline of the checks.
+        attacks: see `Attack`.
+        x: images (N, C, H, W) in [0, 1], float32.
+        y: class indices (N,).
+        threat: norm and radius.
+        knowledge: of the attacker.
+        eot_samples: of EOT against randomised models, where an attack does not say its own. All samples of a block are
+            in memory at once when logits are averaged.
+        average: what EOT averages: "logits" for every library, "gradients" of the samples' own losses for native
+            attacks, ART, and what torchattacks and AutoAttack's "rand" have for it.
+        repeats: answers of a randomised model to each final example.
+        seed: of attacks and answers.
+        batch_size: the most images of one pass. It changes nothing but rounding: attacks get blocks of 32 images, whose
+            randomness is their own; below 32 the passes of deterministic models are cut.
+        survivors_only: attack only the images that no earlier attack of the same knowledge broke in every repeat; rows
+            then say what is left after them and all before.
+        cross: try the examples made against each model (undefended or full) on every other one.
+        probe: what the sweeps behind the checks may cost; None for no sweeps.
+        folder: keeps every block, the report and all examples; an interrupted evaluation goes on where it was, one that
+            has ended is read back, and one of more images (x that begins with the same, or an attack's `images`) makes
+            only what is not there yet. Several processes may work in one folder. Models are compared by everything that
+            they are made of, and by their answers.
+        shard: (i, n) takes every n-th block from block i on; `merged` makes one report of all n.
+        data: facts about the data set for the report (name, source, order), as JSON values; what grows with x does
+            not belong there.
+        suite: name of the ready-made suite that the attacks are of, for the report.
+        progress: show a bar with the time left.
+        draws: old spelling of `eot_samples`.
+        redraws: old spelling of `repeats`.
+
+    Raises:
+        TypeError: images, labels, models or settings of the wrong type, or a model that gives no logits.
+        ValueError: no images, images out of range, labels that do not fit, two attacks of one title, an impossible
+            setting, or a folder with another evaluation.
+        ImportError: an attack's library is not installed.
+    """
+    started = now()
+    eot_samples = _renamed("draws", draws, "eot_samples", eot_samples)
+    repeats = _renamed("redraws", redraws, "repeats", repeats)
+    known = given_knowledge(knowledge)
+    settings = Settings(known, eot_samples, average, repeats, seed, batch_size, survivors_only, cross, probe)
+    models, attacks = list(models), list(attacks)
+    check_call(models, attacks, x, y, settings, threat, shard)
+    said = facts(data)
+    networks = [network for model in models for network in model.parts()]
+    parameters = [p for network in networks for p in network.parameters()]
+    with full_precision(), evaluating(*networks), trainable((), parameters), all_seeded(settings.seed):
+        who = {m.name: identities(m) for m in models}  # before a first pass may change what is inside
+        images, labels = x.detach().clone(), y.detach().clone()
+        found = _inspected(models, who, images, labels, threat, settings)
+        planned = schedule(models, attacks, threat, tuple(x.shape[1:]), len(x), settings, found)
+        for job in (*planned.jobs, *planned.probes):
+            job.stated()  # what a library has no form of is refused before anything is kept
+        call = manifest(
+            models, attacks, images, labels, settings, threat, shard, said, who,
+            {name: info.fingerprint for name, info in found.items() if info.fingerprint is not None},
+        )  # fmt: skip
+        store = Store(folder)
+        remarks = notes(store.known(), call)
+        store.claim(call, lambda n: image_hashes(images[:n], labels[:n]))
+        there = _read_back(store, _digest(call))
+        if there is not None:
+            return replace(there, notes=(*there.notes, READ_BACK))
+        work = _Work(models, attacks, images, labels, threat, settings, shard, store, found, who)
+        report = work.report(planned, call, progress, started, suite, remarks)
+        return _finished(report, work)
+
+
+def merged(reports: Iterable[Report]) -> Report:
+    """The report of a whole evaluation from those of its shards.
+
+    Raises:
+        ValueError: not one report of every shard of the same evaluation.
+    """
+    whole = merge(list(reports))
+    return whole if whole.checks else replace(whole, checks=judge(whole))
+
+
+@dataclass
+class _Work:
+    """One evaluation from its schedule to its report."""
+
+    models: Sequence[Defended]
+    attacks: Sequence[Attack]
+    x: Tensor
+    y: Tensor
+    threat: Threat
+    settings: Settings
+    shard: tuple[int, int]
+    store: Store
+    found: dict[str, ModelInfo]
+    who: Mapping[str, Mapping[str, Identity]]
+
+    def report(
+        self, planned: Schedule, call: Mapping[str, Any], progress: bool, started: str, suite: str,
+        remarks: Sequence[str],
+    ) -> Report:  # fmt: skip
+        """Runs the schedule and judges what came of it."""
+        reset_peak_memory(self.x.device)
+        self.runner = Runner(self.x, self.y, self.settings, self.shard, self.store, self.found, self.who)
+        clean = {m.name: self.runner.clean(m) for m in self.models}
+        self._test_the_attack(planned)
+        cells, probes = self._run(planned, progress)
+        self.usable = [job for job, cell in zip(planned.jobs, cells, strict=True) if not cell.refused]
+        cells += [self.runner.on_another(j, m) for j in self.usable if self._crosses(j) for m in self.models
+                  if m is not j.model]  # fmt: skip
+        for model in self.models:
+            if not self.found[model.name].random:
+                again = self.runner.changed_since(clean[model.name], model)
+                self.found[model.name] = replace(self.found[model.name], answers_repeat=again)
+        inspected = tuple(self.found[m.name] for m in self.models)
+        where = provenance(call, self.x, self.settings.batch_size, inspected)
+        where["peak_memory_bytes"] = max(self.runner.peak, peak_memory(self.x.device))
+        report = Report(
+            self.threat.plain(), (*clean.values(), *cells), (),
+            not_tested(self.models, self.attacks, self.threat, self.settings), where, tuple(probes), inspected,
+            tuple(self.y.tolist()), suite, started, now(), (*remarks, *self._notes()), _digest(call),
+        )  # fmt: skip
+        return report if self.shard[1] > 1 else replace(report, checks=judge(report))
+
+    def _test_the_attack(self, planned: Schedule) -> None:
+        probe = self.settings.probe
+        n = 0 if probe is None else images_for(probe, planned, len(self.models))
+        if probe is None or not n:
+            return
+        for model in self.models:
+            info = self.found[model.name]
+            tested = unit_test(model, info, self.x[:n], self.threat, probe.steps)
+            self.found[model.name] = replace(info, unit_test=tested)
+
+    def _run(self, planned: Schedule, progress: bool) -> tuple[list[Cell], list[Cell]]:
+        jobs = (*planned.jobs, *planned.probes)
+        expected = [job.passes() * self.found[job.model.name].seconds_a_pass for job in jobs]
+        cells = []
+        with tqdm(total=sum(expected), desc="attacks", disable=not progress, bar_format=BAR) as bar:
+            for job, weight in zip(jobs, expected, strict=True):
+                bar.set_postfix_str(f"{job.model.name}: {job.attack.titled(job.eot_samples)}", refresh=False)
+                cells.append(self.runner.run(job, lambda share, weight=weight: bar.update(weight * share)))  # type: ignore[misc]
+        return cells[: len(planned.jobs)], cells[len(planned.jobs) :]
+
+    def _crosses(self, job: Job) -> bool:
+        bare = job.knowledge in (Knowledge.UNDEFENDED, Knowledge.FULL)
+        return self.settings.cross and bare and job.attack.bound is None
+
+    def _notes(self) -> list[str]:
+        store = self.store
+        found = [f"{store.reused} blocks were read from the folder"] if store.reused else []
+        return [*found, *(f"{name} was damaged and made anew" for name in store.damaged)]
+
+    def examples(self) -> dict[str, Tensor]:
+        """All examples by "model | attack | knowledge"."""
+        return {f"{j.model.name} | {j.attack.titled(j.eot_samples)} | {j.knowledge.value}": self.runner.kept(j)
+                for j in self.usable}  # fmt: skip
+
+
+def _inspected(
+    models: Sequence[Defended], who: Mapping[str, Mapping[str, Identity]], x: Tensor, y: Tensor, threat: Threat,
+    settings: Settings,
+) -> dict[str, ModelInfo]:  # fmt: skip
+    """What is found of each model, by name.
+
+    Raises:
+        ValueError: models of different numbers of classes, or labels beyond them.
+    """
+    piece = min(settings.batch_size, LOOKED_AT)
+    found = {m.name: inspect_model(m, _joint(who[m.name]), x, y, threat, piece) for m in models}
+    classes = {name: info.classes for name, info in found.items()}
+    if len(set(classes.values())) > 1:
+        raise ValueError(f"expected models that give logits (N, K) of one K, got {classes}")
+    most = next(iter(classes.values()))
+    if int(y.max()) >= most:
+        raise ValueError(f"expected labels below the {most} classes of the models, got {int(y.max())}")
+    return found
+
+
+def _joint(parts: Mapping[str, Identity]) -> Identity:
+    """The identity of a model from those of purifier and classifier."""
+    chosen = [parts["purifier"], parts["classifier"]]
+    text = " ".join(part.sha256 for part in chosen)
+    return Identity(hashlib.sha256(text.encode()).hexdigest(), any(part.opaque for part in chosen))
+
+
+def _digest(call: Mapping[str, Any]) -> str:
+    """Hash of what was asked for: without what may differ, and without answers, which are compared with a tolerance."""
+    asked = {k: v for k, v in call.items() if k not in NOTED and not k.startswith("answers of ")}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _read_back(store: Store, digest: str) -> Report | None:
+    """The folder's report if it is of this very call."""
+    text = store.finished()
+    if text is None:
+        return None
+    try:
+        there = Report.from_json(text)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"expected a whole report in {store.folder}, got a damaged one: {error}") from error
+    return there if there.call == digest else None
+
+
+def _finished(report: Report, work: _Work) -> Report:
+    """Writes the report; where another process has just written the same one, that one is given back."""
+    store = work.store
+    if store.folder is None:
+        return report
+    there = _read_back(store, report.call)
+    if there is not None and there.findings() == report.findings():
+        return there
+    store.finish(report.to_json(), work.examples())
+    return Report.from_json(report.to_json())
+
+
+def _renamed(old: str, given: Any, new: str, value: Any) -> Any:
+    """The value of a keyword that was given under its old spelling."""
+    if given is None:
+        return value
+    warnings.warn(f"{old} is called {new} now", DeprecationWarning, stacklevel=3)
+    return given

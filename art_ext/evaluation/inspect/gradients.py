@@ -1,0 +1,132 @@
+"""What a backward pass through a model gives: whether there is a gradient, whose, and whether it is true."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.attacks import ascent, cross_entropy, margin
+from art_ext.evaluation.backends import art
+from art_ext.evaluation.inspect.answers import random_points
+from art_ext.evaluation.inspect.info import ArtGradient, Gradient
+from art_ext.evaluation.numerics import OUT_OF_MEMORY
+from art_ext.evaluation.seeding import all_seeded
+from art_ext.evaluation.targets import Defended, dtype_of
+from art_ext.evaluation.threat import Threat
+
+SLOPES = 5
+"""Images whose slope is measured along the gradient."""
+
+
+class Backward(NamedTuple):
+    """What came of a backward pass."""
+
+    kind: Gradient
+    zero: int = 0
+    bad: int = 0
+    error: str = ""
+
+
+def backward(model: Defended, module: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Backward:
+    """The gradient of cross-entropy at random points of the ball.
+
+    It is missing only where autograd has none: the answer does not require one, or does not depend on the images. Any
+    other error is a failure of the model's, and kept in its own words. Out of memory is for the caller.
+
+    Args:
+        model: for what its purifier promises.
+        module: the model, in pieces that fit.
+        x: images (N, C, H, W).
+        y: labels (N,).
+        threat: the ball.
+    """
+    points = random_points(x, threat).requires_grad_()
+    try:
+        logits = module(points)
+        if not logits.requires_grad:
+            return Backward(Gradient.MISSING, error=_why_missing(logits))
+        loss = nn.functional.cross_entropy(logits, y, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, points, allow_unused=True)
+    except OUT_OF_MEMORY:
+        raise
+    except Exception as error:
+        return Backward(Gradient.FAILED, error=f"{type(error).__name__}: {error}")
+    if gradient is None:
+        return Backward(Gradient.MISSING, error="the logits do not depend on the images through autograd")
+    rows = gradient.flatten(1)
+    finite = rows.isfinite().all(1)
+    stand_in = model.purifier is not None and not model.purifier.differentiable
+    zero = int((finite & (rows.abs().amax(1) == 0)).sum())
+    return Backward(Gradient.STAND_IN if stand_in else Gradient.EXACT, zero, int((~finite).sum()))
+
+
+def _why_missing(logits: Tensor) -> str:
+    if logits.is_inference():
+        return "the logits were computed under torch.inference_mode"
+    return "the logits do not require a gradient: computed under torch.no_grad, detached, or not by torch"
+
+
+def art_gradient(model: Defended, x: Tensor, y: Tensor) -> ArtGradient:
+    """ART's `loss_gradient` of the wrapped classifier beside torch's, under the same draws.
+
+    The classifier is the user's own where the model came from ART.
+    """
+    try:
+        classifier = model.estimator or art.estimator(model.module, x, y)
+        labels = nn.functional.one_hot(y, int(classifier.nb_classes)).cpu().numpy()
+        with all_seeded(0):
+            through_art = art.loss_gradient(classifier, x, labels).cpu()
+        with all_seeded(0):
+            direct = ascent(cross_entropy(model.module, y))(x).cpu() / len(x)  # ART's loss is a mean over the batch
+    except OUT_OF_MEMORY:
+        raise
+    except Exception as error:
+        return ArtGradient(error=f"{type(error).__name__}: {error}")
+    gap = float((through_art - direct).nan_to_num().abs().max())
+    return ArtGradient(float(through_art.nan_to_num().abs().max()), gap, float(direct.nan_to_num().abs().max()))
+
+
+def slopes(model: Defended, x: Tensor, y: Tensor, threat: Threat) -> tuple[tuple[float, ...] | None, str]:
+    """Per image, how far the slope of the margin along the gradient is from the gradient's length, relative to it.
+
+    The step is small enough that the gradient should hold along it; draws are the same on both sides. Images of zero
+    gradient are left out.
+
+    Returns:
+        The errors, none where all gradients are zero; or None and why they were not measured.
+    """
+    if model.purifier is not None and not model.purifier.differentiable:
+        return None, "the purifier's gradient is an approximation (BPDA)"
+    networks = [m for m in (model.classifier, model.purifier) if m is not None]
+    low = [str(dtype_of(m)) for m in networks if dtype_of(m) in (torch.float16, torch.bfloat16)]
+    if low:
+        return None, f"a network computes in {low[0].removeprefix('torch.')}"
+    loss, start = margin(model.module, y), 0.05 + 0.9 * random_points(x, threat)  # room to both sides of every pixel
+    with all_seeded(0):
+        gradient = ascent(loss)(start)
+    length = gradient.flatten(1).norm(dim=1)
+    usable = (length > 0) & length.isfinite()
+    along = (gradient / length.clamp_min(1e-30).view(-1, 1, 1, 1)).nan_to_num()
+    errors = []
+    for change in (1e-2, 1e-3):  # of the margin; a kink within the larger step may spoil it, float32 the smaller one
+        h = (change / length.clamp_min(1e-30)).clamp_max(1e-2).nan_to_num().view(-1, 1, 1, 1)
+        sides = []
+        for sign in (1, -1):
+            with torch.no_grad(), all_seeded(0):
+                sides.append(loss(start + sign * h * along))
+        slope = (sides[0] - sides[1]) / (2 * h.flatten())
+        errors.append((slope / length - 1).abs())
+    return tuple(torch.stack(errors).amin(0)[usable].tolist()), ""
+
+
+def held_pixels(model: Defended, x: Tensor, threat: Threat, piece: int) -> float | None:
+    """Share of pixels that the purifier's final clamp holds at random points of the ball; None without a purifier."""
+    purifier: Any = model.purifier
+    if purifier is None:
+        return None
+    points = random_points(x, threat)
+    with torch.no_grad():
+        values = torch.cat([purifier.unclamped(part) for part in points.split(min(piece, purifier.batch_size))])
+    return float(((values < -1e-6) | (values > 1 + 1e-6)).float().mean())

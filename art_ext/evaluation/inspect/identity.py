@@ -1,0 +1,194 @@
+"""Which model it is: a hash of everything that it is made of, and a fingerprint of what it answers."""
+
+from __future__ import annotations
+
+import hashlib
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from art_ext.nn import predicted
+
+IGNORED = frozenset({"training", "batch_size"})
+"""Attributes that change no answer: a mode that an evaluation sets itself, and how many images pass at once."""
+BOOKKEEPING = frozenset(vars(nn.Module())) | {"_hub_mixin_config", "_is_hf_initialized"}
+"""What torch keeps about a module; its parameters, buffers and submodules are read by themselves."""
+VALUES = 4096
+"""The most logits of a fingerprint."""
+CLOSE = 1e-3
+"""How far two passes of one model may lie apart, as a share of the range of the logits."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a model is made of.
+
+    Attributes:
+        sha256: of class, configuration, plain attributes, code of functions, and every tensor, saved or not.
+        opaque: something inside has no readable state (a session of another runtime, say), so that two different
+            models may have one hash; work is then kept apart by the model's name.
+    """
+
+    sha256: str
+    opaque: bool
+
+
+def identity(*parts: Any) -> Identity:
+    """The identity of objects, as they are now: take it before a first pass may have changed a counter inside.
+
+    Args:
+        parts: modules, and whatever else decides the answers.
+    """
+    reader = _Reader()
+    for part in parts:
+        reader.read(part)
+    return Identity(reader.digest.hexdigest(), reader.opaque)
+
+
+class _Reader:
+    """Feeds a digest with everything below an object; each object once, later meetings as its number."""
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+        self.opaque = False
+        self.met: dict[int, int] = {}
+        self.kept: list[Any] = []  # so that no id is used again
+
+    def say(self, *words: Any) -> None:
+        for word in words:
+            self.digest.update(repr(word).encode() + b"\0")
+
+    def read(self, value: Any) -> None:
+        if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+            self.say(type(value).__name__, value)
+            return
+        if isinstance(value, (torch.device, torch.Generator)):  # where it runs is no part of what it is
+            return
+        if isinstance(value, (torch.dtype, torch.Size, torch.layout, torch.memory_format, np.dtype, type, range)):
+            self.say(str(value))
+            return
+        if id(value) in self.met:
+            self.say("met", self.met[id(value)])
+            return
+        self.met[id(value)] = len(self.met)
+        self.kept.append(value)
+        self._read_new(value)
+
+    def _read_new(self, value: Any) -> None:
+        if isinstance(value, Tensor):
+            self._tensor(value)
+        elif isinstance(value, (np.ndarray, np.generic)):
+            self.say(str(value.dtype), value.shape)
+            self._several([value.tolist()] if value.dtype.hasobject else [value.tobytes()])
+        elif isinstance(value, Enum):
+            self.say(type(value).__qualname__, value.name)
+        elif isinstance(value, Mapping):
+            self.say("mapping", len(value))
+            self._several(part for k in sorted(value, key=repr) for part in (k, value[k]))
+        elif isinstance(value, (set, frozenset)):
+            self.say("set", sorted(map(repr, value)))
+        elif isinstance(value, (list, tuple)):
+            self.say(type(value).__name__, len(value))
+            self._several(value)
+        elif isinstance(value, nn.Module):
+            self._module(value)
+        elif isinstance(value, types.CodeType):
+            self.say(value.co_code, value.co_names)
+            self._several(value.co_consts)
+        elif isinstance(value, (types.FunctionType, types.MethodType)):
+            self._function(value)
+        else:
+            self._object(value)
+
+    def _several(self, values: Iterable[Any]) -> None:
+        for value in values:
+            self.read(value)
+
+    def _tensor(self, value: Tensor) -> None:
+        self.say("tensor", str(value.dtype), tuple(value.shape))
+        held = value.detach().cpu().reshape(-1).clone(memory_format=torch.contiguous_format)
+        self.digest.update(held.view(torch.uint8).numpy().tobytes())
+
+    def _module(self, module: nn.Module) -> None:
+        self.say("module", type(module).__module__, type(module).__qualname__)
+        code = getattr(module, "code", None)
+        if isinstance(code, str):  # TorchScript and torch.export say what they compute
+            self.say(code)
+        for group in (dict(module.named_parameters(recurse=False)), dict(module.named_buffers(recurse=False))):
+            self.read(group)
+        if not isinstance(module, torch.jit.ScriptModule):
+            self._attributes({k: v for k, v in vars(module).items() if k not in BOOKKEEPING})
+            self._several([*module._forward_pre_hooks.values(), *module._forward_hooks.values()])
+        for name, child in module.named_children():
+            self.say(name)
+            self.read(child)
+
+    def _function(self, function: types.FunctionType | types.MethodType) -> None:
+        """What it computes and what it holds; the values of globals are not followed."""
+        bound = getattr(function, "__self__", None)
+        plain: Any = getattr(function, "__func__", function)
+        self.say("function", function.__module__, function.__qualname__)
+        self._several([bound, plain.__code__, plain.__defaults__, plain.__kwdefaults__])
+        for cell in plain.__closure__ or ():
+            try:
+                self.read(cell.cell_contents)
+            except ValueError:  # not filled yet
+                self.say("empty")
+
+    def _object(self, value: Any) -> None:
+        self.say("object", type(value).__module__, type(value).__qualname__)
+        wrapped = getattr(value, "func", None)  # functools.partial
+        if wrapped is not None and hasattr(value, "keywords"):
+            self._several([wrapped, value.args, value.keywords])
+        elif hasattr(value, "__dict__"):
+            self._attributes(vars(value))
+        elif not isinstance(value, types.BuiltinFunctionType):
+            self.opaque = True
+
+    def _attributes(self, values: Mapping[str, Any]) -> None:
+        self.read({k: v for k, v in values.items() if k not in IGNORED and not isinstance(v, types.ModuleType)})
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a model answers to the first images, under one seed; compared with a tolerance, never hashed.
+
+    Attributes:
+        predicted: classes of the first block, -1 for logits that are not finite.
+        logits: of as many of its images as make `VALUES` numbers, to six digits.
+    """
+
+    predicted: tuple[int, ...]
+    logits: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def of(cls, logits: Tensor) -> Fingerprint:
+        """The fingerprint that logits (N, K) make."""
+        shown = logits[: max(1, VALUES // max(1, logits.shape[1]))]
+        rows = tuple(tuple(float(f"{v:.6g}") for v in row) for row in shown.tolist())
+        return cls(tuple(predicted(logits).tolist()), rows)
+
+    def agrees(self, other: Fingerprint) -> bool:
+        """Whether both may be of one model: on the images of both, equal classes and logits within `CLOSE`."""
+        n, m = (min(map(len, pair)) for pair in ((self.predicted, other.predicted), (self.logits, other.logits)))
+        if self.predicted[:n] != other.predicted[:n] or bool(self.logits) != bool(other.logits):
+            return False
+        a, b = (torch.tensor(f.logits[:m]) for f in (self, other))
+        return a.shape == b.shape and within(a, b)
+
+
+def within(a: Tensor, b: Tensor) -> bool:
+    """Whether logits (N, K) are equal within `CLOSE` of their range; what is not finite in both is equal."""
+    both = a.isfinite() & b.isfinite()
+    if not bool((both | (a.isfinite() == b.isfinite())).all()):
+        return False
+    if not bool(both.any()):
+        return True
+    low, high = a[both].aminmax()
+    return bool((a - b)[both].abs().amax() <= CLOSE * float(high - low) + 1e-6)

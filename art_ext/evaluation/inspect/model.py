@@ -1,0 +1,94 @@
+"""Looks at one model once, before anything is scheduled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.evaluation.blocks import BLOCK
+from art_ext.evaluation.inspect import answers, gradients
+from art_ext.evaluation.inspect.identity import Fingerprint, Identity, identity
+from art_ext.evaluation.inspect.info import Gradient, ModelInfo
+from art_ext.evaluation.numerics import clock, device_name, halving
+from art_ext.evaluation.seeding import all_seeded
+from art_ext.evaluation.targets import Defended, Pieces, dtype_of
+from art_ext.evaluation.threat import Threat
+
+LOOKED_AT = 64
+"""Images that a model is inspected with."""
+
+
+def identities(model: Defended) -> dict[str, Identity]:
+    """What each part of a model is: the "classifier", the "purifier" (also of none) and the "surrogate"."""
+    return {part: identity(getattr(model, part)) for part in ("classifier", "purifier", "surrogate")}
+
+
+def inspect_model(model: Defended, whole: Identity, x: Tensor, y: Tensor, threat: Threat, piece: int) -> ModelInfo:
+    """The facts about a model that decide what can be run on it and what its numbers mean.
+
+    Args:
+        model: in eval mode.
+        whole: its identity, taken before any pass.
+        x: images (N, C, H, W) in [0, 1]; the first `LOOKED_AT` are used.
+        y: labels (N,).
+        threat: norm and radius.
+        piece: the most images of one pass; halved where memory does not suffice.
+
+    Raises:
+        TypeError: the model's answer is no floating-point tensor.
+        ValueError: it is not (N, K).
+    """
+    x, y = x[:LOOKED_AT], y[:LOOKED_AT]
+    written = answers.writes_input(model, x[:1])
+    info = halving(piece, lambda size: _answering(model, whole, x, y, size))
+    info = replace(info, writes_input=written)
+    back = halving(piece, lambda size: _backward(model, x, y, threat, size))
+    info = replace(
+        info, gradient=back.kind, gradient_error=back.error, zero_gradients=back.zero, bad_gradients=back.bad
+    )
+    usable = back.kind in (Gradient.EXACT, Gradient.STAND_IN)
+    found = halving(piece, lambda size: answers.randomised(Pieces(model.module, size), x, y, threat, usable))
+    info = replace(info, randomised=found)
+    company = halving(piece, lambda size: answers.in_company(model.module, x[:size], info.random))
+    held = halving(piece, lambda size: gradients.held_pixels(model, x, threat, size))
+    info = replace(info, batch=company, held_pixels=held)
+    if not usable:
+        return replace(info, slope_reason="there is no gradient")
+    n = min(gradients.SLOPES, piece)
+    slopes, reason = gradients.slopes(model, x[:n], y[:n], threat)
+    compared = halving(piece, lambda size: gradients.art_gradient(model, x[:size], y[:size]))
+    return replace(info, slopes=slopes, slope_reason=reason, art=compared)
+
+
+def fingerprint(model: Defended, x: Tensor, piece: int) -> Fingerprint:
+    """What a model answers to the first block of x (N, C, H, W), under one seed."""
+    with torch.no_grad(), all_seeded(0):
+        return Fingerprint.of(Pieces(model.module, piece)(x[:BLOCK]))
+
+
+def _answering(model: Defended, whole: Identity, x: Tensor, y: Tensor, piece: int) -> ModelInfo:
+    module = Pieces(model.module, piece)
+    with torch.no_grad():
+        logits = module(x)  # which warms up, too
+        start = clock(x.device)
+        module(x[:BLOCK])
+        seconds = (clock(x.device) - start) / len(x[:BLOCK])
+    parts: list[nn.Module] = [m for m in (model.purifier, model.classifier) if m is not None]
+    return ModelInfo(
+        model.name, logits.shape[1], model.purifier is not None, model.robust,
+        " + ".join(type(m).__name__ for m in parts), whole.sha256, whole.opaque, fingerprint(model, x, piece),
+        str(dtype_of(model.classifier)).removeprefix("torch."), device_name(x.device), len(x),
+        bad_rows=answers.bad_rows(logits), probabilities=answers.are_probabilities(logits), seconds_a_pass=seconds,
+    )  # fmt: skip
+
+
+def _backward(model: Defended, x: Tensor, y: Tensor, threat: Threat, piece: int) -> gradients.Backward:
+    """Piece by piece without checkpointing, so that autograd is asked as an attack asks it."""
+    found = [
+        gradients.backward(model, model.module, a, b, threat)
+        for a, b in zip(x.split(piece), y.split(piece), strict=True)
+    ]
+    worst = next((f for f in found if f.error), found[0])
+    return worst._replace(zero=sum(f.zero for f in found), bad=sum(f.bad for f in found))

@@ -1,0 +1,140 @@
+"""Checks on a model: could an attack have worked at all? Each reads what inspection found, and measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+
+from art_ext.evaluation.binarisation import LEAST
+from art_ext.evaluation.inspect import Gradient, ModelInfo
+from art_ext.evaluation.report import Report
+from art_ext.evaluation.report.data import Said
+from art_ext.evaluation.statistics import wilson
+
+Found = tuple[Said, str]
+"""Verdict and detail."""
+FALSE_SLOPE = 0.25
+DEAD = 0.05
+"""Share of images without a usable gradient from which a model fails."""
+
+
+def gives_logits(info: ModelInfo) -> Found:
+    """Fails on outputs that are probabilities: they flatten the gradients of every attack."""
+    if info.probabilities:
+        return "fail", "outputs lie in [0, 1] and sum to 1: probabilities, expected logits"
+    return "pass", f"{info.classes} logits an image"
+
+
+def finite(info: ModelInfo) -> Found:
+    """Fails on logits that are not finite; such an answer is wrong."""
+    if info.bad_rows is None:
+        return "not run", "logits were not looked at"
+    text = f"{info.bad_rows} of {info.images} images have logits that are not finite"
+    return ("fail" if info.bad_rows else "pass"), text
+
+
+def input_untouched(info: ModelInfo) -> Found:
+    """Fails where the model writes into the images that it is given; it was given copies."""
+    if info.writes_input:
+        return "fail", "the model writes into its input: elsewhere it would change its caller's images"
+    return "pass", "the images that go in stay as they are"
+
+
+def one_image_at_a_time(info: ModelInfo) -> Found:
+    """Fails where an image's answer depends on what else is in the batch: an attacker does not choose that."""
+    if info.batch is None:
+        return "not run", "needs two images, and a model whose answers a seed repeats"
+    text = f"{info.batch.changed} of {info.batch.images} images are answered otherwise {info.batch.how}"
+    return ("fail" if info.batch.changed else "pass"), text
+
+
+def answers_repeat(info: ModelInfo) -> Found:
+    """Fails where a deterministic model ends with other answers to the clean images than it began with."""
+    if info.answers_repeat is None:
+        return "not run", "randomised" if info.random else "the clean images were answered once"
+    text = f"{info.answers_repeat} clean images are answered otherwise at the end than at the start"
+    return ("fail" if info.answers_repeat else "pass"), text
+
+
+def zero_gradient(info: ModelInfo) -> Found:
+    """Share of images whose gradient is zero or not finite at a random start: warn above 0, fail from 5 %."""
+    if info.gradient is Gradient.MISSING:
+        return "fail", f"no gradient at all: {info.gradient_error}"
+    if info.gradient is Gradient.FAILED:
+        return "fail", f"the backward pass raises {info.gradient_error}"
+    dead = (info.zero_gradients + info.bad_gradients) / max(1, info.images)
+    text = f"{100 * dead:.1f} % of {info.images} images have no usable gradient"
+    parts = [(info.zero_gradients, "zero"), (info.bad_gradients, "not finite")]
+    said = ", ".join(f"{n} {what}" for n, what in parts if n)
+    return ("pass" if dead == 0 else "warn" if dead < DEAD else "fail"), text + (f" ({said})" if said else "")
+
+
+def gradient_through_art(info: ModelInfo) -> Found:
+    """Fails when ART's `loss_gradient` of the wrapped classifier is zero, or not torch's."""
+    if info.art is None:
+        return "not run", info.slope_reason or "there is no gradient"
+    if info.art.error:
+        return "fail", f"ART raises {info.art.error}"
+    if info.art.peak == 0:
+        return "fail", "ART's gradient is zero"
+    wrong = info.art.gap > 1e-5 + 1e-3 * info.art.direct
+    return ("fail" if wrong else "pass"), f"largest difference {info.art.gap:.1e}"
+
+
+def finite_differences(info: ModelInfo) -> Found:
+    """Fails when the margin does not change along the gradient as the gradient says, by a quarter, on most images."""
+    if info.slopes is None:
+        return "not run", info.slope_reason
+    if not info.slopes:
+        return "fail", "no image has a gradient to compare with"
+    error = median(info.slopes)
+    text = f"slope along the gradient differs by {100 * error:.1f} % (median of {len(info.slopes)} images)"
+    return ("pass" if error <= FALSE_SLOPE else "fail"), text
+
+
+def saturated_pixels(info: ModelInfo) -> Found | None:
+    """Share of pixels that the purifier's final clamp holds, with no gradient: warn above 5 %, fail from 90 %."""
+    held = info.held_pixels
+    if held is None:
+        return None
+    return ("pass" if held <= 0.05 else "warn" if held < 0.9 else "fail"), (
+        f"the final clamp holds {100 * held:.1f} % of the pixels"
+    )
+
+
+def attack_unit_test(info: ModelInfo) -> Found | None:
+    """Whether the probes' PGD finds 95 % of examples that are known to be there (`binarisation_test`).
+
+    Warns below that, and fails where the whole interval lies below.
+    """
+    test = info.unit_test
+    if test is None:
+        return None
+    if test.reason:
+        return "not run", test.reason
+    found, random = wilson(test.found / test.usable, test.usable), test.random / test.usable
+    verdict: Said = "pass" if found.mean >= LEAST else "warn" if found.high >= LEAST else "fail"
+    return verdict, f"the probes' attack finds {found}, random search {100 * random:.1f} %"
+
+
+MODEL_CHECKS: dict[str, Callable[[ModelInfo], Found | None]] = {
+    "gives logits": gives_logits,
+    "finite": finite,
+    "input untouched": input_untouched,
+    "one image at a time": one_image_at_a_time,
+    "answers repeat": answers_repeat,
+    "zero gradient": zero_gradient,
+    "gradient through ART": gradient_through_art,
+    "finite differences": finite_differences,
+    "saturated pixels": saturated_pixels,
+    "attack unit test": attack_unit_test,
+}
+
+
+def on_model(report: Report, model: str) -> dict[str, Found]:
+    """The verdicts on a model by name of the check; none for a report before schema 3."""
+    info = report.info(model)
+    if info.fingerprint is None:
+        return {}
+    found = {name: check(info) for name, check in MODEL_CHECKS.items()}
+    return {name: said for name, said in found.items() if said is not None}

@@ -1,0 +1,251 @@
+"""What an evaluation found, per image; every number shown anywhere is computed from these answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Literal
+
+from art_ext.evaluation.inspect.info import ModelInfo
+from art_ext.evaluation.report.legacy import inspected_from
+from art_ext.evaluation.statistics import Interval, wilson
+from art_ext.evaluation.tags import Tag, old_spelling
+from art_ext.evaluation.threat import Knowledge
+
+CLEAN = "clean"
+UNDEFENDED = Knowledge.UNDEFENDED.value
+NO_ANSWER = -1
+"""In place of a class: logits that are not finite, or an image that was not asked for any more."""
+Rows = tuple[tuple[bool, ...], ...]
+Classes = tuple[tuple[int, ...], ...]
+Said = Literal["pass", "warn", "fail", "not run", "undetermined"]
+
+
+class Refusal(str, Enum):
+    """Why a row does not count."""
+
+    NONE = ""
+    NO_GRADIENT = "no gradient"
+    LEFT_THREAT = "left the threat"
+    OUT_OF_MEMORY = "out of memory"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One attack on one model under one knowledge.
+
+    Attributes:
+        model: name of the model that was evaluated.
+        attack: title of the attack; "clean" for none.
+        knowledge: value of `Knowledge`; "none" for clean images.
+        correct: repeats x images: was the image classified correctly?
+        backend: library of the attack; empty for clean images.
+        parameters: of the attack, as the library names them, with `norm`, `eps`, `eot_samples` and `seed`.
+        seconds: that the attack took; 0 where its examples were made for another cell.
+        threat: what bounds an attack that does not stay in the report's ball; empty where the report's threat does.
+        source: the other model whose examples these are; empty for the model's own.
+        black_box: whether the attack uses no gradient.
+        hits: repeats x images: did a targeted attack get its class?
+        skipped: positions in `correct` of images that an earlier attack of a sequence had broken, counted as broken.
+        refused: why the examples do not count; `correct` is empty then.
+        indices: which images, where they are not the first ones in order (a shard).
+        observed: what was seen during the attack: images passed "forward" and "backward", the purifier's share of them,
+            images "watched" and "silent" successes among them, images "still" right and "unmoved" ones among them,
+            images whose answers "varied" between two passes of a model that was taken for deterministic.
+        tags: the sweeps and checks that a probe was made for; none for the attacks that were asked for.
+        predicted: repeats x images: the class, -1 for logits that are not finite; empty in reports before schema 3.
+        refusal: the kind of reason in `refused`.
+    """
+
+    model: str
+    attack: str
+    knowledge: str
+    correct: Rows
+    backend: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    threat: str = ""
+    source: str = ""
+    black_box: bool = False
+    hits: Rows = ()
+    skipped: tuple[int, ...] = ()
+    refused: str = ""
+    indices: tuple[int, ...] = ()
+    observed: Mapping[str, int] = field(default_factory=dict)
+    tags: frozenset[Tag] = frozenset()
+    predicted: Classes = ()
+    refusal: Refusal = Refusal.NONE
+
+    @property
+    def probe(self) -> str:
+        """The tags as reports before schema 3 wrote them."""
+        return old_spelling(self.tags)
+
+    @property
+    def images(self) -> int:
+        """How many images the cell holds."""
+        return len(self.correct[0]) if self.correct else 0
+
+    @property
+    def repeats(self) -> int:
+        """How often each example was answered, R."""
+        return len(self.correct)
+
+    @property
+    def survived(self) -> list[float]:
+        """Share of the repeats in which each image was classified correctly."""
+        return [sum(column) / len(column) for column in zip(*self.correct, strict=True)]
+
+    @property
+    def once(self) -> list[bool]:
+        """Whether each image was classified correctly in the first repeat (R = 1)."""
+        return list(self.correct[0]) if self.correct else []
+
+    @property
+    def accuracy(self) -> Interval:
+        """Mean accuracy over images and repeats."""
+        return share(self.survived)
+
+    @property
+    def worst(self) -> Interval:
+        """Share of images classified correctly in every repeat: the attacker may submit again and again."""
+        return share([float(all(column)) for column in zip(*self.correct, strict=True)])
+
+    @property
+    def majority(self) -> Interval:
+        """Share of images that more than half of the repeats classify correctly: the defence may vote."""
+        return share([float(2 * sum(column) > len(column)) for column in zip(*self.correct, strict=True)])
+
+    @property
+    def success(self) -> Interval | None:
+        """Share of images that a targeted attack turned into the class it wanted, None for untargeted ones."""
+        return share([sum(column) / len(column) for column in zip(*self.hits, strict=True)]) if self.hits else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check said.
+
+    Attributes:
+        verdict: "pass", "warn", "fail", "not run" where nothing was seen, or "undetermined" where the check could not
+            have told.
+    """
+
+    check: str
+    model: str
+    verdict: Said
+    detail: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that an evaluation found, and how it was run.
+
+    Attributes:
+        threat: norm, eps, and eps as its user wrote it ("given").
+        cells: clean ones first, then the attacks that were asked for.
+        checks: verdicts.
+        not_tested: what was left out and why.
+        provenance: versions, device, seeds, data; for readers, nothing is computed from it.
+        probes: attacks made for checks and curves, on fewer images; no accuracy that is claimed counts them.
+        inspected: facts about each model, in order.
+        labels: of the images, in order.
+        suite: name of the ready-made suite; empty for attacks of one's own choice.
+        started: UTC time, ISO 8601.
+        ended: likewise.
+        notes: what a reader should know of the run: pieces that were damaged and made anew, a change of machine.
+        call: hash of everything that was asked for.
+    """
+
+    threat: Mapping[str, Any]
+    cells: tuple[Cell, ...]
+    checks: tuple[Verdict, ...]
+    not_tested: tuple[str, ...]
+    provenance: Mapping[str, Any]
+    probes: tuple[Cell, ...] = ()
+    inspected: tuple[ModelInfo, ...] = ()
+    labels: tuple[int, ...] = ()
+    suite: str = ""
+    started: str = ""
+    ended: str = ""
+    notes: tuple[str, ...] = ()
+    call: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.inspected:  # a report before schema 3, or one that was put together by hand
+            object.__setattr__(self, "inspected", inspected_from(self.provenance, [c.model for c in self.cells]))
+
+    def info(self, model: str) -> ModelInfo:
+        """What was found of a model before it was attacked.
+
+        Raises:
+            ValueError: there is no such model.
+        """
+        for info in self.inspected:
+            if info.name == model:
+                return info
+        raise ValueError(f"expected one of the models {self.models()}, got {model!r}")
+
+    def cell(self, model: str, attack: str, knowledge: str) -> Cell:
+        """The cell of a model, an attack and a knowledge.
+
+        Raises:
+            ValueError: there is none; lists those that are there.
+        """
+        for cell in self.cells:
+            if (cell.model, cell.attack, cell.knowledge) == (model, attack, knowledge):
+                return cell
+        there = [(c.model, c.attack, c.knowledge) for c in self.cells]
+        raise ValueError(f"expected one of {there}, got {(model, attack, knowledge)}")
+
+    def clean(self, model: str) -> Cell:
+        """The answers of a model to the clean images."""
+        return self.cell(model, CLEAN, "none")
+
+    def attacked(self, model: str) -> list[Cell]:
+        """The cells of a model that hold an attack inside the threat that counts."""
+        return [c for c in self.shown(model) if not c.threat and not c.refused]
+
+    def shown(self, model: str) -> list[Cell]:
+        """The cells of a model's attacks, those that do not count among them."""
+        return [c for c in self.cells if c.model == model and c.attack != CLEAN and (c.images or c.refused)]
+
+    def probed(self, model: str, tag: Tag) -> list[Cell]:
+        """The probes of a model with a tag that hold answers."""
+        return [c for c in self.probes if c.model == model and c.images and tag in c.tags]
+
+    def models(self) -> list[str]:
+        """Names of the models, in the order in which they were evaluated."""
+        return list(dict.fromkeys(c.model for c in self.cells))
+
+    def undefended(self) -> str | None:
+        """The first model without a purifier, None if there is none."""
+        return next((c.model for c in self.cells if c.knowledge == UNDEFENDED), None)
+
+    def worst_case(self, model: str, knowledge: str | None = None) -> Interval:
+        """Share of images that no attack broke in any repeat, over the images that every attack saw.
+
+        Args:
+            model: its name.
+            knowledge: only attacks of this knowledge; all of them unless given.
+
+        Raises:
+            ValueError: the model was not attacked so.
+        """
+        cells = [c for c in self.attacked(model) if knowledge in (None, c.knowledge)]
+        if not cells:
+            raise ValueError(f"expected a model that was attacked, got {model!r} under {knowledge or 'anything'}")
+        return share([float(v) for v in robust(cells)])
+
+
+def robust(cells: Sequence[Cell]) -> list[bool]:
+    """Per image, whether it was classified correctly in every repeat of every cell, over the images that all saw."""
+    n = min((c.images for c in cells), default=0)
+    return [all(row[i] for c in cells for row in c.correct) for i in range(n)]
+
+
+def share(values: Sequence[float]) -> Interval:
+    """The mean of values in [0, 1], one an image, with its interval."""
+    return wilson(sum(values) / len(values), len(values))

@@ -1,0 +1,170 @@
+"""A report's numbers as tables for people: accuracies, repeats, checks, and all of it as Markdown."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from art_ext.evaluation.report.data import CLEAN, UNDEFENDED, Cell, Findings, robust, share
+from art_ext.evaluation.statistics import Interval
+from art_ext.evaluation.tags import Tag
+from art_ext.evaluation.threat import Knowledge
+
+WORST = "worst case"
+AXES = {"eps": Tag.EPS, "steps": Tag.STEPS, "eot_samples": Tag.EOT_SAMPLES}
+Table = tuple[list[str], list[list[str]]]
+"""Header and rows."""
+
+
+def accuracy_table(report: Findings) -> Table:
+    """A block of rows a model, a column a knowledge; accuracy, interval and n.
+
+    What knowledge `undefended` attacks stands under "bare classifier", which of a defended model is that before
+    which its purifier was put.
+    """
+    there = {c.knowledge for c in report.cells if c.attack != CLEAN}
+    known = [k.value for k in Knowledge if k.value in there]
+    rows, bare = [], report.undefended()
+    for model in [m for m in report.models() if m != bare] or report.models():
+        attacks = dict.fromkeys(c.attack for c in report.shown(model))
+        rows += [
+            [model, attack, *(_entry(report, model, attack, k) for k in known)] for attack in (CLEAN, *attacks)
+        ]  # fmt: skip
+        if len({c.attack for c in report.attacked(model)}) > 1:
+            rows.append([model, WORST, *(_entry(report, model, WORST, k) for k in known)])
+    return ["model", "attack", *("bare classifier" if k == UNDEFENDED else k for k in known)], rows
+
+
+def _entry(report: Findings, model: str, attack: str, knowledge: str) -> str:
+    """The accuracy of a cell; the undefended model's stands beside that of every defended one."""
+    if knowledge == UNDEFENDED and not any(c.knowledge == UNDEFENDED for c in report.shown(model)):
+        model = report.undefended() or model
+    cells = [c for c in report.shown(model) if c.knowledge == knowledge]
+    if not cells:
+        return ""
+    if attack == CLEAN:  # knows no attacker: the same under each knowledge
+        return str(report.clean(model).accuracy)
+    if attack == WORST:
+        return str(report.worst_case(model, knowledge)) if any(not c.threat and not c.refused for c in cells) else ""
+    return next(("refused" if c.refused else str(c.accuracy) for c in cells if c.attack == attack), "")
+
+
+def repeat_table(report: Findings) -> Table:
+    """What repeated answers say about randomised models; no rows where there are none."""
+    rows = []
+    for c in report.cells:
+        if c.images and c.repeats > 1:
+            means = [str(interval) for interval in (c.accuracy, c.worst, c.majority)]
+            rows.append([c.model, c.attack, c.knowledge, str(c.repeats), *means])
+    return ["model", "attack", "knowledge", "repeats", "mean", "right in every repeat", "majority vote"], rows
+
+
+def refused_table(report: Findings) -> Table:
+    """The attacks whose rows do not count, and why."""
+    rows = [[c.model, c.attack, c.knowledge, c.refusal.value, c.refused] for c in report.cells if c.refused]
+    return ["model", "attack", "knowledge", "kind", "reason"], rows
+
+
+def model_table(report: Findings) -> Table:
+    """What was found of each model; no rows for a report before schema 3."""
+    rows = []
+    for m in report.inspected:
+        if m.fingerprint is not None:
+            gradient = m.gradient.value if m.gradient is not None else ""
+            cost = f"{1e3 * m.seconds_a_pass:.3g} ms"
+            rows.append([m.name, m.kind, m.dtype, m.randomised.value or "nowhere", gradient, cost, m.sha256[:12]])
+    header = ["model", "networks", "weights", "five passes differ on", "gradient", "an image, forward", "sha256"]
+    return header, rows
+
+
+def check_table(report: Findings) -> Table:
+    """Every verdict."""
+    return ["check", "model", "verdict", "detail"], [[v.check, v.model, v.verdict, v.detail] for v in report.checks]
+
+
+def curve(report: Findings, model: str, axis: str) -> list[tuple[float, Interval]]:
+    """Accuracy of a model along an axis, as the probes found it, in ascending order.
+
+    Raises:
+        ValueError: another axis.
+    """
+    axis = "eot_samples" if axis == "draws" else axis
+    if axis not in AXES:
+        raise ValueError(f"expected axis {', '.join(AXES)}, got {axis!r}")
+    cells = report.probed(model, AXES[axis])
+    found = {float(c.parameters[axis]): c.accuracy for c in cells}
+    clean = [c for c in report.cells if c.model == model and c.attack == CLEAN and c.images]
+    if axis == "eps" and found and clean:
+        found[0.0] = share(clean[0].survived[: cells[0].images])
+    return sorted(found.items())
+
+
+def transfer_matrix(report: Findings, attack: str) -> tuple[list[str], dict[tuple[str, str], Interval]]:
+    """Names of the models, and accuracies by (source, model); the diagonal is the model's own attack.
+
+    Raises:
+        ValueError: there are no such examples.
+    """
+    found: dict[tuple[str, str], Interval] = {}
+    for c in report.cells:
+        if c.images and c.source and c.attack == f"{attack} from {c.source}":
+            found[c.source, c.model] = c.accuracy
+        elif c.images and c.attack == attack and c.knowledge in (UNDEFENDED, Knowledge.FULL.value):
+            found[c.model, c.model] = c.accuracy
+    if not any(a != b for a, b in found):
+        titles = sorted({c.attack.removesuffix(f" from {c.source}") for c in report.cells if c.source})
+        raise ValueError(f"expected an attack whose examples were tried on other models, {titles}; got {attack!r}")
+    return [m for m in report.models() if any(m in pair for pair in found)], found
+
+
+def robustbench(report: Findings, model: str) -> dict[str, Any]:
+    """The entry of a RobustBench leaderboard, in per cent; unreliable for randomised models, which it excludes."""
+    auto: list[Cell] = [c for c in report.attacked(model) if c.backend == "autoattack"]
+    clean = report.clean(model).accuracy
+    eps = float(report.threat["eps"])
+    entry: dict[str, Any] = {
+        "clean_acc": round(100 * clean.mean, 2),
+        "autoattack_acc": round(100 * share([float(v) for v in robust(auto)]).mean, 2) if auto else None,
+        "eps": f"{round(255 * eps)}/255" if abs(255 * eps - round(255 * eps)) < 1e-6 else f"{eps:g}",
+        "n": auto[0].images if auto else clean.n,
+        "unreliable": False,
+    }
+    if report.info(model).random:
+        entry["unreliable"] = True
+        entry["footnote"] = "randomised: AutoAttack's flags hold for one draw; see the mean and worst of the repeats"
+    return entry
+
+
+def radius(report: Findings) -> str:
+    """Norm and radius, as the user wrote it."""
+    return f"{report.threat['norm']} eps {report.threat.get('given') or format(report.threat['eps'], 'g')}"
+
+
+def markdown(report: Findings) -> str:
+    """Table, repeats, checks and what was not tested."""
+    lines = [f"Accuracy with 95 % Wilson intervals, {radius(report)}", "", *_lines(*accuracy_table(report))]
+    for table in (repeat_table(report), refused_table(report)):
+        if table[1]:
+            lines += ["", *_lines(*table)]
+    lines += ["", *_lines(*check_table(report)), "", "Not tested:", ""]
+    lines += [f"- {one_line(line)}" for line in report.not_tested]
+    if report.notes:
+        lines += ["", "Notes:", "", *(f"- {one_line(line)}" for line in report.notes)]
+    return "\n".join([*lines, ""])
+
+
+def _lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(map(in_cell, row)) + " |" for row in [header, ["---"] * len(header), *rows]]
+
+
+def in_cell(text: str) -> str:
+    """A text that cannot leave its place in a Markdown table, nor begin HTML."""
+    for mark, instead in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), (">", "&gt;"), ("`", "\\`")):
+        text = text.replace(mark, instead)
+    return one_line(text)
+
+
+def one_line(text: str) -> str:
+    """The text with line breaks, escape sequences and other control characters written out."""
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") else c for c in text)

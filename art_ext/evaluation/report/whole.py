@@ -1,0 +1,103 @@
+"""A report: what was found, and its forms as JSON, tables and Markdown."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from art_ext.evaluation.report import form, tables
+from art_ext.evaluation.report.data import Findings
+from art_ext.evaluation.statistics import Interval
+from art_ext.training import replacing
+
+UNEQUAL = ("peak_memory_bytes", "shard")
+"""Entries of the provenance that may differ between two runs of one evaluation."""
+
+
+@dataclass(frozen=True)
+class Report(Findings):
+    """An evaluation, per image, in every form: the methods here show what `Findings` holds.
+
+    See `Findings` for the attributes.
+    """
+
+    def table(self) -> tables.Table:
+        """Header and rows for people, see `tables.accuracy_table`."""
+        return tables.accuracy_table(self)
+
+    def repeat_table(self) -> tables.Table:
+        """Header and rows of what repeated answers say about randomised models; no rows where there are none."""
+        return tables.repeat_table(self)
+
+    def redraw_table(self) -> tables.Table:
+        """`repeat_table` under its old name."""
+        warnings.warn("redraw_table is called repeat_table now", DeprecationWarning, stacklevel=2)
+        return tables.repeat_table(self)
+
+    def curve(self, model: str, axis: str) -> list[tuple[float, Interval]]:
+        """Accuracy of a model along "eps", "steps" or "eot_samples", as the probes found it, in ascending order.
+
+        Raises:
+            ValueError: another axis.
+        """
+        return tables.curve(self, model, axis)
+
+    def transfer_matrix(self, attack: str) -> tuple[list[str], dict[tuple[str, str], Interval]]:
+        """Accuracy of every model on the examples that an attack made against every other one.
+
+        Args:
+            attack: title of the attack, without " from ...".
+
+        Returns:
+            Names of the models, and accuracies by (source, model); the diagonal is the model's own attack.
+
+        Raises:
+            ValueError: there are no such examples.
+        """
+        return tables.transfer_matrix(self, attack)
+
+    def robustbench(self, model: str) -> dict[str, Any]:
+        """The entry of a RobustBench leaderboard, in per cent; unreliable for randomised models, which it excludes."""
+        return tables.robustbench(self, model)
+
+    def markdown(self) -> str:
+        """Table, repeats, checks and what was not tested."""
+        return tables.markdown(self)
+
+    def findings(self) -> Report:
+        """The report without what it cost and when: equal for two runs of the same evaluation."""
+        free = {k: v for k, v in self.provenance.items() if k not in UNEQUAL}
+        cells, probes = (tuple(replace(c, seconds=0.0) for c in group) for group in (self.cells, self.probes))
+        inspected = tuple(replace(m, seconds_a_pass=0.0) for m in self.inspected)
+        return replace(
+            self, cells=cells, probes=probes, provenance=free, inspected=inspected, started="", ended="", notes=()
+        )
+
+    def to_json(self) -> str:
+        """The whole report; `from_json` gives it back unchanged."""
+        return form.written(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """The report that `to_json` wrote, in this or an earlier schema.
+
+        Raises:
+            ValueError: not a report, or one of another schema.
+        """
+        return cls(**form.read(text))
+
+    def save(self, path: Path | str) -> None:
+        """Writes the JSON form, at once or not at all."""
+        with replacing(path) as temporary:
+            temporary.write_text(self.to_json(), "utf-8")
+
+    @classmethod
+    def load(cls, path: Path | str) -> Report:
+        """The report of a file.
+
+        Raises:
+            ValueError: not a report, or one of another schema.
+        """
+        return cls.from_json(Path(path).read_text("utf-8"))

@@ -1,0 +1,92 @@
+"""Makes the adversarial examples of one block, and watches the model meanwhile."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.attacks import Averaged, Best, eot, margin
+from art_ext.evaluation.backends import native
+from art_ext.evaluation.numerics import clock
+from art_ext.evaluation.run.store import Facts, Piece
+from art_ext.evaluation.run.tracker import ModelTracker
+from art_ext.evaluation.schedule import Job
+from art_ext.evaluation.seeding import all_seeded, block_seed
+from art_ext.evaluation.threat import Knowledge
+from art_ext.nn import predicted
+
+
+def examples(job: Job, number: int, x: Tensor, y: Tensor, size: int, repeats: int, watch: bool) -> Piece:
+    """Adversarial examples of a block, checked against the threat.
+
+    Args:
+        job: the attack and what it knows.
+        number: of the block, which its randomness belongs to.
+        x: images (N, C, H, W); none is a block whose images are all broken already.
+        y: labels (N,).
+        size: the most images of one pass.
+        repeats: answers that candidates of adaptive attacks are chosen by.
+        watch: look for adversarial iterates.
+
+    Raises:
+        Cheated: the attack left the threat.
+        Exception: whatever the attack or the model raises.
+    """
+    seed = block_seed(job.seed, "attack", number)
+    target = job.target(block_seed(job.seed, "frozen", number), None if size >= len(x) else size)
+    network = job.model.surrogate_network if job.knowledge is Knowledge.TRANSFER else job.model.network
+    assert network is not None
+    tracker = ModelTracker(target, network, job.model.purifier, x, y, job.threat, watch)
+    start = clock(x.device)
+    with all_seeded(seed), tracker:
+        if not len(x):
+            x_adv = x
+        elif job.knowledge is Knowledge.ADAPTIVE:
+            x_adv = _adaptive(job, target, x, y, repeats)
+        else:
+            x_adv = job.attack(target, x.clone(), y.clone(), job.threat)
+    facts: Facts = {"seconds": clock(x.device) - start, **tracker.counts}
+    x_adv = x_adv.detach().to(x)
+    if tracker.counts["forward"]:
+        moved = tracker.moved | tracker.away(x, x_adv)
+        facts["moved"] = "".join("01"[v] for v in moved.tolist())
+        if watch:
+            facts |= {"watched": len(x), "silent": _silent(tracker, target, x_adv, y)}
+    if job.attack.targeted:
+        with all_seeded(seed):
+            goal = job.attack.goal(target, x, y)
+        assert goal is not None
+        facts["goal"] = goal.tolist()
+    return Piece(x_adv, facts)
+
+
+def _silent(tracker: ModelTracker, target: nn.Module, x_adv: Tensor, y: Tensor) -> int:
+    """Images that had an adversarial iterate and were returned right."""
+    if not len(x_adv):
+        return 0
+    with torch.no_grad():
+        wrong = predicted(target(x_adv)) != y
+    return int((tracker.broken & ~wrong).sum())
+
+
+def _adaptive(job: Job, target: nn.Module, x: Tensor, y: Tensor, repeats: int) -> Tensor:
+    """PGD along each gradient of the method's `adaptive_attacks`; of several candidates the one of largest margin.
+
+    A single one is what it is. Several are rated at the mean logits of as many passes as the answers have.
+    """
+    attack, purifier = job.attack, job.model.purifier
+    assert purifier is not None
+    candidates = []
+    for name, gradient in purifier.adaptive_attacks(job.model.network, x, y).items():
+        averaged = eot(gradient, job.eot_samples, at_once=1)
+        x_adv = native.follow(averaged, attack.name, target, x, y, job.threat, attack.parameters)
+        job.threat.refuse_cheats(x, x_adv, f"{attack.title} along {name}")
+        candidates.append(x_adv)
+    if not candidates:
+        raise ValueError(f"expected adaptive attacks from {type(purifier).__name__}, got none")
+    if len(candidates) == 1:
+        return candidates[0]
+    best = Best(margin(Averaged(job.model.module, repeats, "logits", 1), y), candidates[0])
+    for x_adv in candidates[1:]:
+        best.offer(x_adv)
+    return best.x

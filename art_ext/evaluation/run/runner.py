@@ -1,0 +1,259 @@
+"""Runs jobs: examples block by block, kept as they come, and the answers of the model on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from art_ext.evaluation.blocks import blocks
+from art_ext.evaluation.inspect import Gradient, Identity, ModelInfo
+from art_ext.evaluation.inspect.answers import MOVED
+from art_ext.evaluation.numerics import OUT_OF_MEMORY, halving, peak_memory, reset_peak_memory
+from art_ext.evaluation.report.data import CLEAN, NO_ANSWER, Cell, Refusal
+from art_ext.evaluation.run import craft
+from art_ext.evaluation.run.collect import Collected
+from art_ext.evaluation.run.store import Facts, Piece, Store
+from art_ext.evaluation.schedule import Job
+from art_ext.evaluation.seeding import all_seeded, block_seed
+from art_ext.evaluation.settings import Settings
+from art_ext.evaluation.targets import Defended, Pieces
+from art_ext.evaluation.threat import Cheated, Knowledge
+from art_ext.nn import predicted
+from art_ext.nn.hashing import sha256
+
+WATCHED = 64
+"""Images that adversarial iterates are looked for around, and whose final answers are asked for twice."""
+
+
+class Runner:
+    """Images, labels, and a shard of their blocks. Every block has its own seed, so shards and resumed runs agree.
+
+    Args:
+        x: all images (N, C, H, W).
+        y: all labels (N,).
+        settings: of the evaluation.
+        shard: (i, n) takes the blocks i, i + n, i + 2n, ...
+        store: where examples are kept.
+        found: facts about each model, by name.
+        identities: of each model's parts, by name of the model and of the part.
+    """
+
+    def __init__(
+        self, x: Tensor, y: Tensor, settings: Settings, shard: tuple[int, int], store: Store,
+        found: Mapping[str, ModelInfo], identities: Mapping[str, Mapping[str, Identity]],
+    ) -> None:  # fmt: skip
+        self.x, self.y, self.settings, self.shard, self.store = x, y, settings, shard, store
+        self.found, self.identities = found, identities
+        self.peak = 0
+        self.paid: dict[str, Job] = {}
+        self.broken: dict[tuple[str, Knowledge], dict[int, bool]] = {}
+        self.todo: dict[tuple[int, int], Tensor] = {}  # by the id of a job and the number of a block
+
+    def clean(self, model: Defended) -> Cell:
+        """The answers to the clean images."""
+        collected = Collected()
+        for number, rows in blocks(len(self.x), self.shard):
+            collected.add(rows, self._answers(model.module, self.x[rows], number, self._repeats(model)))
+        return collected.into(Cell(model.name, CLEAN, "none", ()), self.y, self._repeats(model), self._sharded)
+
+    def run(self, job: Job, advance: Callable[[float], object] = lambda _: None) -> Cell:
+        """The cell of a job; `advance` is told the share that each block makes of it.
+
+        Whatever an attack or a model raises refuses this row by name, and leaves the others alone.
+        """
+        cell = self.empty(job)
+        info, parts = self.found[job.model.name], list(blocks(job.images, self.shard))
+        if info.gradient is Gradient.MISSING and _needs_gradient(job):
+            advance(1.0)
+            return replace(cell, refused=f"no gradient: {info.gradient_error}", refusal=Refusal.NO_GRADIENT)
+        collected = Collected()
+        self._measure_memory()
+        for at, (number, rows) in enumerate(parts):
+            try:
+                self._block(job, number, rows, collected)
+            except Exception as error:
+                advance(1.0 - at / len(parts))
+                return _refused(cell, error)
+            advance(1.0 / len(parts))
+        if not parts:
+            advance(1.0)  # all of it is other shards'
+        return collected.into(cell, self.y, self._repeats(job.model, job), self._sharded)
+
+    def on_another(self, job: Job, other: Defended) -> Cell:
+        """The answers of another model on the examples of a job that has been run."""
+        cell, collected = self.empty(job), Collected()
+        cell = replace(
+            cell, model=other.name, attack=f"{cell.attack} from {job.model.name}", source=job.model.name,
+            knowledge=Knowledge.TRANSFER.value,
+        )  # fmt: skip
+        for number, rows in blocks(job.images, self.shard):
+            piece, _ = self._examples(job, number, rows)
+            try:
+                collected.add(rows, self._answers(other.module, piece.x_adv, number, self._repeats(other)))
+            except Exception as error:
+                return _refused(cell, error)
+        return collected.into(cell, self.y, self._repeats(other), self._sharded)
+
+    def kept(self, job: Job) -> Tensor:
+        """All examples of a job that has been run, those of this shard, on the CPU."""
+        found = [self._examples(job, number, rows)[0].x_adv.cpu() for number, rows in blocks(job.images, self.shard)]
+        return torch.cat(found) if found else self.x[:0].cpu()
+
+    def changed_since(self, clean: Cell, model: Defended) -> int:
+        """How many clean images a deterministic model now answers with another class than it did at first."""
+        again = self.clean(model)
+        return sum(a != b for a, b in zip(clean.predicted[0], again.predicted[0], strict=True))
+
+    def empty(self, job: Job) -> Cell:
+        """The cell of a job without answers."""
+        bound = job.attack.bound
+        return Cell(
+            job.model.name, job.attack.titled(job.eot_samples), job.knowledge.value, (), job.attack.backend,
+            job.stated(), threat="" if bound is None else f"{job.attack.name} {bound[0]} {bound[1]:g}",
+            black_box=job.attack.black_box, tags=job.tags,
+        )  # fmt: skip
+
+    def _measure_memory(self) -> None:
+        """Takes down what the last job held at most, and begins anew."""
+        self.peak = max(self.peak, peak_memory(self.x.device))
+        reset_peak_memory(self.x.device)
+
+    @property
+    def _sharded(self) -> bool:
+        return self.shard[1] > 1
+
+    def _repeats(self, model: Defended, job: Job | None = None) -> int:
+        frozen = job is not None and job.frozen
+        return self.settings.repeats if self.found[model.name].random and not frozen else 1
+
+    def _block(self, job: Job, number: int, rows: slice, collected: Collected) -> None:
+        piece, done = self._examples(job, number, rows)
+        module = job.target(block_seed(job.seed, "frozen", number)) if job.frozen else job.model.module
+        answers = self._answers(module, piece.x_adv, number, self._repeats(job.model, job))
+        answers[:, ~done] = NO_ANSWER  # broken before
+        facts = dict(piece.facts)
+        if rows.start < WATCHED and not self.found[job.model.name].random and not job.tags:
+            facts["varied"] = self._varied(module, piece.x_adv)
+        facts |= self._moves(job, piece, answers, rows)
+        collected.add(rows, answers, facts, ~done)
+        self._note(job, rows, answers)
+
+    def _answers(self, module: nn.Module, x: Tensor, number: int, repeats: int) -> Tensor:
+        """Classes that a model gives in each repeat, (repeats, N); -1 where the logits are not finite."""
+
+        def asked(piece: int) -> Tensor:
+            found = []
+            for repeat in range(repeats):
+                with torch.no_grad(), all_seeded(block_seed(self.settings.seed, "answers", number, repeat)):
+                    found.append(predicted(Pieces(module, piece)(x)) if len(x) else self.y[:0])
+            return torch.stack(found)
+
+        return halving(max(1, min(self._piece, len(x))), asked)
+
+    @property
+    def _piece(self) -> int:
+        return self.settings.batch_size
+
+    def _varied(self, module: nn.Module, x: Tensor) -> int:
+        """Images whose normalised logits differ between two passes of a model that is taken for deterministic."""
+        with torch.no_grad():
+            a, b = (nn.functional.normalize(Pieces(module, self._piece)(x).nan_to_num(), dim=1) for _ in range(2))
+        return int(((a - b).abs().amax(1) > MOVED).sum())
+
+    def _moves(self, job: Job, piece: Piece, answers: Tensor, rows: slice) -> Facts:
+        """Of the images that are still right, those around which no other point of the ball was seen to pass."""
+        moved = piece.facts.get("moved")
+        if moved is None or job.attack.bound is not None:
+            return {}
+        still = answers[0] == self.y[rows]
+        seen = torch.tensor([v == "1" for v in moved], device=still.device)
+        return {"still": int(still.sum()), "unmoved": int((still & ~seen).sum())}
+
+    def _examples(self, job: Job, number: int, rows: slice) -> tuple[Piece, Tensor]:
+        """Examples of a block with what was observed, and which images were attacked at all."""
+        x, y = self.x[rows], self.y[rows]
+        every = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        # As it was at the job's first time: by now more may be broken, by the job itself.
+        todo = self.todo.setdefault((id(job), number), ~self._known_broken(job, rows) if self._in_turn(job) else every)
+        # Neither a last block nor what a sequence has left is taken for one of more images.
+        key = f"{job.key(self._source(job))} {number} {sha256([x[todo], y[todo]])}"
+        piece = self.store.get(key, lambda x_adv: _fits(job, x[todo], x_adv))
+        if piece is None:
+            piece = self._made(job, number, x[todo], y[todo], rows.start < WATCHED)
+            self.store.put(key, piece)
+        facts = dict(piece.facts)
+        if self.paid.setdefault(key, job) is not job:
+            facts["seconds"] = 0.0  # another cell's examples
+        whole = x.clone()
+        whole[todo] = piece.x_adv.to(x)
+        for name, other in (("goal", y.tolist()), ("moved", ["1"] * len(x))):
+            if name in facts and not bool(todo.all()):
+                found = iter(facts[name])
+                facts[name] = [next(found) if t else o for t, o in zip(todo.tolist(), other, strict=True)]
+        return Piece(whole, facts), todo
+
+    def _made(self, job: Job, number: int, x: Tensor, y: Tensor, early: bool) -> Piece:
+        # Iterates belong to a moment: of a randomised model, a probe or a bound of its own they say nothing.
+        random = self.found[job.model.name].random
+        adaptive = job.knowledge is Knowledge.ADAPTIVE
+        watch = early and not (random or adaptive or job.tags or job.attack.bound)
+        # The draws of a randomised model belong to the whole block: it is cut only where memory leaves no choice.
+        piece = max(1, len(x) if random else min(self._piece, len(x)))
+        repeats = self._repeats(job.model, job)
+        return halving(piece, lambda size: craft.examples(job, number, x, y, size, repeats, watch))
+
+    def _source(self, job: Job) -> str:
+        """The identity of what is differentiated: attackers of one network without a defence are one attacker."""
+        who, name = self.identities[job.model.name], job.model.name
+        if job.knowledge is Knowledge.TRANSFER:
+            used, mode = [who["surrogate"]], "classifier"
+        elif job.model.purifier is None or job.knowledge is Knowledge.BLIND:
+            used, mode = [who["classifier"]], "classifier"
+        else:
+            used, mode = [who["purifier"], who["classifier"]], job.knowledge.value
+        if self._in_turn(job):  # what is left to attack is the model's own
+            mode = f"{job.knowledge.value} of {name}"
+        owner = name if any(part.opaque for part in used) else ""
+        return " ".join([mode, *(part.sha256 for part in used), owner])
+
+    def _in_turn(self, job: Job) -> bool:
+        return self.settings.survivors_only and not job.tags
+
+    def _known_broken(self, job: Job, rows: slice) -> Tensor:
+        known = self.broken.get((job.model.name, job.knowledge), {})
+        flags = [known.get(i, False) for i in range(rows.start, rows.stop)]
+        return torch.tensor(flags, dtype=torch.bool, device=self.x.device)
+
+    def _note(self, job: Job, rows: slice, answers: Tensor) -> None:
+        """Remembers what is broken in every repeat: a sequence need not attack it again."""
+        if not self._in_turn(job) or job.attack.bound:
+            return
+        known = self.broken.setdefault((job.model.name, job.knowledge), {})
+        wrong = ~(answers == self.y[rows]).any(0)
+        for i, flag in enumerate(wrong.tolist()):
+            known[rows.start + i] = known.get(rows.start + i, False) or flag
+
+
+def _needs_gradient(job: Job) -> bool:
+    exact = job.knowledge in (Knowledge.FULL, Knowledge.ADAPTIVE, Knowledge.UNDEFENDED)
+    return exact and not job.attack.black_box
+
+
+def _fits(job: Job, x: Tensor, x_adv: Tensor) -> bool:
+    """Whether kept examples may be those of the images: of their shape, in the box, in the ball."""
+    try:
+        job.threat.refuse_cheats(x.cpu(), x_adv.cpu(), "a kept piece", ball=job.attack.bound is None)
+    except Cheated:
+        return False
+    return True
+
+
+def _refused(cell: Cell, error: Exception) -> Cell:
+    """The cell that does not count, with what was raised in its own words."""
+    if isinstance(error, Cheated):
+        return replace(cell, refused=str(error), refusal=Refusal.LEFT_THREAT)
+    kind = Refusal.OUT_OF_MEMORY if isinstance(error, OUT_OF_MEMORY) else Refusal.ERROR
+    return replace(cell, refused=f"{type(error).__name__}: {error}", refusal=kind)

@@ -1,0 +1,156 @@
+"""Where an evaluation keeps its examples: pieces that several processes may write, and a kill leaves whole.
+
+A folder holds `evaluation.json` (what is evaluated), `pieces/` (one file a block, named by what it was made of),
+`report.json` and `x_adv.safetensors`. No file is changed once it is there but for being written anew, whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from art_ext.evaluation.run.manifest import PLAN, differing
+from art_ext.nn.hashing import sha256
+from art_ext.training import remove_stale, replacing
+
+REPORT, EXAMPLES, PIECES = "report.json", "x_adv.safetensors", "pieces"
+Facts = dict[str, Any]
+
+
+class Piece(NamedTuple):
+    """Examples of a block (N, C, H, W), on the CPU, and what was observed when they were made."""
+
+    x_adv: Tensor
+    facts: Facts
+
+
+class Store:
+    """Examples in memory, and in a folder where there is one.
+
+    Args:
+        folder: made if it is not there; None keeps nothing beyond the run.
+
+    Attributes:
+        damaged: names of pieces that were made anew, because the file was not what had been written.
+        reused: pieces that were read from the folder.
+    """
+
+    def __init__(self, folder: Path | str | None) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.memory: dict[str, Piece] = {}
+        self.damaged: list[str] = []
+        self.reused = 0
+
+    def known(self) -> dict[str, Any] | None:
+        """What the folder says that it evaluates; None for a new one.
+
+        Raises:
+            ValueError: the folder holds a report of unknown origin, or an unreadable `evaluation.json`.
+        """
+        if self.folder is None:
+            return None
+        file = self.folder / PLAN
+        if not file.exists():
+            if any((self.folder / name).exists() for name in (REPORT, EXAMPLES)):
+                raise ValueError(f"expected an empty folder or the same evaluation, got other files in {self.folder}")
+            return None
+        try:
+            found: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        except ValueError as error:
+            raise ValueError(f"expected {file} as this package writes it, got a damaged file: {error}") from error
+        return found
+
+    def claim(self, manifest: Mapping[str, Any], hashes: Callable[[int], Mapping[str, str]]) -> None:
+        """Says what the folder is for from now on; after a call was found good, so that a refused one leaves nothing.
+
+        Args:
+            manifest: what is evaluated, as JSON values; one of more images of the same evaluation goes on there.
+            hashes: of the first so many images and their labels, named as in the manifest.
+
+        Raises:
+            ValueError: the folder holds another evaluation; names what differs.
+        """
+        there = self.known()
+        if self.folder is None:
+            return
+        if there is not None:
+            others = differing(there, manifest, hashes)
+            if others:
+                raise ValueError(
+                    f"expected an empty folder or the same evaluation, got one of other {', '.join(others)} in "
+                    f"{self.folder}"
+                )
+        remove_stale(self.folder)
+        with replacing(self.folder / PLAN) as temporary:
+            temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True), "utf-8")
+
+    def get(self, key: str, fits: Callable[[Tensor], bool]) -> Piece | None:
+        """A piece by what it was made of; None if it has not been made, or what is there is damaged.
+
+        Args:
+            key: everything that it depends on.
+            fits: whether examples can be those of the block: shape, ball, box.
+        """
+        if key in self.memory:
+            return self.memory[key]
+        file = self._file(key)
+        if file is None or not file.exists():
+            return None
+        piece = _read(file)
+        if piece is None or not fits(piece.x_adv):
+            self.damaged.append(file.name)
+            return None
+        self.memory[key] = piece
+        self.reused += 1
+        return piece
+
+    def put(self, key: str, piece: Piece) -> None:
+        """Keeps a piece, on the CPU."""
+        piece = Piece(piece.x_adv.detach().cpu().contiguous(), piece.facts)
+        self.memory[key] = piece
+        file = self._file(key)
+        if file is not None:
+            said = json.dumps(piece.facts, sort_keys=True)
+            with replacing(file) as temporary:
+                save_file({"x_adv": piece.x_adv}, temporary, {"facts": said, "sha256": _digest(piece.x_adv, said)})
+
+    def finish(self, report: str, examples: Mapping[str, Tensor]) -> None:
+        """Writes the report and all examples by title; the pieces stay, for more images."""
+        if self.folder is None:
+            return
+        with replacing(self.folder / EXAMPLES) as temporary:
+            save_file({k: v.cpu().contiguous().clone() for k, v in examples.items()}, temporary)
+        with replacing(self.folder / REPORT) as temporary:
+            temporary.write_text(report, "utf-8")
+
+    def finished(self) -> str | None:
+        """The text of the folder's report, None if there is none."""
+        file = None if self.folder is None else self.folder / REPORT
+        return file.read_text("utf-8") if file is not None and file.exists() else None
+
+    def _file(self, key: str) -> Path | None:
+        if self.folder is None:
+            return None
+        return self.folder / PIECES / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+
+
+def _digest(x_adv: Tensor, facts: str) -> str:
+    return hashlib.sha256(f"{sha256([x_adv])} {tuple(x_adv.shape)} {facts}".encode()).hexdigest()
+
+
+def _read(file: Path) -> Piece | None:
+    """The piece of a file, None where it is not what was written."""
+    try:
+        with safe_open(file, "pt") as opened:
+            said, x_adv = opened.metadata() or {}, opened.get_tensor("x_adv")
+        facts = said["facts"]
+        return Piece(x_adv, json.loads(facts)) if said["sha256"] == _digest(x_adv, facts) else None
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None

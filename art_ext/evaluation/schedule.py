@@ -1,0 +1,179 @@
+"""What an evaluation has to run: one job for each attack on each model under each knowledge, and the probes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from art_ext.evaluation.backends import Attack
+from art_ext.evaluation.inspect import ModelInfo
+from art_ext.evaluation.settings import Settings
+from art_ext.evaluation.tags import Tag
+from art_ext.evaluation.targets import Defended
+from art_ext.evaluation.threat import Knowledge, Threat
+from art_ext.purifiers import Purifier
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attack on one model under one knowledge.
+
+    Attributes:
+        knowledge: what is differentiated.
+        threat: norm and radius, which a probe may change.
+        seed: of the attack.
+        images: the first so many.
+        eot_samples: passes that are averaged.
+        average: what EOT averages.
+        frozen: attacker and defence share one draw.
+        relaxed: the gradient passes the purifier's final clamp.
+        tags: what a probe is for; none for the attacks that were asked for.
+    """
+
+    model: Defended
+    attack: Attack
+    knowledge: Knowledge
+    threat: Threat
+    seed: int
+    images: int
+    eot_samples: int = 1
+    average: str = "logits"
+    frozen: bool = False
+    relaxed: bool = False
+    tags: frozenset[Tag] = frozenset()
+
+    def target(self, seed: int, piece: int | None = None) -> nn.Module:
+        """The module that is attacked, in eval mode.
+
+        Args:
+            seed: of the draw that attacker and defence share where the job is frozen.
+            piece: the most images of one pass.
+        """
+        frozen = seed if self.frozen else None
+        options: dict[str, Any] = {"average": self.average, "frozen": frozen, "relaxed": self.relaxed, "piece": piece}
+        return self.model.target(self.knowledge, self.eot_samples, **options).eval()  # wrappers begin in train mode
+
+    def stated(self) -> dict[str, Any]:
+        """Every parameter, as JSON values."""
+        eot = {"average": self.average} if self.eot_samples > 1 else {}
+        # An attack that is bounded by an eps of its own has that one in the row.
+        threat = {"norm": self.threat.norm, "eps": self.threat.eps}
+        usual = self.attack.stated(self.threat)
+        return {**threat, **usual, "eot_samples": self.eot_samples, "seed": self.seed, **eot}
+
+    def key(self, source: str) -> str:
+        """What tells its examples of a block from all others, given the identity of what is differentiated."""
+        flags = [self.frozen, self.relaxed, bool(self.tags), self.attack.targeted]
+        title = f"{self.attack.backend} {self.attack.name} {self.attack.label}"
+        return json.dumps([source, title, self.stated(), *flags], sort_keys=True)
+
+    def passes(self) -> float:
+        """Roughly how many images it passes forward: what it costs."""
+        return self.images * self.attack.cost(self.eot_samples)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The attacks that were asked for, and the probes behind the checks."""
+
+    jobs: tuple[Job, ...]
+    probes: tuple[Job, ...]
+
+    def passes(self) -> float:
+        """Roughly how many images pass forward in all."""
+        return sum(job.passes() for job in (*self.jobs, *self.probes))
+
+
+def schedule(
+    models: Sequence[Defended], attacks: Sequence[Attack], threat: Threat, shape: tuple[int, ...], n: int,
+    settings: Settings, found: Mapping[str, ModelInfo],
+) -> Schedule:  # fmt: skip
+    """Everything to run, attack by attack, model by model, in the order of the knowledge.
+
+    Args:
+        models: to attack.
+        attacks: that were asked for.
+        threat: norm and radius.
+        shape: of an image, (C, H, W).
+        n: images.
+        settings: of the evaluation.
+        found: what was found of each model, by name.
+    """
+    jobs = []
+    for attack in attacks:
+        for model in models:
+            random = found[model.name].random
+            if attack.on != "all" and (attack.on == "randomised") != random:
+                continue
+            for knowledge in _suitable(model, attack, settings.knowledge):
+                samples = attack.eot_samples or settings.eot_samples
+                if not (random and knowledge.sees_defence):
+                    samples = 1
+                images = min(attack.images or n, n)
+                jobs.append(Job(model, attack, knowledge, threat, settings.seed, images, samples, settings.average))
+    probes = [job for model in models for job in _probes(model, threat, shape, n, settings, found[model.name].random)]
+    return Schedule(tuple(jobs), tuple(probes))
+
+
+def _suitable(model: Defended, attack: Attack, knowledge: Sequence[Knowledge]) -> list[Knowledge]:
+    if model.purifier is None:
+        return [Knowledge.UNDEFENDED]
+    able = {
+        Knowledge.TRANSFER: model.surrogate is not None,
+        Knowledge.ADAPTIVE: attack.follows_gradients and _is_adaptive(model.purifier),
+        Knowledge.UNDEFENDED: False,
+    }
+    wanted = knowledge if attack.knowledge is None else attack.knowledge
+    return [k for k in knowledge if k in wanted and able.get(k, True)]
+
+
+def _is_adaptive(purifier: Purifier) -> bool:
+    return type(purifier).adaptive_attacks is not Purifier.adaptive_attacks
+
+
+def _probes(
+    model: Defended, threat: Threat, shape: tuple[int, ...], n: int, settings: Settings, random: bool
+) -> list[Job]:
+    """PGD swept over budget, steps and EOT samples, and the special attacks of the checks."""
+    probe = settings.probe
+    if probe is None:
+        return []
+    knowledge = Knowledge.UNDEFENDED if model.purifier is None else Knowledge.FULL
+    samples, images = settings.eot_samples if random else 1, min(probe.images, n)
+    tags = frozenset({Tag.BASE, Tag.EPS, Tag.STEPS, Tag.EOT_SAMPLES, Tag.SEED})
+    base = Job(model, _pgd(probe.steps), knowledge, threat, settings.seed, images, samples, settings.average, tags=tags)
+
+    def other(*why: Tag, **changes: Any) -> Job:
+        return replace(base, tags=frozenset(why), **changes)
+
+    def at(eps: float) -> Threat:
+        return Threat(threat.norm, eps)
+
+    jobs = [
+        base,
+        other(Tag.FGSM, attack=Attack("native", "FGSM")),
+        *(other(Tag.EPS, threat=at(share * threat.eps)) for share in (0.25, 0.5, 2.0)),
+        other(Tag.EPS, Tag.CHANCE, threat=at(threat.to_grey(shape))),
+        other(Tag.STEPS, attack=_pgd(max(1, probe.steps // 4))),
+        other(Tag.STEPS, Tag.MORE, attack=_pgd(2 * probe.steps)),
+        other(Tag.START, Tag.MORE, Tag.SEED, seed=base.seed + 1),
+        *(other(Tag.SEED, seed=base.seed + k) for k in range(2, probe.seeds)),
+    ]
+    if random:
+        fewer = max(1, samples // 4)
+        jobs += [other(Tag.EOT_SAMPLES, eot_samples=fewer)] if fewer != samples else []
+        jobs += [
+            other(Tag.EOT_SAMPLES, Tag.MORE, eot_samples=2 * samples),
+            other(Tag.FROZEN, eot_samples=1, frozen=True),
+        ]
+    if model.purifier is not None:
+        jobs.append(other(Tag.CLAMP, relaxed=True))
+    return jobs
+
+
+def _pgd(steps: int) -> Attack:
+    return Attack("native", "PGD", {"steps": steps})
