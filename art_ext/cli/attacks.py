@@ -7,21 +7,20 @@ from typing import TYPE_CHECKING
 
 from art_ext.cli import options
 from art_ext.cli.errors import suggestion
+from art_ext.cli.terminal import warn
 
 if TYPE_CHECKING:
-    from art_ext.evaluation import Attack, Threat
+    from art_ext.evaluation import Attack
 
 FIELDS = ("images", "eot_samples", "draws", "on", "targeted", "label")
 """Keys of --attack that are the evaluation's, not the library's."""
-BEYOND = {"art": ("steps", "step_size", "max_iter", "eps_step"), "autoattack": ("attacks", "order")}
-"""Parameters that have no plain default, or two names."""
 
 
-def attack_of(text: str, threat: Threat) -> Attack:
+def attack_of(text: str) -> Attack:
     """The attack that library:name[:key=value,...] says; its parameters are known ones.
 
     Raises:
-        ValueError: another form, library, name or parameter.
+        TypeError, ValueError: another form, library, name or parameter, or a value that it cannot have.
         ImportError: the library is not installed.
     """
     from art_ext.evaluation import BACKENDS, Attack
@@ -35,13 +34,16 @@ def attack_of(text: str, threat: Threat) -> Attack:
     # A value may be a list with commas of its own: only a comma before another key ends it.
     values = options.pairs(re.split(r",(?=\s*[A-Za-z_]\w*\s*=)", said) if said else [])
     fields = {k: values.pop(k) for k in FIELDS if k in values}
-    if "eot_samples" in fields:
-        fields["draws"] = fields.pop("eot_samples")
-    known = {*Attack(backend, name).stated(threat), *BEYOND.get(backend, ())} - {"eps", "norm", "score"}
-    if name in BACKENDS[backend].own_threat:
-        known |= {BACKENDS[backend].own_threat[name][0]}
+    if "draws" in fields:
+        if "eot_samples" in fields:
+            raise ValueError("expected eot_samples once, got draws, its old name, too")
+        warn("draws of an attack are called eot_samples now")
+        fields["eot_samples"] = fields.pop("draws")
+    library = BACKENDS[backend]
+    known = {*library.parameters(name)}
+    known |= {ours for ours, theirs in library.aliases.items() if theirs in known}
     for key in values:
-        if key not in known:
+        if key not in known | library.given:  # what is given by the evaluation is refused by the attack
             names = ", ".join(sorted({*known, *FIELDS}))
             raise ValueError(f"expected a parameter of {backend}:{name} out of {names}; got {key!r}"
                              f"{suggestion(key, known)}")  # fmt: skip

@@ -1,19 +1,17 @@
-"""How arguments are read: no option of one value twice, and no message that carries escape sequences on."""
+"""How arguments are read, and what is done for every command."""
 
 from __future__ import annotations
 
 import io
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from art_ext.cli.errors import USAGE
-from art_ext.cli.terminal import say, shown
+from art_ext.cli.terminal import say
 
 TIMES = {2: "twice"}
 
@@ -40,26 +38,10 @@ def _takes_one(parameter: Any) -> bool:
 
 
 class Group(TyperGroup):
-    """The commands; what is wrong with a call is said without the escape sequences that it may hold."""
-
-    def make_context(self, *args: Any, **more: Any) -> Any:
-        with _printable():
-            return super().make_context(*args, **more)
+    """The commands; a terminal that cannot show a character gets its number instead of an error."""
 
     def invoke(self, ctx: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-                stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 gets all the same a table
-        with _printable():
-            return super().invoke(ctx)
-
-
-@contextmanager
-def _printable() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        message = getattr(error, "message", None)
-        if hasattr(error, "format_message") and isinstance(message, str):  # one of the parser's
-            error.message = "\n".join(map(shown, message.split("\n")))  # type: ignore[attr-defined]
-        raise
+                stream.reconfigure(errors="backslashreplace")
+        return super().invoke(ctx)

@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from art_ext.cli.terminal import shown
+from art_ext.cli.terminal import say, shown
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from art_ext.evaluation import Report
 
-STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "not run": "dim"}
+STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "not run": "dim", "undetermined": "dim"}
 WIDE = 160
 """Columns where the output is no terminal."""
 
@@ -50,16 +50,21 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> T
 
 
 def show(report: Report) -> None:
-    """Prints accuracies, redraws and checks."""
+    """Prints accuracies, repeats, attacks that do not count, checks and notes."""
+    from art_ext.evaluation.report.tables import check_table, radius, refused_table
+
     out = console()
-    norm, eps = report.threat["norm"], report.threat["eps"]
-    out.print(table(f"Accuracy with 95 % intervals, {norm} eps {eps:g}", *report.table()))
-    header, rows = report.redraw_table()
-    if rows:
-        out.print(table("Randomised models, drawn again", header, rows))
-    if report.checks:
-        found = [[v.check, v.model, v.verdict, v.detail] for v in report.checks]
-        out.print(table("Checks", ["check", "model", "verdict", "detail"], found))
+    out.print(table(f"Accuracy with 95 % intervals, {radius(report)}", *report.table()))
+    more = {
+        "Randomised models, asked again": report.repeat_table(),
+        "Refused": refused_table(report),
+        "Checks": check_table(report),
+    }
+    for title, (header, rows) in more.items():
+        if rows:
+            out.print(table(title, header, rows))
+    for note in report.notes:
+        say(f"note: {note}")
 
 
 def write(report: Report, folder: Path) -> None:

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from art_ext.data import Images
-    from art_ext.evaluation import Attack, Defended, Report, Threat
-    from art_ext.evaluation.plans import Plan as Suite
+    from art_ext.evaluation import Attack, Defended, Report, Suite, Threat
 
 UNDEFENDED, ROBUST = "undefended", "robust baseline"
 ROLES = {"classifier": "the classifier", "surrogate": "the surrogate", "robust": "the robust baseline"}
@@ -160,7 +159,7 @@ def _finish(report: Report, out: Path, part: tuple[int, int]) -> None:
 
 
 def _threat(kind: type[Threat], norm: str, eps: str) -> Threat:
-    threat = kind(norm, options.number(eps, "--eps"))
+    threat = kind(norm, options.number(eps, "--eps"), eps.strip())
     if norm == "Linf" and threat.eps > 1:
         raise ValueError(f"expected --eps for images in [0, 1], such as 8/255, got {eps}")
     return threat
@@ -228,25 +227,25 @@ def _name(spec: str) -> str:
 def _suite(name: str, threat: Threat, classes: int, channels: int, attack: Sequence[str] | None) -> Suite:
     from dataclasses import replace
 
-    from art_ext.evaluation import PLANS as SUITES
-    from art_ext.evaluation import plan as suite
+    from art_ext.evaluation import SUITES, suite
 
     if name not in SUITES:
         raise ValueError(f"expected --suite {', '.join(SUITES)}; got {name!r}{suggestion(name, SUITES)}")
     made = suite(name, threat, classes=classes, channels=channels)
-    return replace(made, attacks=tuple(attack_of(text, threat) for text in attack)) if attack else made
+    if not attack:
+        return made
+    return replace(made, attacks=tuple(map(attack_of, attack)), options=made.options | {"suite": ""})
 
 
 def _settings(knowledge: Sequence[str] | None, surrogate: str | None, numbers: dict[str, int | None]) -> dict[str, Any]:
     """What replaces the suite's settings."""
     from art_ext.evaluation import Knowledge
 
-    old = {"eot_samples": "draws", "repeats": "redraws"}
-    found: dict[str, Any] = {old[k]: v for k, v in numbers.items() if v is not None}
+    found: dict[str, Any] = {k: v for k, v in numbers.items() if v is not None}
     if knowledge:
         if "own" in knowledge:
             warn("--knowledge own is called adaptive now")
-        knowledge = ["own" if k == "adaptive" else k for k in knowledge]
+            knowledge = ["adaptive" if k == "own" else k for k in knowledge]
         able = [k.value for k in Knowledge if k is not Knowledge.UNDEFENDED]
         for k in knowledge:
             if k not in able:

@@ -76,16 +76,14 @@ def _attacks() -> list[dict[str, Any]]:
 
 
 def _suites() -> list[dict[str, Any]]:
-    from art_ext.evaluation import PLANS as SUITES
-    from art_ext.evaluation import Threat
-    from art_ext.evaluation import plan as suite
+    from art_ext.evaluation import SUITES, Threat, suite
 
     found = []
     for name in SUITES:
         made = suite(name, Threat(), classes=10)
         options = made.options
         known = {"knowledge": [k.value for k in options["knowledge"]]}
-        numbers = {"eot_samples": options["draws"], "repeats": options["redraws"]}
+        numbers = {key: options[key] for key in ("eot_samples", "repeats")}
         found.append({"name": name, "attacks": [a.title for a in made.attacks], **known, **numbers})
     return found
 

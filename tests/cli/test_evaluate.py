@@ -48,8 +48,8 @@ def test_it_is_what_python_evaluates(files: Any, done: Path) -> None:
     models = [Defended("undefended", network), Defended("rdp", network, files.purifier)]
     attacks = [Attack("native", "PGD", {"steps": 2}), Attack("native", "FGSM", label="quick")]
     report = evaluate(
-        models, attacks, files.x.float() / 255, files.y, threat=Threat("Linf", 0.2), batch_size=6, draws=4, redraws=2,
-        knowledge=[Knowledge.FULL, Knowledge.BLIND], probe=Probe(16, 5), progress=False,
+        models, attacks, files.x.float() / 255, files.y, threat=Threat("Linf", 0.2), batch_size=6,
+        eot_samples=4, repeats=2, knowledge=[Knowledge.FULL, Knowledge.BLIND], probe=Probe(16, 5), progress=False,
         data={"name": "test.npz", "images": "the first of 12, in their order"},
     )  # fmt: skip
     assert findings(done) == report.findings()
@@ -161,12 +161,11 @@ def test_without_the_baseline(call: Any, command: Any, tmp_path: Path) -> None:
 
 
 def test_attacks_from_text() -> None:
-    threat = Threat("Linf", 0.1)
-    found = attack_of('autoattack:custom:attacks=["apgd-ce", "square"],images=4,on=deterministic', threat)
+    found = attack_of('autoattack:custom:attacks=["apgd-ce", "square"],images=4,on=deterministic')
     assert found == Attack("autoattack", "custom", {"attacks": ["apgd-ce", "square"]}, images=4, on="deterministic")
-    found = attack_of("art:PGD:steps=3,step_size=2/255,label=mine", threat)
+    found = attack_of("art:PGD:steps=3,step_size=2/255,label=mine")
     assert found == Attack("art", "PGD", {"steps": 3, "step_size": 2 / 255}, label="mine")
-    found = attack_of("native:StAdv:bound=0.1,steps=2,targeted=least likely", threat)
+    found = attack_of("native:StAdv:bound=0.1,steps=2,targeted=least likely")
     assert found == Attack("native", "StAdv", {"bound": 0.1, "steps": 2}, targeted="least likely")
 
 
@@ -186,7 +185,7 @@ def test_attacks_from_text() -> None:
         (("--attack", "native:PGD:images=0"), "images >= 1"),
         (("--norm", "L7"), "one of Linf"),
         (("--eps", "8"), "such as 8/255, got 8"),
-        (("--eps", "-0.1"), "eps >= 0"),
+        (("--eps", "-0.1"), "of at least 0, got -0.1"),
         (("--shard", "2/2"), "i from 0 to n - 1"),
         (("--images", "13"), "at most 12"),
         (("--data", "missing"), "not there"),

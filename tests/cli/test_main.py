@@ -14,7 +14,7 @@ import art_ext
 from art_ext import presets
 from art_ext.cli.images import in_turn, load_images
 from art_ext.cli.options import height_width, number, pairs
-from art_ext.evaluation import BACKENDS, PLANS
+from art_ext.evaluation import BACKENDS, SUITES
 from art_ext.purifiers import PURIFIERS
 
 ROOT = Path(__file__).parents[2]
@@ -54,13 +54,13 @@ def test_list_as_json_names_everything(call: Any) -> None:
     }
     assert [p["name"] for p in found["purifiers"]] == list(PURIFIERS)
     assert {a["library"]: tuple(a["attacks"]) for a in found["attacks"]} == {k: b.names for k, b in BACKENDS.items()}
-    assert [p["name"] for p in found["plans"]] == list(PLANS)
-    assert list(json.loads(call("list", "plans", "--json").stdout)) == ["plans"]
+    assert [p["name"] for p in found["suites"]] == [p["name"] for p in found["plans"]] == list(SUITES)
+    assert list(json.loads(call("list", "suites", "--json").stdout)) == ["suites"]
 
 
 def test_list_as_tables(call: Any) -> None:
     shown = call("list").stdout
-    assert all(name in shown for name in [*presets.names(), *PURIFIERS, *BACKENDS, *PLANS, "arXiv:2110.07801"])
+    assert all(name in shown for name in [*presets.names(), *PURIFIERS, *BACKENDS, *SUITES, "arXiv:2110.07801"])
 
 
 def test_a_missing_library_says_how_to_install_it(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
