@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from art_ext.attacks import Gradient
 from art_ext.images import OutsideRangeWarning
-from art_ext.purifiers import CDVAE, DIR, RDP, Purifier
+from art_ext.purifiers import CDVAE, DIR, RDP, Chain, Foreign, Purifier
 
 X, Y = torch.rand(2, 3, 8, 12), torch.tensor([0, 1])
 CLASSIFIER = nn.Flatten()
@@ -113,6 +113,14 @@ def test_writing_into_the_input_changes_nothing_for_the_caller(
             (gradient,) = torch.autograd.grad(out.sum(), x)
             exact = differentiable and view != purifier.approximate
             assert torch.allclose(gradient, torch.full_like(X, 0.5) if exact else 0.5 * X)
+
+
+def test_members_of_a_chain_that_write_change_nothing_either() -> None:
+    chain = Chain([Writing(), Foreign(lambda v: v.add_(0.25)), Writing()])
+    for view in (chain, chain.relaxed, chain.approximate, chain.unclamped):
+        x = X.clone().requires_grad_()
+        assert torch.allclose(view(x), 0.5 * (0.5 * X + 0.25))
+        assert torch.equal(x, X)
 
 
 def test_copies_and_others_have_their_own_warning() -> None:
