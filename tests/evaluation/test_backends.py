@@ -194,6 +194,7 @@ def test_minimum_norm_attacks_are_brought_into_the_ball(colour: tuple[Tensor, Te
         (Attack("native", "PGD", {"check_every": 5}, targeted="random"), LINF, "untargeted"),
         (Attack("art", "HopSkipJump"), Threat("L1", 1.0), "L1"),
         (Attack("autoattack", "standard", {"order": ["square"]}), LINF, "order"),
+        (Attack("autoattack", "custom"), LINF, "attacks of AutoAttack's custom version as a list of at least one"),
     ],
 )
 def test_what_a_library_cannot_do_is_said(attack: Attack, threat: Threat, what: str, problem: Problem) -> None:

@@ -138,7 +138,7 @@ class Attack:
 
     @property
     def follows_gradients(self) -> bool:
-        """Whether it can go along any gradient, such as one that a defence knows of itself; see `along`."""
+        """Whether it can go along any gradient, such as one that a defence knows of itself."""
         return self._entry is not None and self._entry.follows_gradients and not self.targeted
 
     @property

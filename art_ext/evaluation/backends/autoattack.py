@@ -35,25 +35,22 @@ def _check_names(what: str, names: Any) -> None:
         raise ValueError(f"expected {what} as a list of at least one of {', '.join(COSTS)}; got {names!r}")
 
 
-def _check_custom(parameters: Mapping[str, Any]) -> None:
-    _check_names("attacks of AutoAttack's custom version", parameters.get("attacks", []))
-
-
-def _check_order(parameters: Mapping[str, Any]) -> None:
-    if parameters.get("order") is not None:
-        _check_names("order", parameters["order"])
+def _check_lists(parameters: Mapping[str, Any]) -> None:
+    for key in ("attacks", "order"):
+        if parameters.get(key) is not None:
+            _check_names(key, parameters[key])
 
 
 def _version(name: str) -> Entry:
     cost = sum(COSTS[attack] for attack in VERSIONS[name]) / 4  # most images fall early
-    return Entry({}, lambda _: cost, targeted=False, more=USUAL, check=_check_order)
+    return Entry({}, lambda _: cost, targeted=False, more=USUAL, check=_check_lists)
 
 
 ENTRIES = {
     **{name: _version(name) for name in VERSIONS},
     "custom": Entry(
-        {}, lambda p: sum(COSTS.get(a, 0.0) for a in p.get("attacks", ())) / 2, targeted=False,
-        more={**USUAL, "attacks": None}, check=_check_custom,
+        {}, lambda p: sum(COSTS[a] for a in p.get("attacks") or ()) / 2, targeted=False,
+        more={**USUAL, "attacks": None}, check=_check_lists,
     ),
 }  # fmt: skip
 
@@ -83,11 +80,13 @@ def run(
 
     Raises:
         ImportError: neither library is installed.
-        ValueError: `order` does not hold exactly the attacks of the version, or there is a goal: AutoAttack's targeted
-            attacks choose theirs themselves; or the model has too few classes for a loss.
+        ValueError: `custom` without attacks; `order` does not hold exactly the attacks of the version; there is a goal:
+            AutoAttack's targeted attacks choose theirs themselves; or the model has too few classes for a loss.
     """
     if goal is not None:
         raise ValueError(f"expected an untargeted attack, got AutoAttack {name} with a goal")
+    if name == "custom":
+        _check_names("attacks of AutoAttack's custom version", parameters.get("attacks"))
     options = {**USUAL, **parameters}
     batch_size, order = options.pop("batch_size"), options.pop("order")
     x = x.detach()
