@@ -66,7 +66,7 @@ def test_a_plan_runs_on_every_kind_of_model(call: Any, files: Any, tmp_path: Pat
     )  # fmt: skip
     report = Report.load(out / "report.json")
     assert report.models() == ["undefended", "blur", "robust baseline"]
-    assert report.threat["eps"] == 0.2
+    assert (report.threat["eps"], report.threat["given"], report.suite) == (0.2, "51/255", "smoke")
     assert {c.backend for c in report.cells} == {"", "native", "art", "torchattacks", "autoattack"}
     assert {c.knowledge for c in report.cells} == {"none", "undefended", "transfer", "blind", "bpda", "full"}
     assert report.provenance["data"] == {"name": "photos", "images": "the first of 12, in turn from each class"}
@@ -104,16 +104,22 @@ def test_a_finished_evaluation_is_read_back(
     assert "native PGD-2" in call(*command, "--out", done).stdout
 
 
-def test_it_goes_on_with_more_images(call: Any, command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_goes_on_with_more_images(
+    call: Any, files: Any, changed: Any, command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block has 32 images: the first is not attacked again."""
+    x = files.x.numpy().repeat(4, 0)[:40]
+    np.savez(tmp_path / "more.npz", x=x, y=files.y.numpy().repeat(4)[:40])
+    many = (*changed(command, "--data", tmp_path / "more.npz", "--batch-size", 40), "--out", tmp_path / "out")
     seen: list[int] = []
     honest = Attack.__call__
     monkeypatch.setattr(Attack, "__call__", lambda self, *args: seen.append(len(args[1])) or honest(self, *args))
-    call(*command, "--images", 6, "--out", tmp_path)
-    few = sum(seen)
+    call(*many, "--images", 32)
+    assert max(seen) == 32
     seen.clear()
-    call(*command, "--images", 12, "--out", tmp_path)
-    assert sum(seen) == few > 0
-    assert Report.load(tmp_path / "report.json").provenance["images"] == 12
+    call(*many, "--images", 40)
+    assert {*seen} == {8}
+    assert Report.load(tmp_path / "out" / "report.json").provenance["images"] == 40
 
 
 def test_shards_merge_to_the_whole(call: Any, refused: Any, command: Any, done: Path, tmp_path: Path) -> None:
