@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from art_ext.detectors.metrics import Roc
-from art_ext.evaluation.report import CLEAN, Report
+from art_ext.evaluation.report import Report
+from art_ext.evaluation.report.tables import AXES, one_line
 from art_ext.images import check_images
 
 COLOURS = {
@@ -22,7 +23,7 @@ COLOURS = {
     "blind": "#2a9d6f",
     "bpda": "#d98324",
     "full": "#b3202c",
-    "own": "#6a3fa0",
+    "adaptive": "#6a3fa0",
 }
 
 
@@ -78,20 +79,20 @@ def accuracy_bars(report: Report) -> Figure:
         spread = np.abs(np.array([[100 * i.low, 100 * i.high] for i in found]).T - means)
         colours = [COLOURS.get(c.knowledge, "#555e6c") for c in cells]
         axis.barh(range(len(cells)), means, xerr=spread, color=colours, capsize=2.5, height=0.7)
-        axis.set_yticks(range(len(cells)), [f"{c.attack}, {c.knowledge}" for c in cells], fontsize=7)
-        axis.axvline(100 * report.cell(model, CLEAN, "none").accuracy.mean, color="#1c2430", ls="--", lw=1)
-        axis.set(xlim=(0, 100), xlabel="accuracy (%)", title=model)
+        axis.set_yticks(range(len(cells)), [_name(f"{c.attack}, {c.knowledge}") for c in cells], fontsize=7)
+        axis.axvline(100 * report.clean(model).accuracy.mean, color="#1c2430", ls="--", lw=1)
+        axis.set(xlim=(0, 100), xlabel="accuracy (%)", title=_name(model))
         axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def curves(report: Report) -> Figure:
-    """Accuracy against eps, steps and draws, as the report's probes found it, with 95 % intervals.
+    """Accuracy against eps, steps and EOT samples, as the report's probes found it, with 95 % intervals.
 
     Raises:
         ValueError: the report holds no sweeps.
     """
-    axes_of = {axis: {m: report.curve(m, axis) for m in report.models()} for axis in ("eps", "steps", "draws")}
+    axes_of = {axis: {m: report.curve(m, axis) for m in report.models()} for axis in AXES}
     shown = {axis: {m: c for m, c in found.items() if len(c) > 1} for axis, found in axes_of.items()}
     shown = {axis: found for axis, found in shown.items() if found}
     if not shown:
@@ -101,13 +102,13 @@ def curves(report: Report) -> Figure:
     colours = dict(
         zip(report.models(), ["#555e6c", "#b3202c", "#3b7dd8", "#2a9d6f", "#6a3fa0", "#d98324"], strict=False)
     )
-    names = {"eps": f"eps ({report.threat['norm']})", "steps": "steps of PGD", "draws": "draws of EOT"}
+    names = {"eps": f"eps ({report.threat['norm']})", "steps": "steps of PGD", "eot_samples": "EOT samples"}
     for panel, (axis, found) in zip(panels, shown.items(), strict=True):
         for model, points in found.items():
             at = [v for v, _ in points]
             means, lows, highs = (np.array([100 * getattr(i, k) for _, i in points]) for k in ("mean", "low", "high"))
             line = {"marker": "o", "ms": 3.5, "lw": 1.4, "capsize": 2, "color": colours.get(model)}
-            panel.errorbar(at, means, yerr=np.abs(np.stack([means - lows, highs - means])), label=model, **line)
+            panel.errorbar(at, means, yerr=np.abs(np.stack([means - lows, highs - means])), label=_name(model), **line)
         panel.set(xlabel=names[axis], ylim=(-3, 103))
         if axis != "eps":
             panel.set_xscale("log", base=2)
@@ -132,9 +133,10 @@ def transfer_heatmap(report: Report, attack: str) -> Figure:
     shown = axis.imshow(values, cmap="RdYlGn", vmin=0, vmax=100)
     for row, col in zip(*np.nonzero(~np.isnan(values)), strict=True):
         axis.text(col, row, f"{values[row, col]:.0f}", ha="center", va="center", fontsize=8)
-    axis.set_xticks(range(len(models)), models, rotation=30, ha="right", fontsize=8)
-    axis.set_yticks(range(len(models)), models, fontsize=8)
-    axis.set(xlabel="evaluated", ylabel="attacked", title=f"{attack}: accuracy (%)")
+    names = [_name(model) for model in models]
+    axis.set_xticks(range(len(models)), names, rotation=30, ha="right", fontsize=8)
+    axis.set_yticks(range(len(models)), names, fontsize=8)
+    axis.set(xlabel="evaluated", ylabel="attacked", title=f"{_name(attack)}: accuracy (%)")
     figure.colorbar(shown, ax=axis, shrink=0.7)
     return figure
 
@@ -297,8 +299,8 @@ def figures(report: Report) -> dict[str, bytes]:
     made: dict[str, bytes] = {}
     if any(report.attacked(m) for m in report.models()):
         made["Accuracy of every attack"] = png(accuracy_bars(report))
-    if any(len(report.curve(m, axis)) > 1 for m in report.models() for axis in ("eps", "steps", "draws")):
-        made["Accuracy against budget, steps and draws"] = png(curves(report))
+    if any(len(report.curve(m, axis)) > 1 for m in report.models() for axis in AXES):
+        made["Accuracy against budget, steps and EOT samples"] = png(curves(report))
     crossed = dict.fromkeys(c.attack.removesuffix(f" from {c.source}") for c in report.cells if c.source)
     for attack in list(crossed)[:1]:
         made[f"Examples of {attack} on other models"] = png(transfer_heatmap(report, attack))
@@ -310,6 +312,11 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
+
+
+def _name(text: str) -> str:
+    """A name as it is: matplotlib reads what stands between dollar signs, and leaves out what begins with "_"."""
+    return one_line(text).replace("$", r"\$").replace("_", " _", 1 if text.startswith("_") else 0)
 
 
 def _bare(axis: Axes, title: str) -> None:

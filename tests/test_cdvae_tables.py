@@ -101,7 +101,7 @@ def test_the_fashion_mnist_script(
     drawn = "CD-VAE, released game, z sampled"
     assert reports["sampled"].models() == ["undefended", drawn]
     assert {c.knowledge for c in reports["grey"].attacked("CD-VAE")} == {"transfer"}
-    assert {c.knowledge for c in reports["white"].attacked("CD-VAE")} == {"full", "own"}
+    assert {c.knowledge for c in reports["white"].attacked("CD-VAE")} == {"full", "adaptive"}
     assert reports["sampled"].provenance["randomised"][drawn]
     wide = [c.attack for c in reports["jpeg"].cells if c.attack.startswith("native JPEG")]
     assert wide == ["native JPEG-2 0.5"] * 5

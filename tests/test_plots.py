@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from art_ext import plots
 from art_ext.detectors import auc, roc
-from art_ext.evaluation.report import Cell, Report
+from art_ext.evaluation import Cell, Report, Tag
 from art_ext.plots import COLOURS, accuracy_bars, decompositions, image_grid, png, trade_off_curve
 
 T, F = True, False
@@ -143,27 +143,44 @@ def test_png() -> None:
     assert png(image_grid({"a": torch.rand(1, 3, 4, 5)}, errors=[])).startswith(b"\x89PNG")
 
 
-def probe(model: str, tags: str, right: int, **parameters: float) -> Cell:
-    stated = {"eps": 0.1, "steps": 20, "draws": 1} | parameters
+def probe(model: str, tags: set[Tag], right: int, **parameters: float) -> Cell:
+    stated = {"eps": 0.1, "steps": 20, "eot_samples": 1} | parameters
     flags = (tuple(i < right for i in range(4)),)
-    return Cell(model, "PGD", "full", flags, parameters=stated, probe=tags)
+    return Cell(model, "PGD", "full", flags, parameters=stated, tags=frozenset(tags))
 
 
 def test_curves_go_through_the_accuracies() -> None:
     clean = Cell("m", "clean", "none", ((True, True, True, False),))
     sweep = (
-        probe("m", "base, eps, steps, draws", 2),
-        probe("m", "eps", 1, eps=0.2),
-        probe("m", "steps", 3, steps=5),
-        probe("m", "fgsm", 4, eps=0.05),
+        probe("m", {Tag.BASE, Tag.EPS, Tag.STEPS, Tag.EOT_SAMPLES}, 2),
+        probe("m", {Tag.EPS}, 1, eps=0.2),
+        probe("m", {Tag.STEPS}, 3, steps=5),
+        probe("m", {Tag.FGSM}, 4, eps=0.05),
     )
     found = Report({"norm": "Linf", "eps": 0.1}, (clean,), (), (), {}, sweep)
-    eps, steps = plots.curves(found).axes  # a single number of draws is no curve
+    eps, steps = plots.curves(found).axes  # a single number of EOT samples is no curve
     assert eps.containers[0].lines[0].get_xydata().tolist() == [[0, 75], [0.1, 50], [0.2, 25]]
     assert steps.containers[0].lines[0].get_xydata().tolist() == [[5, 75], [20, 50]]
     assert eps.get_legend().get_texts()[0].get_text() == "m"
+    averaged = (probe("m", {Tag.EOT_SAMPLES}, 1, eot_samples=4), probe("m", {Tag.EOT_SAMPLES}, 2, eot_samples=1))
+    random = Report({"norm": "Linf", "eps": 0.1}, (clean,), (), (), {}, averaged)
+    (drawn,) = plots.curves(random).axes
+    assert drawn.containers[0].lines[0].get_xydata().tolist() == [[1, 50], [4, 25]]
+    assert random.curve("m", "draws") == random.curve("m", "eot_samples")  # the old word
     with pytest.raises(ValueError, match="sweeps"):
         plots.curves(Report({"norm": "Linf", "eps": 0.1}, (clean,), (), (), {}, sweep[:1][1:]))
+
+
+def test_names_are_drawn_as_they_are() -> None:
+    names = ("$\\frac{$", "_a\n\x1b[2Jb")  # no formula, no line of its own, and no name that a legend leaves out
+    clean = tuple(Cell(m, "clean", "none", ((T, T),)) for m in names)
+    attacked = tuple(Cell(m, f"{names[0]} PGD", "full", ((T, F),)) for m in names)
+    crossed = Cell(names[1], f"{names[0]} PGD from {names[0]}", "transfer", ((F, F),), source=names[0])
+    sweep = tuple(probe(m, {Tag.EPS}, 1, eps=0.2) for m in names)
+    found = Report({"norm": "Linf", "eps": 0.1}, (*clean, *attacked, crossed), (), (), {}, sweep)
+    assert len(plots.figures(found)) == 3
+    legend = [t.get_text() for t in plots.curves(found).axes[0].get_legend().get_texts()]
+    assert legend == [r"\$\frac{\$", r" _a\n\x1b[2Jb"]
 
 
 def test_the_heatmap_has_the_attacked_model_in_its_row() -> None:

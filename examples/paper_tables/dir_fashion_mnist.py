@@ -44,7 +44,7 @@ COLUMNS = {
     "MI-20": ("native MI-FGSM-20",),
     "VNI-20": ("torchattacks VNI-FGSM-20",),
     "BPDA + EOT-20, PGD-40": ("native PGD-40, bpda", "native PGD-40"),
-    "Eq. 8, PGD-40": ("Eq. 8, PGD-40, own", "Eq. 8, PGD-40"),
+    "Eq. 8, PGD-40": ("Eq. 8, PGD-40, adaptive", "Eq. 8, PGD-40"),
     "PGD-200 + EOT-20": ("native PGD-200",),
     "AutoAttack": ("autoattack standard", "autoattack rand"),
     "APGD-100 DLR": ("native APGD-100 dlr",),

@@ -28,6 +28,8 @@ hold every answer of every model; accuracies carry n and a 95 % Wilson interval,
 images. [How an evaluation is read](../docs/evaluation.md): what attackers know, what the worst case counts, and what
 each check holds against the numbers. `PGD-40` is PGD of 40 steps, `EOT-20` an average over 20 draws.
 """
+WORDS = {"adaptive": "own", "repeats": "redraws", "right in every repeat": "right in every redraw"}
+"""What stands alone in an entry of a table, and what the reports and the texts of this page call it."""
 SECTIONS = {
     "blind": (
         "RDP on Fashion-MNIST, attackers who do not know the purifier",
@@ -59,7 +61,7 @@ def report_section(name: str, folder: Path) -> str:
         f"RDP is the preset `fashion_mnist_rdp`: {training['images']} images, {len(training['epochs'])} stages of "
         f"{', '.join(map(str, training['epochs']))} epochs, one seed."
     )
-    lines = [f"## {title}", "", text, "", schedule, "", report.markdown()]
+    lines = [f"## {title}", "", text, "", schedule, "", _in_their_words(report.markdown())]
     lines += [
         "Worst case: right under every attack in the ball, whatever its attacker knows, over the images that all of "
         "them saw. StAdv has a bound of its own and does not count. An adversarially trained network has no purifier "
@@ -70,6 +72,12 @@ def report_section(name: str, folder: Path) -> str:
     ]
     lines += [f"| {model} | {report.worst_case(model)} |" for model in report.models()]
     return "\n".join([*lines, "", f"`{json.dumps(_about(report))}`", ""])
+
+
+def _in_their_words(table: str) -> str:
+    for now, then in WORDS.items():
+        table = table.replace(f"| {now} |", f"| {then} |")
+    return table
 
 
 def _about(report: Report) -> dict[str, Any]:
@@ -121,9 +129,10 @@ def dir_section(folder: Path) -> str:
         "",
         *unhappy(reports),
     ]
-    redraws = reports["strong"].redraw_table()
+    header, repeats = reports["strong"].repeat_table()
     lines += ["", "What ten draws of the masks say about the final examples (DIR, `strong`):", ""]
-    lines += ["| " + " | ".join(row) + " |" for row in (redraws[0], ["---"] * len(redraws[0]), *redraws[1])]
+    rows = (header, ["---"] * len(header), *repeats)
+    lines += [_in_their_words("| " + " | ".join(row) + " |") for row in rows]
     return "\n".join([*lines, "", f"`{json.dumps(_about(reports['strong']))}`", ""])
 
 

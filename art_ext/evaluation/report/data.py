@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal
 
+from art_ext.attacks.renamed import renamed_fields
 from art_ext.evaluation.inspect.info import ModelInfo
-from art_ext.evaluation.report.legacy import inspected_from
+from art_ext.evaluation.report.legacy import inspected_from, knowledge_now, parameters_now
 from art_ext.evaluation.statistics import Interval, wilson
-from art_ext.evaluation.tags import Tag, old_spelling
+from art_ext.evaluation.tags import Tag, old_spelling, tags_of
 from art_ext.evaluation.threat import Knowledge
 
 CLEAN = "clean"
+NOBODY = "none"
+"""The knowledge of the attacker of clean images."""
 UNDEFENDED = Knowledge.UNDEFENDED.value
 NO_ANSWER = -1
 """In place of a class: logits that are not finite, or an image that was not asked for any more."""
@@ -32,9 +35,10 @@ class Refusal(str, Enum):
     ERROR = "error"
 
 
+@renamed_fields(probe="tags")
 @dataclass(frozen=True)
 class Cell:
-    """One attack on one model under one knowledge.
+    """One attack on one model under one knowledge; what is said in the words of an earlier version is taken in today's.
 
     Attributes:
         model: name of the model that was evaluated.
@@ -77,6 +81,17 @@ class Cell:
     tags: frozenset[Tag] = frozenset()
     predicted: Classes = ()
     refusal: Refusal = Refusal.NONE
+
+    def __post_init__(self) -> None:
+        tags = tags_of(self.tags) if isinstance(self.tags, str) else frozenset(self.tags)
+        now = {"knowledge": knowledge_now(self.knowledge), "parameters": parameters_now(self.parameters), "tags": tags}
+        for name, value in now.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether these are the answers to the clean images, whatever an attack may be called."""
+        return self.knowledge == NOBODY
 
     @property
     def probe(self) -> str:
@@ -194,15 +209,15 @@ class Findings:
         Raises:
             ValueError: there is none; lists those that are there.
         """
-        for cell in self.cells:
-            if (cell.model, cell.attack, cell.knowledge) == (model, attack, knowledge):
-                return cell
+        wanted = (model, attack, knowledge_now(knowledge))
         there = [(c.model, c.attack, c.knowledge) for c in self.cells]
-        raise ValueError(f"expected one of {there}, got {(model, attack, knowledge)}")
+        if wanted not in there:
+            raise ValueError(f"expected one of {there}, got {wanted}")
+        return self.cells[there.index(wanted)]
 
     def clean(self, model: str) -> Cell:
         """The answers of a model to the clean images."""
-        return self.cell(model, CLEAN, "none")
+        return self.cell(model, CLEAN, NOBODY)
 
     def attacked(self, model: str) -> list[Cell]:
         """The cells of a model that hold an attack inside the threat that counts."""
@@ -210,7 +225,7 @@ class Findings:
 
     def shown(self, model: str) -> list[Cell]:
         """The cells of a model's attacks, those that do not count among them."""
-        return [c for c in self.cells if c.model == model and c.attack != CLEAN and (c.images or c.refused)]
+        return [c for c in self.cells if c.model == model and not c.is_clean and (c.images or c.refused)]
 
     def probed(self, model: str, tag: Tag) -> list[Cell]:
         """The probes of a model with a tag that hold answers."""
@@ -234,7 +249,8 @@ class Findings:
         Raises:
             ValueError: the model was not attacked so.
         """
-        cells = [c for c in self.attacked(model) if knowledge in (None, c.knowledge)]
+        known = None if knowledge is None else knowledge_now(knowledge)
+        cells = [c for c in self.attacked(model) if known in (None, c.knowledge)]
         if not cells:
             raise ValueError(f"expected a model that was attacked, got {model!r} under {knowledge or 'anything'}")
         return share([float(v) for v in robust(cells)])
@@ -247,5 +263,11 @@ def robust(cells: Sequence[Cell]) -> list[bool]:
 
 
 def share(values: Sequence[float]) -> Interval:
-    """The mean of values in [0, 1], one an image, with its interval."""
+    """The mean of values in [0, 1], one an image, with its interval.
+
+    Raises:
+        ValueError: no values.
+    """
+    if not values:
+        raise ValueError("expected the answers to at least one image, got none")
     return wilson(sum(values) / len(values), len(values))

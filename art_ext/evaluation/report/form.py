@@ -3,77 +3,110 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
 from art_ext.evaluation.inspect.info import ModelInfo
-from art_ext.evaluation.report.data import Cell, Findings, Refusal, Verdict
-from art_ext.evaluation.tags import Tag, tags_of
-from art_ext.evaluation.threat import Knowledge
+from art_ext.evaluation.report.data import Cell, Findings, Refusal, Rows, Verdict
+from art_ext.evaluation.tags import Tag
 
 SCHEMA = 3
 """Version of the JSON form (see `report.schema.json`), raised when readers of the old one would misread it."""
 READABLE = (1, 2, 3)
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 """One character a class where there are few; "-" for logits that are not finite."""
+NUMBERS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+"""JSON has no such numbers: they are written as {"not finite": "nan"}."""
+WILSON = "Wilson score, 95 %, n counts images"
 ESTIMANDS = {
-    "accuracy": {"estimand": "mean over images and repeats of right answers", "interval": "Wilson, 95 %, over images"},
-    "worst": {"estimand": "images right in every one of R repeats", "interval": "Wilson, 95 %, over images"},
-    "majority": {"estimand": "images right in more than half of R repeats", "interval": "Wilson, 95 %, over images"},
-    "worst_case": {
-        "estimand": "images right in every repeat under every attack inside the ball, over images that all saw",
-        "interval": "Wilson, 95 %, over images",
+    "accuracy": {"estimand": "mean over images and their R repeats of right answers", "interval": WILSON},
+    "worst": {"estimand": "share of images that are right in every one of R repeats", "interval": WILSON},
+    "majority": {"estimand": "share of images that are right in more than half of R repeats", "interval": WILSON},
+    "success": {
+        "estimand": "mean over images and repeats of the class that a targeted attack wanted",
+        "interval": WILSON,
     },
-    "paired": {"estimand": "mean difference on the same images", "interval": "normal, 95 %, over images"},
-    "asked attacks": {"estimand": "discordant images at R = 1", "interval": "exact McNemar test, one-sided 2.5 %"},
-    "clean accuracy": {"estimand": "images right at R = 1", "interval": "Clopper-Pearson, 95 %"},
+    "worst_case": {
+        "estimand": "share of images that are right in every repeat under every attack inside the ball, over the images"
+        " that all of them saw",
+        "interval": WILSON,
+    },
+    "curve": {"estimand": "accuracy under the probe at a value of eps, steps or EOT samples", "interval": WILSON},
+    "paired": {
+        "estimand": "mean over the same images of a difference of shares of right answers",
+        "interval": "normal, 95 %, n counts images",
+    },
+    "asked attacks": {
+        "estimand": "images that the probe breaks and no asked white-box attack does, and the reverse, at R = 1",
+        "interval": "exact McNemar test, one-sided 2.5 %",
+    },
+    "clean accuracy": {
+        "estimand": "share of images that are right at R = 1, against the share of the most frequent label",
+        "interval": "Clopper-Pearson, 95 %",
+    },
+    "attack unit test": {"estimand": "share of planted examples that the probes' attack finds", "interval": WILSON},
 }
 """What each figure of a report is, and how its interval is made."""
 EMPTY = Cell("", "", "", ())
+ALWAYS = ("model", "attack", "knowledge", "correct")
 
 
 def written(report: Findings) -> str:
     """A report as JSON; `read` gives it back unchanged."""
     data = {f.name: getattr(report, f.name) for f in fields(Findings)}
-    data |= {"cells": [_packed(c) for c in report.cells], "probes": [_packed(c) for c in report.probes]}
+    for group in ("cells", "probes"):
+        data[group] = [_packed(c, report.labels) for c in data[group]]
     data["checks"] = [asdict(v) for v in report.checks]
     data["inspected"] = [m.plain() for m in report.inspected]
-    return json.dumps({"schema": SCHEMA, "estimands": ESTIMANDS, **data}, indent=1, sort_keys=True)
+    whole = {"schema": SCHEMA, "estimands": ESTIMANDS, **data}
+    return json.dumps(_in_json(whole), indent=1, sort_keys=True, allow_nan=False)
 
 
 def read(text: str) -> dict[str, Any]:
     """The fields of a report from its JSON, in this or an earlier schema.
 
     Raises:
-        ValueError: not a report, or one of another schema.
+        ValueError: not a report, a damaged one, or one of another schema.
     """
-    data = json.loads(text)
+    data = json.loads(text, object_hook=_number)
     schema = data.pop("schema", None) if isinstance(data, dict) else None
     if schema not in READABLE:
         raise ValueError(f"expected a report of schema {', '.join(map(str, READABLE))}, got {schema!r}")
     data.pop("estimands", None)
-    labels = tuple(data.get("labels", ()))
-    found: dict[str, Any] = {
-        **data,
-        "cells": tuple(_unpacked(c, labels) for c in data.get("cells", ())),
-        "probes": tuple(_unpacked(c, labels) for c in data.get("probes", ())),
-        "checks": tuple(Verdict(**v) for v in data["checks"]),
-        "inspected": tuple(ModelInfo.from_plain(m) for m in data.get("inspected", ())),
-    }
-    for name in ("not_tested", "labels", "notes"):
-        found[name] = tuple(data.get(name, ()))
+    try:
+        found = _fields(data)
+        Findings(**found)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"expected a report of schema {schema}, got a damaged one ({said})") from error
     return found
 
 
-def _packed(cell: Cell) -> dict[str, Any]:
-    """A cell without its defaults; classes as characters where they are few, flags as 0 and 1."""
+def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    labels = tuple(data.get("labels", ()))
+    return {
+        **data,
+        "cells": tuple(_unpacked(c, labels) for c in data["cells"]),
+        "probes": tuple(_unpacked(c, labels) for c in data.get("probes", ())),
+        "checks": tuple(Verdict(**v) for v in data["checks"]),
+        "inspected": tuple(ModelInfo.from_plain(m) for m in data.get("inspected", ())),
+        "labels": labels,
+        "not_tested": tuple(data["not_tested"]),
+        "notes": tuple(data.get("notes", ())),
+    }
+
+
+def _packed(cell: Cell, labels: Sequence[int]) -> dict[str, Any]:
+    """A cell without its defaults; flags as 0 and 1, and none where classes and labels say the same."""
     data = {f.name: getattr(cell, f.name) for f in fields(cell)}
-    data = {k: v for k, v in data.items() if v != getattr(EMPTY, k) or k in ("model", "attack", "knowledge", "correct")}
+    data = {k: v for k, v in data.items() if k in ALWAYS or v != getattr(EMPTY, k)}
+    data["repeats"] = cell.repeats
     if cell.predicted:
-        del data["correct"]
         data["predicted"] = [_row_of(row) for row in cell.predicted]
-        data["repeats"] = cell.repeats
+        if _correct(cell.predicted, cell.indices, cell.skipped, labels) == cell.correct:
+            del data["correct"]
     for k in ("correct", "hits"):
         if k in data:
             data[k] = ["".join("01"[v] for v in row) for row in data[k]]
@@ -89,42 +122,52 @@ def _row_of(row: Sequence[int]) -> str | list[int]:
 
 
 def _unpacked(data: Mapping[str, Any], labels: Sequence[int]) -> Cell:
-    ready = _renamed({k: v for k, v in data.items() if k != "repeats"})
+    ready = {k: v for k, v in data.items() if k != "repeats"}
     for k in ("skipped", "indices"):
         if k in ready:
             ready[k] = tuple(ready[k])
     for k in ("correct", "hits"):
         if k in ready:
             ready[k] = tuple(tuple(v in (True, "1") for v in row) for row in ready[k])
+    if "probe" in ready:
+        ready["tags"] = ready.pop("probe")
+    elif "tags" in ready:
+        ready["tags"] = frozenset(map(Tag, ready["tags"]))
     if "refusal" in ready:
         ready["refusal"] = Refusal(ready["refusal"])
     if "predicted" in ready:
-        ready["predicted"] = tuple(tuple(_class_of(v) for v in row) for row in ready["predicted"])
-        ready["correct"] = _correct(ready, labels)
+        ready["predicted"] = tuple(_row_from(row) for row in ready["predicted"])
+        place = (ready.get("indices", ()), ready.get("skipped", ()))
+        ready.setdefault("correct", _correct(ready["predicted"], *place, labels))
+        if ready["correct"] is None:
+            raise ValueError("expected a label for every class that a model gave, got fewer")
     return Cell(**ready)
 
 
-def _renamed(cell: dict[str, Any]) -> dict[str, Any]:
-    """A cell in today's words, where it is of a report before schema 3."""
-    if "probe" in cell:
-        cell["tags"] = tags_of(cell.pop("probe"))
-    elif "tags" in cell:
-        cell["tags"] = frozenset(map(Tag, cell["tags"]))
-    if "draws" in cell.get("parameters", {}):
-        cell["parameters"] = {("eot_samples" if k == "draws" else k): v for k, v in cell["parameters"].items()}
-    if cell.get("knowledge") == "own":
-        cell["knowledge"] = Knowledge.ADAPTIVE.value
-    return cell
+def _row_from(row: str | Sequence[int]) -> tuple[int, ...]:
+    return tuple(DIGITS.find(v) for v in row) if isinstance(row, str) else tuple(row)  # "-" is not found: -1
 
 
-def _class_of(value: str | int) -> int:
-    return value if isinstance(value, int) else DIGITS.find(value)  # "-" is not found: -1
+def _correct(
+    predicted: Sequence[Sequence[int]], indices: Sequence[int], skipped: Sequence[int], labels: Sequence[int]
+) -> Rows | None:
+    """What classes and labels say is right; None where a label is missing."""
+    images = len(predicted[0])
+    places, gone = indices or range(images), set(skipped)
+    if len(places) != images or any(i >= len(labels) for i in places):
+        return None
+    return tuple(tuple(at not in gone and row[at] == labels[i] for at, i in enumerate(places)) for row in predicted)
 
 
-def _correct(cell: Mapping[str, Any], labels: Sequence[int]) -> tuple[tuple[bool, ...], ...]:
-    skipped = set(cell.get("skipped", ()))
-    rows = cell["predicted"]
-    indices = cell.get("indices") or range(len(rows[0]) if rows else 0)
-    return tuple(
-        tuple(at not in skipped and row[at] == labels[i] for at, i in enumerate(indices)) for row in rows
-    )  # fmt: skip
+def _in_json(value: Any) -> Any:
+    """The value with numbers that JSON lacks written in words."""
+    if isinstance(value, Mapping):
+        return {k: _in_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_in_json(v) for v in value]
+    return {"not finite": str(float(value))} if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _number(found: dict[str, Any]) -> Any:
+    """What `_in_json` wrote in words as the number that it is."""
+    return NUMBERS.get(found["not finite"], found) if found.keys() == {"not finite"} else found

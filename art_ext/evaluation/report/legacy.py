@@ -1,4 +1,4 @@
-"""Reports before schema 3 kept facts about their models in the provenance: read here, and nowhere else."""
+"""Words of reports and callers before schema 3, and facts that those reports kept in their provenance."""
 
 from __future__ import annotations
 
@@ -6,6 +6,22 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from art_ext.evaluation.inspect.info import Found, ModelInfo
+from art_ext.evaluation.threat import Knowledge
+
+PARAMETERS = {"draws": "eot_samples"}
+"""Old names of an attack's parameters."""
+
+
+def knowledge_now(knowledge: str) -> str:
+    """The value of `Knowledge` that was meant."""
+    return Knowledge.ADAPTIVE.value if knowledge == "own" else knowledge
+
+
+def parameters_now(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An attack's parameters under today's names."""
+    if not PARAMETERS.keys() & parameters.keys():
+        return parameters
+    return {PARAMETERS.get(k, k): v for k, v in parameters.items()}
 
 
 def inspected_from(provenance: Mapping[str, Any], models: Iterable[str]) -> tuple[ModelInfo, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from art_ext.evaluation.report.data import CLEAN, Findings, robust, share
+from art_ext.evaluation.report.data import Findings, robust, share
 from art_ext.evaluation.report.tables import accuracy_table, model_table, one_line, radius, refused_table, repeat_table
 from art_ext.training import replacing
 
@@ -32,8 +32,8 @@ LEGEND = (
     "What the attacker differentiates through: <b>bare classifier</b> that alone, which is also what is attacked; "
     "<b>transfer</b> another network; <b>blind</b> the classifier alone; <b>bpda</b> the purifier with an approximate "
     "gradient; <b>full</b> everything, exactly; <b>adaptive</b> what the method makes possible. The worst case "
-    "counts an image as left only if it was right under every attack inside the ball and in every repeat, over the images that "
-    "all of them saw; attacks with a bound of their own (StAdv, ReColorAdv, JPEG) do not count."
+    "counts an image as left only if it was right under every attack inside the ball and in every repeat, over the "
+    "images that all of them saw; attacks with a bound of their own (StAdv, ReColorAdv, JPEG) do not count."
 )
 REPEATS = (
     "The mean is what one query meets; an attacker who may submit again meets the second number; the third is a "
@@ -113,13 +113,15 @@ def _defended_first(report: Findings) -> list[str]:
 
 def _verdict(report: Findings, model: str) -> str:
     """What a reader who stops here must know about a model: both numbers are over the same images."""
-    clean, attacked = report.clean(model), report.attacked(model)
-    left = [float(v) for v in robust(attacked)]
-    unhurt = share(clean.survived[: len(left)]) if left else clean.accuracy
-    text = f"<b>{_safe(model)}</b>: {unhurt} on clean images"
+    clean, left = report.clean(model), [float(v) for v in robust(report.attacked(model))]
+    text = f"<b>{_safe(model)}</b>: "
     if left:
-        text += f", <b>{share(left)}</b> left when every attack is tried on every image{_repeats(clean.repeats)}"
-    text += "."
+        text += (
+            f"{share(clean.survived[: len(left)])} of clean images, <b>{share(left)}</b> of the same images when every "
+            f"attack is tried on each{_repeats(clean.repeats)}."
+        )
+    else:
+        text += f"{clean.accuracy} of clean images; no attack counts." if clean.images else "no images."
     by = {verdict: [v for v in report.checks if v.model == model and v.verdict == verdict] for verdict in WORRYING}
     for verdict, found in by.items():
         if found:
@@ -130,7 +132,7 @@ def _verdict(report: Findings, model: str) -> str:
 
 
 def _repeats(repeats: int) -> str:
-    return f" and answered {repeats} times" if repeats > 1 else ""
+    return f" and answered {repeats} times: right every time" if repeats > 1 else ""
 
 
 def _check_tables(report: Findings) -> list[str]:
@@ -154,7 +156,7 @@ def _own_bounds(report: Findings) -> str:
 def _costs(report: Findings) -> list[list[str]]:
     rows = []
     for c in report.cells:
-        if c.attack != CLEAN and not c.source:
+        if not c.is_clean and not c.source:
             said = ", ".join(f"{k} {v}" for k, v in c.parameters.items())
             passes = f"{c.observed.get('forward', 0):,} / {c.observed.get('backward', 0):,}"
             rows.append([c.model, c.attack, c.knowledge, said, passes, f"{c.seconds:.1f}"])
@@ -163,12 +165,12 @@ def _costs(report: Findings) -> list[list[str]]:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{_safe(h)}</th>" for h in header)
-    body = "".join("<tr>" + "".join(_entry(v) for v in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(map(_entry, header, row)) + "</tr>" for row in rows)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _entry(value: str) -> str:
-    style = f' class="{value.split()[0]}"' if value in ("pass", "warn", "fail", "not run", "undetermined") else ""
+def _entry(column: str, value: str) -> str:
+    style = f' class="{value.split()[0]}"' if column == "verdict" else ""
     return f"<td{style}>{_safe(value)}</td>"
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 from art_ext.evaluation.report.data import CLEAN, UNDEFENDED, Cell, Findings, robust, share
+from art_ext.evaluation.report.legacy import PARAMETERS
 from art_ext.evaluation.statistics import Interval
 from art_ext.evaluation.tags import Tag
 from art_ext.evaluation.threat import Knowledge
@@ -15,6 +17,10 @@ WORST = "worst case"
 AXES = {"eps": Tag.EPS, "steps": Tag.STEPS, "eot_samples": Tag.EOT_SAMPLES}
 Table = tuple[list[str], list[list[str]]]
 """Header and rows."""
+MARKS = {"\\": "\\\\", "|": "\\|", "<": "&lt;", ">": "&gt;", "`": "\\`", "](": "]\\("}
+"""What has a meaning in Markdown, and how it is written as text."""
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Categories of characters that a reader does not see: controls, marks of direction, halves of pairs, line breaks."""
 
 
 def accuracy_table(report: Findings) -> Table:
@@ -23,31 +29,39 @@ def accuracy_table(report: Findings) -> Table:
     What knowledge `undefended` attacks stands under "bare classifier", which of a defended model is that before
     which its purifier was put.
     """
-    there = {c.knowledge for c in report.cells if c.attack != CLEAN}
+    there = {c.knowledge for c in report.cells if not c.is_clean}
     known = [k.value for k in Knowledge if k.value in there]
     rows, bare = [], report.undefended()
     for model in [m for m in report.models() if m != bare] or report.models():
-        attacks = dict.fromkeys(c.attack for c in report.shown(model))
-        rows += [
-            [model, attack, *(_entry(report, model, attack, k) for k in known)] for attack in (CLEAN, *attacks)
-        ]  # fmt: skip
+        cells = {k: _beside(report, model, k) for k in known}
+        # Clean images know no attacker: their accuracy is the same under each knowledge.
+        rows.append([model, CLEAN, *(_clean(report, cells[k][0].model) if cells[k] else "" for k in known)])
+        for attack in dict.fromkeys(c.attack for c in report.shown(model)):
+            rows.append([model, attack, *(_accuracy(cells[k], attack) for k in known)])
         if len({c.attack for c in report.attacked(model)}) > 1:
-            rows.append([model, WORST, *(_entry(report, model, WORST, k) for k in known)])
+            rows.append([model, WORST, *(_worst(cells[k]) for k in known)])
     return ["model", "attack", *("bare classifier" if k == UNDEFENDED else k for k in known)], rows
 
 
-def _entry(report: Findings, model: str, attack: str, knowledge: str) -> str:
-    """The accuracy of a cell; the undefended model's stands beside that of every defended one."""
+def _beside(report: Findings, model: str, knowledge: str) -> list[Cell]:
+    """The cells of a column; the undefended model's stand beside those of every defended one."""
     if knowledge == UNDEFENDED and not any(c.knowledge == UNDEFENDED for c in report.shown(model)):
         model = report.undefended() or model
-    cells = [c for c in report.shown(model) if c.knowledge == knowledge]
-    if not cells:
-        return ""
-    if attack == CLEAN:  # knows no attacker: the same under each knowledge
-        return str(report.clean(model).accuracy)
-    if attack == WORST:
-        return str(report.worst_case(model, knowledge)) if any(not c.threat and not c.refused for c in cells) else ""
+    return [c for c in report.shown(model) if c.knowledge == knowledge]
+
+
+def _clean(report: Findings, model: str) -> str:
+    clean = report.clean(model)
+    return str(clean.accuracy) if clean.images else ""
+
+
+def _accuracy(cells: Sequence[Cell], attack: str) -> str:
     return next(("refused" if c.refused else str(c.accuracy) for c in cells if c.attack == attack), "")
+
+
+def _worst(cells: Sequence[Cell]) -> str:
+    left = robust([c for c in cells if not c.threat and not c.refused])
+    return str(share([float(v) for v in left])) if left else ""
 
 
 def repeat_table(report: Findings) -> Table:
@@ -84,17 +98,17 @@ def check_table(report: Findings) -> Table:
 
 
 def curve(report: Findings, model: str, axis: str) -> list[tuple[float, Interval]]:
-    """Accuracy of a model along an axis, as the probes found it, in ascending order.
+    """Accuracy of a model along an axis, as the probes found it, in ascending order; "draws" are EOT samples.
 
     Raises:
         ValueError: another axis.
     """
-    axis = "eot_samples" if axis == "draws" else axis
+    axis = PARAMETERS.get(axis, axis)
     if axis not in AXES:
         raise ValueError(f"expected axis {', '.join(AXES)}, got {axis!r}")
     cells = report.probed(model, AXES[axis])
     found = {float(c.parameters[axis]): c.accuracy for c in cells}
-    clean = [c for c in report.cells if c.model == model and c.attack == CLEAN and c.images]
+    clean = [c for c in report.cells if c.model == model and c.is_clean and c.images]
     if axis == "eps" and found and clean:
         found[0.0] = share(clean[0].survived[: cells[0].images])
     return sorted(found.items())
@@ -119,15 +133,23 @@ def transfer_matrix(report: Findings, attack: str) -> tuple[list[str], dict[tupl
 
 
 def robustbench(report: Findings, model: str) -> dict[str, Any]:
-    """The entry of a RobustBench leaderboard, in per cent; unreliable for randomised models, which it excludes."""
+    """The entry of a RobustBench leaderboard, in per cent; unreliable for randomised models, which it excludes.
+
+    Both accuracies are over the n images that AutoAttack saw, over all where it was not run.
+
+    Raises:
+        ValueError: the report has no images.
+    """
     auto: list[Cell] = [c for c in report.attacked(model) if c.backend == "autoattack"]
-    clean = report.clean(model).accuracy
+    left = [float(v) for v in robust(auto)]
+    clean = report.clean(model).survived
+    n = len(left) if auto else len(clean)
     eps = float(report.threat["eps"])
     entry: dict[str, Any] = {
-        "clean_acc": round(100 * clean.mean, 2),
-        "autoattack_acc": round(100 * share([float(v) for v in robust(auto)]).mean, 2) if auto else None,
+        "clean_acc": round(100 * share(clean[:n]).mean, 2),
+        "autoattack_acc": round(100 * share(left).mean, 2) if auto else None,
         "eps": f"{round(255 * eps)}/255" if abs(255 * eps - round(255 * eps)) < 1e-6 else f"{eps:g}",
-        "n": auto[0].images if auto else clean.n,
+        "n": n,
         "unreliable": False,
     }
     if report.info(model).random:
@@ -143,14 +165,14 @@ def radius(report: Findings) -> str:
 
 def markdown(report: Findings) -> str:
     """Table, repeats, checks and what was not tested."""
-    lines = [f"Accuracy with 95 % Wilson intervals, {radius(report)}", "", *_lines(*accuracy_table(report))]
+    lines = [f"Accuracy with 95 % Wilson intervals, {in_cell(radius(report))}", "", *_lines(*accuracy_table(report))]
     for table in (repeat_table(report), refused_table(report)):
         if table[1]:
             lines += ["", *_lines(*table)]
     lines += ["", *_lines(*check_table(report)), "", "Not tested:", ""]
-    lines += [f"- {one_line(line)}" for line in report.not_tested]
+    lines += map(_item, report.not_tested)
     if report.notes:
-        lines += ["", "Notes:", "", *(f"- {one_line(line)}" for line in report.notes)]
+        lines += ["", "Notes:", "", *map(_item, report.notes)]
     return "\n".join([*lines, ""])
 
 
@@ -158,13 +180,18 @@ def _lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(map(in_cell, row)) + " |" for row in [header, ["---"] * len(header), *rows]]
 
 
+def _item(text: str) -> str:
+    """A text as an entry of a list, that begins no heading or list of its own."""
+    return "- " + re.sub(r"^([#+*=~-])", r"\\\1", in_cell(text))
+
+
 def in_cell(text: str) -> str:
-    """A text that cannot leave its place in a Markdown table, nor begin HTML."""
-    for mark, instead in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), (">", "&gt;"), ("`", "\\`")):
+    """A text that cannot leave its place in a Markdown table or list, nor begin HTML, code, a link or a picture."""
+    for mark, instead in MARKS.items():
         text = text.replace(mark, instead)
     return one_line(text)
 
 
 def one_line(text: str) -> str:
-    """The text with line breaks, escape sequences and other control characters written out."""
-    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") else c for c in text)
+    """The text with line breaks, escape sequences and other characters that are no letters written out."""
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in UNSEEN else c for c in text)

@@ -20,8 +20,11 @@ UNEQUAL = ("peak_memory_bytes", "shard")
 class Report(Findings):
     """An evaluation, per image, in every form: the methods here show what `Findings` holds.
 
-    See `Findings` for the attributes.
+    Two reports are equal where their JSON is: NaN equals NaN, a list a tuple. See `Findings` for the attributes.
     """
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Report) and self.to_json() == other.to_json()
 
     def table(self) -> tables.Table:
         """Header and rows for people, see `tables.accuracy_table`."""
@@ -67,12 +70,20 @@ class Report(Findings):
         return tables.markdown(self)
 
     def findings(self) -> Report:
-        """The report without what it cost and when: equal for two runs of the same evaluation."""
+        """The report without what it cost, when, and in how many shards: equal for two runs of the same evaluation."""
         free = {k: v for k, v in self.provenance.items() if k not in UNEQUAL}
         cells, probes = (tuple(replace(c, seconds=0.0) for c in group) for group in (self.cells, self.probes))
         inspected = tuple(replace(m, seconds_a_pass=0.0) for m in self.inspected)
         return replace(
-            self, cells=cells, probes=probes, provenance=free, inspected=inspected, started="", ended="", notes=()
+            self,
+            cells=cells,
+            probes=probes,
+            provenance=free,
+            inspected=inspected,
+            started="",
+            ended="",
+            notes=(),
+            call="",
         )
 
     def to_json(self) -> str:
