@@ -1,0 +1,1 @@
+"""A tiny problem, 29 defences that only look robust, and eight honest controls."""
