@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from art_ext import presets
 from art_ext.attacks import Averaged, Gradient
 from art_ext.data import fashion_mnist
-from art_ext.evaluation.backends import BACKENDS, Attack, art
+from art_ext.evaluation.backends import BACKENDS, YOURS, Attack, art
 from art_ext.evaluation.backends.wrapped import Wrapped
 from art_ext.evaluation.threat import Threat
 from art_ext.nn import seeded
@@ -403,7 +404,6 @@ def test_arts_square_says_which_images_it_cannot_do(height: int, width: int, thr
     ],
 )
 def test_arts_square_does_the_others(height: int, width: int, threat: Threat, p_init: float) -> None:
-    """In every place that a square may begin at; the p_init of the first two is what the refusal proposes."""
     network, x = linear(4, 1, height, width), images(2, 1, height, width)
     x_adv = Attack("art", "Square", {"max_iter": 20, "p_init": p_init})(network, x, network(x).argmax(1), threat)
     assert bool(threat.holds(x, x_adv).all())
@@ -510,6 +510,25 @@ def test_the_callers_images_are_left_alone(backend: str, name: str, given: dict[
     assert torch.equal(x, problem.x)
     assert torch.equal(y, problem.y)
     assert [p.requires_grad for p in problem.classifier.parameters()] == flags
+
+
+def test_what_an_attack_writes_into_its_images_is_judged_against_them(problem: Problem) -> None:
+    """It gets a copy, so the ball is that around the images as they were."""
+    attack = Attack(YOURS, "writes", function=lambda module, x, y, threat: x.add_(0.3))
+    with pytest.raises(ValueError, match="distance above"):
+        attack(problem.classifier, problem.x * 0.5, problem.y, LINF)
+
+
+@pytest.mark.parametrize(("height", "width", "threat"), [(12, 17, LINF), (28, 40, LINF), (13, 11, Threat("L2", 1.0))])
+def test_arts_square_does_what_its_refusal_proposes(height: int, width: int, threat: Threat) -> None:
+    network, x = linear(4, 1, height, width), images(2, 1, height, width)
+    y = network(x).argmax(1)
+    with pytest.raises(ValueError, match="is small enough") as refusal:
+        Attack("art", "Square", {"max_iter": 20, "p_init": 1.0})(network, x, y, threat)
+    found = re.search(r"p_init=([\d.e-]+) is", str(refusal.value))
+    assert found is not None
+    x_adv = Attack("art", "Square", {"max_iter": 20, "p_init": float(found[1])})(network, x, y, threat)
+    assert bool(threat.holds(x, x_adv).all())
 
 
 @pytest.mark.parametrize(

@@ -164,10 +164,11 @@ def _check_square(x: Tensor, threat: Threat, options: Mapping[str, Any]) -> None
                 f"{height} x {width}: the Square of torchattacks and that of autoattack take others"
             )
     if side >= min(height, width):
-        largest = (min(height, width) - 1.5) ** 2 / (height * width)
+        fits = max(min(height, width) - (2.5 if threat.norm == "L2" else 1.5), 0)
+        largest = math.floor(1000 * fits**2 / (height * width)) / 1000
         raise ValueError(
             f"expected squares smaller than the image for ART's Square, got a side of {side} on {height} x {width} "
-            f"pixels: p_init={max(largest, 0):.2g} is small enough, or take another library's Square"
+            f"pixels: p_init={largest:g} is small enough, or take another library's Square"
         )
 
 
