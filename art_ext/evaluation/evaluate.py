@@ -250,8 +250,8 @@ def _joint(parts: Mapping[str, Identity]) -> Identity:
 
 
 def _digest(call: Mapping[str, Any]) -> str:
-    """Hash of what was asked for: without what may differ, and without answers, which are compared with a tolerance."""
-    asked = {k: v for k, v in call.items() if k not in NOTED and not k.startswith("answers of ")}
+    """Hash of what was asked for: of all shards alike, without answers, which are compared with a tolerance."""
+    asked = {k: v for k, v in call.items() if k not in (*NOTED, "shard") and not k.startswith("answers of ")}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,11 @@ from torch import Tensor, nn
 from art_ext.attacks import Linf, ascent, cross_entropy, pgd
 from art_ext.defences import PurifierPreprocessor, as_purifier
 from art_ext.evaluation import Attack, Cell, Defended, Knowledge, Probe, Report, Threat, evaluate
-from art_ext.evaluation.checks import attack_unit_test
-from art_ext.evaluation.verdicts import CHECKS, judge
+from art_ext.evaluation.inspect import identities, inspect_model
+from art_ext.evaluation.judge import CHECKS, MODEL_CHECKS, judge
+from art_ext.evaluation.judge.models import attack_unit_test
+from art_ext.evaluation.run.unit_test import unit_test
+from art_ext.evaluation.tags import tags_of
 from art_ext.purifiers import Purifier
 
 from .conftest import Blur, Halves, Noise, Problem
@@ -160,7 +163,7 @@ PLANTED = {
     ),
     "probabilities": Case(lambda p: Defended("m", Probabilities(p.classifier), Blur()), "gives logits"),
     "noise, one draw": Case(
-        defended(Noise()), "randomness", [Attack("native", "PGD", {"steps": 8}, draws=1)]
+        defended(Noise()), "randomness", [Attack("native", "PGD", {"steps": 8}, eot_samples=1)]
     ),
     "a clamp that saturates": Case(defended(Saturates()), "saturated pixels"),
     "leaves the ball": Case(defended(Blur()), "inside the threat", yours(lambda m, x, y, t: (x + 0.25).clamp(0, 1))),
@@ -177,7 +180,7 @@ PLANTED = {
 CONTROLS = {
     "the bare classifier": Case(lambda p: Defended("m", p.classifier), ""),
     "blur": Case(defended(Blur()), ""),
-    "noise under EOT": Case(defended(Noise()), "", options={"draws": 8}),
+    "noise under EOT": Case(defended(Noise()), "", options={"eot_samples": 8}),
     "rounding under BPDA": Case(defended(RoundsHonestly()), ""),
     "a function under BPDA": Case(lambda p: Defended("m", p.classifier, as_purifier(torch.round)), ""),
     "ART's median filter": Case(of_art(lambda: SpatialSmoothing(**SMOOTHING)), ""),
@@ -190,7 +193,7 @@ CONTROLS = {
 
 
 def report_on(case: Case, problem: Problem) -> Report:
-    options = {"knowledge": [Knowledge.FULL], "probe": Probe(12, 8), "redraws": 3, "draws": 4} | case.options
+    options = {"knowledge": [Knowledge.FULL], "probe": Probe(12, 8), "repeats": 3, "eot_samples": 4} | case.options
     with torch.no_grad():
         model = case.make(problem)
     return evaluate([model], case.attacks, problem.x, problem.y, threat=THREAT, progress=False, **options)
@@ -238,11 +241,20 @@ class Detours(Blur):
         return y.detach() + turned * (y - y.detach())
 
 
+def unit_tested(model: Defended, x: Tensor, threat: Threat, steps: int) -> tuple[str, str]:
+    """What the unit test of the attack says of a model."""
+    y = torch.zeros(len(x), dtype=torch.int64)
+    info = inspect_model(model, identities(model)["classifier"], x, y, threat, 64)
+    found = attack_unit_test(replace(info, unit_test=unit_test(model, info, x, threat, steps)))
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize(("purifier", "expected"), [(None, "pass"), (Blur(), "pass"), (Detours(), "fail")])
 def test_the_attack_is_given_examples_that_exist(purifier: Purifier | None, expected: str) -> None:
     x = torch.rand(12, 1, 10, 10)
-    found = attack_unit_test(Defended("m", net(), purifier), x, Threat("Linf", 0.1), 40, random=False)
-    assert found.verdict == expected, found
+    found = unit_tested(Defended("m", net(), purifier), x, Threat("Linf", 0.1), 40)
+    assert found[0] == expected, found
 
 
 def test_the_unit_test_is_run_where_it_is_asked_for(problem: Problem) -> None:
@@ -251,11 +263,11 @@ def test_the_unit_test_is_run_where_it_is_asked_for(problem: Problem) -> None:
     assert all(v.check != "attack unit test" for v in report_on(CONTROLS["blur"], problem).checks)
 
 
-def test_the_unit_test_wants_a_linear_layer_and_no_randomness(problem: Problem) -> None:
+def test_the_unit_test_wants_a_linear_layer_and_no_randomness() -> None:
     for network, purifier, reason in ((Halves(), Blur(), "linear"), (net(), Noise(), "randomised")):
         model = Defended("m", network, purifier)
-        found = attack_unit_test(model, problem.x, THREAT, 2, random=isinstance(purifier, Noise))
-        assert (found.verdict, reason in found.detail) == ("not run", True)
+        said, detail = unit_tested(model, torch.rand(4, 1, 10, 10), THREAT, 2)
+        assert (said, reason in detail) == ("not run", True)
 
 
 def test_a_refused_attack_ends_nothing_and_counts_for_nothing(problem: Problem) -> None:
@@ -341,8 +353,8 @@ def cell(knowledge: str, right: int, of: int = 40, model: str = "m", attack: str
 
 
 def probe(tags: str, right: int, **parameters: Any) -> Cell:
-    stated = {"eps": 0.1, "steps": 20, "draws": 1} | parameters
-    return cell("full", right, probe=tags, parameters=stated)
+    stated = {"eps": 0.1, "steps": 20, "eot_samples": 1} | parameters
+    return cell("full", right, tags=tags_of(tags), parameters=stated)
 
 
 def verdict(report: Report, check: str, model: str = "m") -> str:
@@ -403,7 +415,7 @@ def test_an_attack_that_gains_from_more_effort_warns(tags: str, more: int, expec
 
 def test_another_start_adds_to_the_first() -> None:
     flags = tuple(i >= 16 for i in range(40))  # breaks 16 others, leaves 24 as many as the first breaks
-    other = Cell("m", "a", "full", (flags,), parameters={"draws": 1}, probe="start, more, seed")
+    other = Cell("m", "a", "full", (flags,), parameters={"eot_samples": 1}, tags=tags_of("start, more, seed"))
     base = probe("base", 24)
     assert base.accuracy.mean == other.accuracy.mean
     assert verdict(report_of(cell("full", 24), probes=(base, other)), "converged") == "warn"
@@ -463,4 +475,4 @@ def test_clean_cost_is_paired() -> None:
 
 def test_every_check_is_exercised_here() -> None:
     source = Path(__file__).read_text("utf-8")
-    assert [check for check in CHECKS if f'"{check}"' not in source] == []
+    assert [check for check in (*CHECKS, *MODEL_CHECKS) if f'"{check}"' not in source] == []

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,9 +18,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from art_ext.attacks import Gradient, ascent, cross_entropy
-from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate, harness, merged
-from art_ext.evaluation.backends import native
-from art_ext.evaluation.store import EXAMPLES, REPORT
+from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate, merged
+from art_ext.evaluation import blocks
+from art_ext.evaluation.run.store import EXAMPLES, REPORT
+from art_ext.evaluation.seeding import block_seed
 from art_ext.nn import seeded
 from art_ext.purifiers import Purifier
 
@@ -34,9 +36,15 @@ ATTACKS = [
     Attack("native", "StAdv", {"steps": 2}, images=4),
 ]
 OPTIONS = {
-    "threat": THREAT, "batch_size": 3, "redraws": 2, "draws": 2, "probe": Probe(5, 2), "progress": False,
+    "threat": THREAT, "repeats": 2, "eot_samples": 2, "probe": Probe(5, 2), "progress": False,
     "knowledge": [Knowledge.BLIND, Knowledge.FULL],
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of three images, so that twelve are several."""
+    monkeypatch.setattr(blocks, "BLOCK", 3)
 
 
 def models(problem: Problem) -> list[Defended]:
@@ -64,7 +72,8 @@ def test_a_folder_holds_report_and_examples_and_is_read_back(problem: Problem, t
     assert len(examples) == len(attacked)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["evaluation.json", "pieces", REPORT, EXAMPLES]
     before = (tmp_path / REPORT).stat().st_mtime_ns
-    assert run(problem, folder=tmp_path) == report
+    again = run(problem, folder=tmp_path)
+    assert again == replace(report, notes=("read back, nothing was run",))
     assert (tmp_path / REPORT).stat().st_mtime_ns == before
 
 
@@ -112,7 +121,7 @@ def test_more_images_cost_only_themselves(
     def of(n: int, second: int, folder: Path | None) -> Report:
         seen.clear()
         attacks = [Attack("native", "FGSM"), Attack("native", "PGD", {"steps": 4}, images=second)]
-        options = {"probe": None, "batch_size": 4, "survivors_only": survivors_only, "folder": folder}
+        options = {"probe": None, "survivors_only": survivors_only, "folder": folder}
         return evaluate(models(problem), attacks, problem.x[:n], problem.y[:n], **(OPTIONS | options))  # type: ignore[arg-type]
 
     n = len(problem.x)
@@ -152,7 +161,7 @@ def test_other_images_are_not_more_images(problem: Problem, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("change", "what"),
-    [({"seed": 1}, "seed"), ({"threat": Threat("Linf", 0.1)}, "threat"), ({"redraws": 3}, "settings")],
+    [({"seed": 1}, "settings"), ({"threat": Threat("Linf", 0.1)}, "threat"), ({"repeats": 3}, "settings")],
 )
 def test_a_folder_of_another_evaluation_is_refused(
     problem: Problem, tmp_path: Path, change: dict[str, object], what: str
@@ -166,7 +175,7 @@ def test_a_folder_of_another_evaluation_is_refused(
         run(other, folder=tmp_path)
     with torch.no_grad():
         weights = Problem(problem.x, problem.y, Halves(19.0))
-    with pytest.raises(ValueError, match="sha256_of_models"):
+    with pytest.raises(ValueError, match=r"model bare \(classifier\)"):
         run(weights, folder=tmp_path)
     assert (tmp_path / REPORT).read_bytes() == kept
     (tmp_path / "evaluation.json").unlink()
@@ -192,7 +201,7 @@ def test_shards_that_do_not_belong_together_are_refused(problem: Problem) -> Non
     for wrong in ([first], [first, first], [], [first, second, second]):
         with pytest.raises(ValueError, match="every shard"):
             merged(wrong)
-    with pytest.raises(ValueError, match="different seed"):
+    with pytest.raises(ValueError, match="different seed|different settings"):
         merged([first, run(problem, shard=(1, 2), seed=5)])
 
 
@@ -222,8 +231,8 @@ net, rdp = SmallCNN(1, 4, 4).eval(), RDP(1, 4, 2, "residual", noise_std=0.05).ev
 attacks = [Attack("native", "PGD", {"steps": 6}), Attack("art", "PGD", {"steps": 4, "step_size": 0.1}),
            Attack("autoattack", "custom", {"attacks": ["apgd-ce"]}, images=4, on="deterministic")]
 print("ready", flush=True)
-evaluate([Defended("bare", net), Defended("rdp", net, rdp)], attacks, x, y, threat=Threat("Linf", 0.1), draws=2,
-         redraws=3, batch_size=4, probe=Probe(4, 3), folder=sys.argv[1], progress=False)
+evaluate([Defended("bare", net), Defended("rdp", net, rdp)], attacks, x, y, threat=Threat("Linf", 0.1), eot_samples=2,
+         repeats=3, batch_size=4, probe=Probe(4, 3), folder=sys.argv[1], progress=False)
 """
 
 
@@ -263,9 +272,9 @@ def test_survivors_only_attacks_what_is_left(problem: Problem, monkeypatch: pyte
     mine = Attack("yours", "half", function=half)
     attacks = [mine, Attack("yours", "again", function=half), Attack("native", "PGD", {"steps": 5})]
     model = Defended("bare", problem.classifier)
-    everything = {**OPTIONS, "batch_size": 12, "probe": None}
+    everything = {**OPTIONS, "probe": None}
     report = evaluate([model], attacks, problem.x, problem.y, **everything, survivors_only=True)
-    assert seen == [12, 6]
+    assert (sum(seen), len(seen)) == (12 + 6, 4 + 4)
     first, second, last = report.cells[1:]
     assert first.accuracy.mean == second.accuracy.mean == 0.5
     assert (len(first.skipped), len(second.skipped), len(last.skipped)) == (0, 6, 6)
@@ -318,12 +327,12 @@ def test_passes_are_counted(problem: Problem) -> None:
     attack = [Attack("native", "PGD", {"steps": 4, "best": False})]
     report = evaluate(models(problem), attack, problem.x, problem.y, **(OPTIONS | {"probe": None}))
     full = report.cell("blur", "native PGD-4", "full").observed
-    assert {k: v for k, v in full.items() if k not in ("watched", "silent")} == {
+    assert full == {
         "forward": 48, "backward": 48, "purifier_forward": 48, "purifier_backward": 48,
+        "watched": 12, "silent": 0, "still": 0, "unmoved": 0, "varied": 0,
     }  # fmt: skip
     assert report.cell("noise", "native PGD-4 + EOT-2", "full").observed["forward"] == 96
     assert report.cell("blur", "native PGD-4", "blind").observed["purifier_forward"] == 0
-    assert full["watched"] == 3  # of the first batch
 
 
 def test_frozen_probes_are_judged_under_the_frozen_draw(problem: Problem) -> None:
@@ -341,7 +350,6 @@ def test_data_facts_and_settings_stand_in_the_report(problem: Problem) -> None:
     assert about["settings"]["knowledge"] == ["blind", "full"]
     assert about["attacks"][3]["name"] == "StAdv"
     assert len(about["sha256_of_models"]["bare"]) == 64
-    assert native.NAMES
 
 
 def test_attacks_outside_the_ball_are_shown_and_not_counted(problem: Problem) -> None:
@@ -362,7 +370,7 @@ class Coin(Blur):
         swap = (torch.rand(len(x)) < 0.5).view(-1, 1, 1, 1)
         return torch.where(swap, x.roll(4, -1), x)
 
-    def own_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
+    def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
         def gradient(x_adv: Tensor) -> Tensor:
             self.seen.append(len(x_adv))
             return torch.zeros_like(x_adv)
@@ -375,54 +383,61 @@ NOTHING = Attack("yours", "nothing", function=lambda m, x, y, t: x + 0 * m(x).su
 
 def test_every_redraw_and_every_batch_draws_anew(problem: Problem) -> None:
     model = [Defended("coin", problem.classifier, Coin())]
-    options = OPTIONS | {"probe": None, "redraws": 6, "batch_size": 6, "knowledge": [Knowledge.FULL]}
+    options = OPTIONS | {"probe": None, "repeats": 6, "knowledge": [Knowledge.FULL]}
     rows = evaluate(model, [NOTHING], problem.x, problem.y, **options).cells[1].correct
     assert len(set(rows)) == 6
     assert any(row[:6] != row[6:] for row in rows)
 
 
 def test_a_frozen_model_answers_under_its_one_draw(problem: Problem) -> None:
-    options = OPTIONS | {"threat": Threat("Linf", 0.0), "probe": Probe(12, 1), "batch_size": 12}
-    report = evaluate([Defended("coin", problem.classifier, Coin())], [], problem.x, problem.y, **options)
+    options = OPTIONS | {"threat": Threat("Linf", 0.0), "probe": Probe(12, 1)}
+    report = evaluate([Defended("coin", problem.classifier, Coin())], [NOTHING], problem.x, problem.y, **options)
     (frozen,) = (c for c in report.probes if c.probe == "frozen")
-    assert len(set(frozen.correct[0])) == 1
+    assert all(len(set(frozen.correct[0][i : i + 3])) == 1 for i in range(0, 12, 3))  # one draw a block
     drawn = next(c for c in report.probes if "base" in c.probe)
     assert len(set(drawn.correct[0])) == 2
 
 
 def test_a_methods_own_gradients_are_averaged_too(problem: Problem) -> None:
-    options = OPTIONS | {"probe": None, "draws": 5, "batch_size": 12, "knowledge": [Knowledge.OWN]}
+    options = OPTIONS | {"probe": None, "eot_samples": 5, "knowledge": [Knowledge.ADAPTIVE]}
     Coin.seen.clear()
     evaluate([Defended("coin", problem.classifier, Coin())], ATTACKS[:1], problem.x, problem.y, **options)
-    assert set(Coin.seen) == {60}
+    assert set(Coin.seen) == {3}  # a pass of its own for each sample of a block
+    assert len(Coin.seen) == 5 * 4 * 4  # samples, steps, blocks
 
 
-def test_several_candidates_are_rated_over_as_many_draws_as_the_answers(problem: Problem) -> None:
-    class Two(Coin):
-        """Both gradients lead nowhere, the first from another place: only their ratings are of interest."""
+def test_several_candidates_are_rated_over_as_many_passes_as_the_answers(problem: Problem) -> None:
+    class Several(Coin):
+        """No gradient leads anywhere: only the ratings are of interest."""
 
-        passes: ClassVar[list[int]] = []
+        def __init__(self, count: int) -> None:
+            super().__init__()
+            self.count, self.passes = count, 0
 
         def purify(self, x: Tensor) -> Tensor:
-            self.passes.append(len(x))
+            self.passes += 1
             return super().purify(x)
 
-        def own_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
-            return {"nothing": torch.zeros_like, "nothing else": torch.zeros_like}
+        def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
+            return {f"nothing {i}": torch.zeros_like for i in range(self.count)}
 
-    options = OPTIONS | {"probe": None, "draws": 1, "redraws": 7, "batch_size": 12, "knowledge": [Knowledge.OWN]}
+    options = OPTIONS | {"probe": None, "eot_samples": 1, "repeats": 7, "knowledge": [Knowledge.ADAPTIVE]}
     last = Attack("native", "PGD", {"steps": 1, "best": False})
-    evaluate([Defended("two", problem.classifier, Two())], [last], problem.x, problem.y, **options)
-    assert Two.passes.count(7 * 12) == 2
+    passes = []
+    for count in (2, 3):
+        purifier = Several(count)
+        evaluate([Defended("m", problem.classifier, purifier)], [last], problem.x, problem.y, **options)
+        passes.append(purifier.passes)
+    assert passes[1] - passes[0] == 7 * 4  # repeats, blocks
 
 
 def test_a_single_candidate_is_kept_whatever_one_draw_says_of_it(problem: Problem, tmp_path: Path) -> None:
     class Uphill(Coin):
-        def own_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
+        def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
             true = ascent(cross_entropy(classifier, y))
             return {"away": lambda v: -true(v)}
 
-    options = OPTIONS | {"probe": None, "draws": 1, "redraws": 2, "batch_size": 12, "knowledge": [Knowledge.OWN]}
+    options = OPTIONS | {"probe": None, "eot_samples": 1, "repeats": 2, "knowledge": [Knowledge.ADAPTIVE]}
     last = Attack("native", "PGD", {"steps": 1, "step_size": 0.1, "best": False, "random_start": False})
     models = [Defended("m", problem.classifier, Uphill())]
     evaluate(models, [last], problem.x, problem.y, folder=tmp_path, **options)
@@ -433,12 +448,12 @@ def test_a_single_candidate_is_kept_whatever_one_draw_says_of_it(problem: Proble
 def test_what_some_redraw_left_is_attacked_again(problem: Problem) -> None:
     seen: list[int] = []
     again = Attack("yours", "again", function=lambda m, x, y, t: (seen.append(len(x)), x + 0 * m(x).sum().detach())[1])
-    options = OPTIONS | {"probe": None, "redraws": 2, "batch_size": 12, "knowledge": [Knowledge.FULL]}
+    options = OPTIONS | {"probe": None, "repeats": 2, "knowledge": [Knowledge.FULL]}
     model = [Defended("coin", problem.classifier, Coin())]
     report = evaluate(model, [NOTHING, again], problem.x, problem.y, survivors_only=True, seed=1, **options)
     columns = list(zip(*report.cells[1].correct, strict=True))
-    assert seen == [sum(any(c) for c in columns)]
-    assert sum(all(c) for c in columns) < seen[0] < 12
+    assert sum(seen) == sum(any(c) for c in columns)
+    assert sum(all(c) for c in columns) < sum(seen) < 12
 
 
 @pytest.mark.parametrize("purifier", [Blur(), Noise()], ids=["deterministic", "randomised"])
@@ -446,7 +461,7 @@ def test_autoattacks_accuracy_is_that_of_its_returned_examples(
     purifier: Purifier, problem: Problem, tmp_path: Path
 ) -> None:
     attack = [Attack("autoattack", "custom", {"attacks": ["apgd-ce", "square"]}, images=5)]
-    options = OPTIONS | {"threat": Threat("Linf", 0.03), "probe": None, "redraws": 4, "knowledge": [Knowledge.FULL]}
+    options = OPTIONS | {"threat": Threat("Linf", 0.03), "probe": None, "repeats": 4, "knowledge": [Knowledge.FULL]}
     model = Defended("m", problem.classifier, purifier)
     report = evaluate([model], attack, problem.x, problem.y, folder=tmp_path, **options)
     (found,) = report.attacked("m")
@@ -455,7 +470,7 @@ def test_autoattacks_accuracy_is_that_of_its_returned_examples(
     for draw in range(len(found.correct)):
         rows = []
         for number, start in enumerate(range(0, 5, 3)):
-            with torch.no_grad(), seeded(1_000_003 * (draw + 1) + number):
+            with torch.no_grad(), seeded(block_seed(0, "answers", number, draw)):
                 piece = slice(start, min(start + 3, 5))
                 rows.append(model.module(x_adv[piece]).argmax(1) == problem.y[piece])
         again.append(tuple(torch.cat(rows).tolist()))
@@ -491,6 +506,6 @@ def test_the_bar_of_a_shard_ends_where_its_work_does(
         def update(self, amount: float) -> None:
             self.done += amount
 
-    monkeypatch.setattr(harness, "tqdm", Bar)
+    monkeypatch.setattr(sys.modules[evaluate.__module__], "tqdm", Bar)
     run(problem, shard=shard)
     assert [bar.done / bar.total for bar in bars] == pytest.approx([1.0])
