@@ -14,14 +14,24 @@ from typing import Any
 import jsonschema
 import pytest
 
-from art_ext import plots
-from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate
-from art_ext.evaluation import report as report_module
-from art_ext.evaluation.page import save_page
-from art_ext.evaluation.verdicts import judge
+from art_ext import evaluation, plots
+from art_ext.evaluation import (
+    Attack,
+    Cell,
+    Defended,
+    Knowledge,
+    ModelInfo,
+    Probe,
+    Report,
+    Threat,
+    evaluate,
+    judge,
+    save_page,
+)
 
 from .conftest import Blur, Halves, Noise, Problem
 
+SCHEMA = Path(evaluation.__file__).parent / "report.schema.json"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 INTERVAL = re.compile(r"(\d+\.\d) % \[(\d+\.\d), (\d+\.\d)\] n=(\d+)")
 
@@ -45,8 +55,9 @@ def report() -> Report:
         Attack("yours", "cheat", function=lambda m, x, y, t: x + 1),
     ]
     known = [Knowledge.TRANSFER, Knowledge.BLIND, Knowledge.BPDA, Knowledge.FULL]
-    return evaluate(models, attacks, problem.x, problem.y, threat=Threat("Linf", 0.04), knowledge=known, draws=2,
-                    redraws=3, cross=True, probe=Probe(9, 3), progress=False)  # fmt: skip
+    threat = Threat("Linf", 0.04, "1/25")
+    return evaluate(models, attacks, problem.x, problem.y, threat=threat, knowledge=known, eot_samples=2,
+                    repeats=3, cross=True, suite="mine", probe=Probe(9, 3), progress=False)  # fmt: skip
 
 
 class Cells(HTMLParser):
@@ -81,9 +92,21 @@ def interval(flags: list[float]) -> str:
     return f"{100 * p:.1f} % [{100 * low:.1f}, {100 * high:.1f}] n={n}"
 
 
-def means(cell: dict[str, Any]) -> list[float]:
-    rows = cell["correct"]
-    return [sum(row[i] == "1" for row in rows) / len(rows) for i in range(len(rows[0]))]
+def right(data: dict[str, Any], cell: dict[str, Any]) -> list[list[bool]]:
+    """A row a repeat, from the classes that the model gave."""
+    if "correct" in cell:
+        return [[v == "1" for v in row] for row in cell["correct"]]
+    return [[v == str(data["labels"][i]) for i, v in enumerate(row)] for row in cell["predicted"]]
+
+
+def means(data: dict[str, Any], cell: dict[str, Any]) -> list[float]:
+    return [sum(column) / len(column) for column in zip(*right(data, cell), strict=True)]
+
+
+def left(data: dict[str, Any], cells: list[dict[str, Any]]) -> list[float]:
+    """Per image, whether it is right in every repeat of every cell, over the images that all hold."""
+    rows = [row for c in cells for row in right(data, c)]
+    return [float(all(column)) for column in zip(*rows, strict=False)]
 
 
 def recomputed(data: dict[str, Any], model: str, attack: str, knowledge: str) -> str:
@@ -95,13 +118,15 @@ def recomputed(data: dict[str, Any], model: str, attack: str, knowledge: str) ->
     if not mine:
         return ""
     if attack == "clean":
-        return interval(means(next(c for c in data["cells"] if c["model"] == model and c["attack"] == "clean")))
+        return interval(means(data, clean_of(data, model)))
     if attack == "worst case":
-        counted = [c for c in mine if not c.get("threat") and not c.get("refused")]
-        n = min(len(c["correct"][0]) for c in counted)
-        return interval([float(all(row[i] == "1" for c in counted for row in c["correct"])) for i in range(n)])
+        return interval(left(data, [c for c in mine if not c.get("threat") and not c.get("refused")]))
     found = [c for c in mine if c["attack"] == attack]
-    return "" if not found else "refused" if found[0].get("refused") else interval(means(found[0]))
+    return "" if not found else "refused" if found[0].get("refused") else interval(means(data, found[0]))
+
+
+def clean_of(data: dict[str, Any], model: str) -> dict[str, Any]:
+    return next(c for c in data["cells"] if c["model"] == model and c["attack"] == "clean")
 
 
 def check_every_number(report: Report, html: str) -> None:
@@ -120,18 +145,12 @@ def check_every_number(report: Report, html: str) -> None:
     verdicts = [[v.check, v.model, v.verdict, v.detail] for v in judge(report)]
     assert verdicts
     assert all(v in parser.rows for v in verdicts)
-    worst = [interval([float(all(r[i] == "1" for c in cells for r in c["correct"])) for i in range(n)])
-             for cells, n in worsts(data)]  # fmt: skip
-    assert all(w in html for w in worst)
-
-
-def worsts(data: dict[str, Any]) -> list[tuple[list[dict[str, Any]], int]]:
-    found = []
     for model in dict.fromkeys(c["model"] for c in data["cells"]):
         cells = [c for c in data["cells"] if c["model"] == model and c["attack"] != "clean"]
-        cells = [c for c in cells if not c.get("threat") and not c.get("refused")]
-        found.append((cells, min(len(c["correct"][0]) for c in cells)))
-    return found
+        worst = left(data, [c for c in cells if not c.get("threat") and not c.get("refused")])
+        same = means(data, clean_of(data, model))[: len(worst)]
+        headline = f"{interval(same)} of clean images, <b>{interval(worst)}</b> of the same images"
+        assert headline in html, model
 
 
 def test_every_number_on_the_page_is_recomputed_from_the_json(report: Report, tmp_path: Path) -> None:
@@ -140,8 +159,8 @@ def test_every_number_on_the_page_is_recomputed_from_the_json(report: Report, tm
     check_every_number(report, html)
     assert html.count("data:image/png;base64,") == 3
     assert "noise &lt;b&gt;" in html
-    redraws = report.cell("noise <b>", "native PGD-3 + EOT-2", "full").correct
-    columns = list(zip(*redraws, strict=True))
+    repeats = report.cell("noise <b>", "native PGD-3 + EOT-2", "full").correct
+    columns = list(zip(*repeats, strict=True))
     for flags in ([float(all(c)) for c in columns], [float(sum(c) >= 2) for c in columns]):
         assert interval(flags) in html
 
@@ -156,15 +175,37 @@ def test_a_wrong_number_on_the_page_is_noticed(report: Report, tmp_path: Path) -
 
 
 def test_the_json_is_what_its_schema_says(report: Report) -> None:
-    schema = json.loads((Path(report_module.__file__).parent / "report.schema.json").read_text("utf-8"))
-    data = json.loads(report.to_json())
-    jsonschema.validate(data, schema)
-    described = schema["$defs"]["cell"]["properties"]
-    assert set(described) == set(report_module.Cell.__dataclass_fields__)
-    assert set(schema["properties"]) == {"schema", *Report.__dataclass_fields__}
-    for broken in ({"cells": [{"model": "m"}]}, {"schema": 1}, {"more": 1}):
+    schema = json.loads(SCHEMA.read_text("utf-8"))
+    data = json.loads(report.to_json(), parse_constant=pytest.fail)  # NaN is no JSON
+    jsonschema.validate(data, schema, jsonschema.Draft202012Validator)
+    assert set(schema["properties"]) == {"schema", "estimands", *Report.__dataclass_fields__}
+    assert set(schema["$defs"]["cell"]["properties"]) == {"repeats", *Cell.__dataclass_fields__}
+    assert set(schema["$defs"]["model"]["properties"]) == set(ModelInfo.__dataclass_fields__)
+    assert set(data["provenance"]) <= set(schema["properties"]["provenance"]["properties"])
+    broken: list[dict[str, Any]] = [{"cells": [{"model": "m"}]}, {"schema": 2}, {"more": 1}, {"started": "today"}]
+    for change in broken:
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(data | broken, schema)
+            jsonschema.validate(data | change, schema)
+
+
+def test_the_json_holds_what_readers_need(report: Report) -> None:
+    data = json.loads(report.to_json())
+    noise = next(c for c in data["cells"] if c["model"] == "noise <b>" and c["attack"] == "clean")
+    assert noise["repeats"] == len(noise["predicted"]) == 3
+    assert all(len(row) == 12 for row in noise["predicted"])
+    assert "correct" not in noise  # said by classes and labels
+    refused = [c for c in data["cells"] if c.get("refused")]
+    assert {(c["refusal"], c["repeats"]) for c in refused} == {("left the threat", 0)}
+    assert data["threat"] == {"norm": "Linf", "eps": 0.04, "given": "1/25"}
+    assert data["suite"] == "mine"
+    assert data["started"] <= data["ended"]
+    assert data["provenance"]["scheme"]["block"] == 32
+    assert data["provenance"]["precision"]["tf32"] is False
+    assert data["provenance"]["device"] == "cpu"
+    assert [len(m["sha256"]) for m in data["inspected"]] == [64] * 3
+    assert [m["randomised"] for m in data["inspected"]] == ["", "", "clean images"]
+    assert all(m["fingerprint"]["predicted"] for m in data["inspected"])
+    assert {"accuracy", "worst", "majority", "worst_case", "paired"} <= set(data["estimands"])
 
 
 def test_the_page_opens_in_a_browser(report: Report, tmp_path: Path) -> None:

@@ -70,9 +70,12 @@ def read(text: str) -> dict[str, Any]:
     Raises:
         ValueError: not a report, a damaged one, or one of another schema.
     """
-    data = json.loads(text, object_hook=_number)
+    try:
+        data = json.loads(text, object_hook=_number)
+    except ValueError as error:
+        raise ValueError(f"expected a report as JSON, got a damaged one: {error}") from error
     schema = data.pop("schema", None) if isinstance(data, dict) else None
-    if schema not in READABLE:
+    if isinstance(schema, bool) or schema not in READABLE:
         raise ValueError(f"expected a report of schema {', '.join(map(str, READABLE))}, got {schema!r}")
     data.pop("estimands", None)
     try:
