@@ -51,8 +51,6 @@ def explained(debug: bool, *, resumes: bool = False) -> Iterator[Users]:
     with _terminable():
         try:
             yield users
-        except (typer.Exit, typer.Abort):
-            raise
         except BrokenPipeError:  # the reader has gone: typer ends quietly
             raise
         except BaseException as error:
