@@ -21,8 +21,8 @@ from benchmarks.broken.networks import (
 )
 from benchmarks.broken.problem import Net, fresh, trained
 
-CALLS = 400
-"""Passes before the defences that count them change; inspection needs fewer."""
+CALLS = 200
+"""Passes before the defences that count them change: inspection needs fewer, attacks more."""
 
 
 class WrongSign(torch.autograd.Function):

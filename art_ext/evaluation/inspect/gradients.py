@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from art_ext.attacks import ascent, cross_entropy, margin
+from art_ext.attacks import Loss, ascent, cross_entropy, margin
 from art_ext.evaluation.backends import art
 from art_ext.evaluation.inspect.answers import random_points
 from art_ext.evaluation.inspect.info import ArtGradient, Gradient
@@ -18,6 +18,10 @@ from art_ext.evaluation.threat import Threat
 
 SLOPES = 5
 """Images whose slope is measured along the gradient."""
+POINTS = 32
+"""At which the gradient is asked for on the way to an image of another class."""
+JUMPS = 0.5
+"""Share of a change from which the gradient does not account for it; below, `POINTS` may be too few."""
 
 
 class Backward(NamedTuple):
@@ -88,11 +92,22 @@ def art_gradient(model: Defended, x: Tensor, y: Tensor) -> ArtGradient:
     return ArtGradient(float(through_art.nan_to_num().abs().max()), gap, float(direct.nan_to_num().abs().max()))
 
 
-def slopes(model: Defended, x: Tensor, y: Tensor, threat: Threat) -> tuple[tuple[float, ...] | None, str]:
-    """Per image, how far the slope of the margin along the gradient is from the gradient's length, relative to it.
+def slopes(
+    model: Defended, x: Tensor, y: Tensor, threat: Threat, n: int = SLOPES
+) -> tuple[tuple[float, ...] | None, str]:  # fmt: skip
+    """Per image, how far the margin's change is from what the gradient says, relative to it: the larger of two errors.
 
-    The step is small enough that the gradient should hold along it; draws are the same on both sides. Images of zero
-    gradient are left out.
+    One is that of the slope along the gradient, at a random point of the ball; its step is small enough that the
+    gradient should hold along it. The other is that of the change `on_the_way` to an image of another class, which is
+    made of jumps where the gradient is not that of the answers. Draws are the same everywhere. Images of zero gradient
+    are left out.
+
+    Args:
+        model: in eval mode.
+        x: images (N, C, H, W); those that are not measured may be images of other classes.
+        y: labels (N,).
+        threat: the ball.
+        n: images that are measured, the first ones.
 
     Returns:
         The errors, none where all gradients are zero; or None and why they were not measured.
@@ -103,7 +118,10 @@ def slopes(model: Defended, x: Tensor, y: Tensor, threat: Threat) -> tuple[tuple
     low = [str(dtype_of(m)) for m in networks if dtype_of(m) in (torch.float16, torch.bfloat16)]
     if low:
         return None, f"a network computes in {low[0].removeprefix('torch.')}"
-    loss, start = margin(model.module, y), 0.05 + 0.9 * random_points(x, threat)  # room to both sides of every pixel
+    n = min(n, len(x))
+    others = torch.tensor([_of_another_class(y, i) for i in range(n)], device=x.device)
+    loss = margin(model.module, y[:n])
+    start = 0.05 + 0.9 * random_points(x[:n], threat)  # room to both sides of every pixel
     with all_seeded(0):
         gradient = ascent(loss)(start)
     length = gradient.flatten(1).norm(dim=1)
@@ -118,7 +136,40 @@ def slopes(model: Defended, x: Tensor, y: Tensor, threat: Threat) -> tuple[tuple
                 sides.append(loss(start + sign * h * along))
         slope = (sides[0] - sides[1]) / (2 * h.flatten())
         errors.append((slope / length - 1).abs())
-    return tuple(torch.stack(errors).amin(0)[usable].tolist()), ""
+    jumps = on_the_way(loss, x[:n], x[others])
+    larger = torch.maximum(torch.stack(errors).amin(0), torch.where(jumps > JUMPS, jumps, 0))
+    return tuple(larger[usable].tolist()), ""
+
+
+def on_the_way(loss: Loss, x: Tensor, other: Tensor) -> Tensor:
+    """How far the change of a loss between images is from the integral of its gradient over the straight way, (N,).
+
+    Relative to the change. The two are equal for a function without jumps; labels that are looked up, kept answers and
+    rounding change by jumps of which the gradient says nothing. 0 where the loss does not turn from below 0 to above
+    it, as a margin does on the way from an image of the class to one of another class.
+
+    Args:
+        loss: images (N, C, H, W) to (N,).
+        x: where the way begins.
+        other: where it ends.
+    """
+    ends, told = [], torch.zeros(len(x), device=x.device)
+    for end in (x, other):
+        with torch.no_grad(), all_seeded(0):
+            ends.append(loss(end))
+    for k in range(POINTS):
+        with all_seeded(0):
+            gradient = ascent(loss)(x + (k + 0.5) / POINTS * (other - x))
+        told += (gradient * (other - x)).flatten(1).sum(1) / POINTS
+    change = ends[1] - ends[0]
+    turns = (ends[0] < 0) & (ends[1] > 0) & change.isfinite() & told.isfinite()
+    return torch.where(turns, (told / change - 1).abs(), torch.zeros_like(told))
+
+
+def _of_another_class(y: Tensor, i: int) -> int:
+    """The next image after the i-th whose label is another one; itself where there is none."""
+    n = len(y)
+    return next((j % n for j in range(i + 1, i + n) if int(y[j % n]) != int(y[i])), i)
 
 
 def held_pixels(model: Defended, x: Tensor, threat: Threat, piece: int) -> float | None:

@@ -182,6 +182,17 @@ class Fingerprint:
         a, b = (torch.tensor(f.logits[:m]) for f in (self, other))
         return a.shape == b.shape and within(a, b)
 
+    def changed(self, other: Fingerprint) -> int:
+        """Images of both whose logits lie further apart than `CLOSE` allows."""
+        n = min(len(self.logits), len(other.logits))
+        if not n:
+            return 0
+        a, b = (torch.tensor(f.logits[:n]) for f in (self, other))
+        finite = a.isfinite() & b.isfinite()
+        spread = float(a[finite].amax() - a[finite].amin()) if bool(finite.any()) else 0.0
+        apart = finite & ((a - b).abs() > CLOSE * spread + 1e-6)
+        return int((apart | (a.isfinite() != b.isfinite())).any(1).sum())
+
 
 def within(a: Tensor, b: Tensor) -> bool:
     """Whether logits (N, K) are equal within `CLOSE` of their range; what is not finite in both is equal."""

@@ -82,13 +82,15 @@ def gradient_through_art(info: ModelInfo) -> Found:
 
 
 def finite_differences(info: ModelInfo) -> Found:
-    """Fails when the margin does not change along the gradient as the gradient says, by a quarter, on most images."""
+    """Fails when the margin does not change as the gradient says, by a quarter, on most images; see `slopes`."""
     if info.slopes is None:
         return "not run", info.slope_reason
     if not info.slopes:
         return "fail", "no image has a gradient to compare with"
     error = median(info.slopes)
-    text = f"slope along the gradient differs by {100 * error:.1f} % (median of {len(info.slopes)} images)"
+    text = (
+        f"the margin's change differs by {100 * error:.1f} % from the gradient's (median of {len(info.slopes)} images)"
+    )
     return ("pass" if error <= FALSE_SLOPE else "fail"), text
 
 

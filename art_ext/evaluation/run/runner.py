@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.evaluation.blocks import blocks
-from art_ext.evaluation.inspect import Gradient, Identity, ModelInfo
+from art_ext.evaluation.inspect import Gradient, Identity, ModelInfo, fingerprint
 from art_ext.evaluation.inspect.answers import MOVED
 from art_ext.evaluation.numerics import OUT_OF_MEMORY, halving, peak_memory, reset_peak_memory
 from art_ext.evaluation.report.data import CLEAN, NO_ANSWER, Cell, Refusal
@@ -103,9 +103,19 @@ class Runner:
         return torch.cat(found) if found else self.x[:0].cpu()
 
     def changed_since(self, clean: Cell, model: Defended) -> int:
-        """How many clean images a deterministic model now answers with another class than it did at first."""
-        again = self.clean(model)
-        return sum(a != b for a, b in zip(clean.predicted[0], again.predicted[0], strict=True))
+        """How many clean images a deterministic model now answers otherwise than it did at first.
+
+        With another class; where no class has changed, with other logits in the first block; all of them where it
+        raises instead.
+        """
+        first = self.found[model.name].fingerprint
+        try:
+            again = self.clean(model)
+            now = halving(max(1, self._piece), lambda size: fingerprint(model, self.x, size))
+        except Exception:
+            return clean.images
+        changed = sum(a != b for a, b in zip(clean.predicted[0], again.predicted[0], strict=True))
+        return changed or (0 if first is None else first.changed(now))
 
     def empty(self, job: Job) -> Cell:
         """The cell of a job without answers."""
@@ -159,8 +169,12 @@ class Runner:
 
     def _varied(self, module: nn.Module, x: Tensor) -> int:
         """Images whose normalised logits differ between two passes of a model that is taken for deterministic."""
-        with torch.no_grad():
-            a, b = (nn.functional.normalize(Pieces(module, self._piece)(x).nan_to_num(), dim=1) for _ in range(2))
+
+        def asked(piece: int) -> Tensor:
+            with torch.no_grad():
+                return nn.functional.normalize(Pieces(module, piece)(x).nan_to_num(), dim=1)
+
+        a, b = (halving(max(1, min(self._piece, len(x))), asked) for _ in range(2))
         return int(((a - b).abs().amax(1) > MOVED).sum())
 
     def _moves(self, job: Job, piece: Piece, answers: Tensor, rows: slice) -> Facts:
