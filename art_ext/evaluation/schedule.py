@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from torch import nn
 
 from art_ext.evaluation.backends import Attack
-from art_ext.evaluation.inspect import ModelInfo
+from art_ext.evaluation.inspect import ModelInfo, identity
 from art_ext.evaluation.settings import Settings
 from art_ext.evaluation.tags import Tag
 from art_ext.evaluation.targets import Defended
@@ -69,7 +70,13 @@ class Job:
         """What tells its examples of a block from all others, given the identity of what is differentiated."""
         flags = [self.frozen, self.relaxed, bool(self.tags), self.attack.targeted]
         title = f"{self.attack.backend} {self.attack.name} {self.attack.label}"
-        return json.dumps([source, title, self.stated(), *flags], sort_keys=True)
+        return json.dumps([source, title, self.stated(), *flags, *self._code], sort_keys=True)
+
+    @cached_property
+    def _code(self) -> list[str]:
+        """Identities of what the attack holds beside plain values: a function of one's own, a network of features."""
+        held = [self.attack.function, *(v for v in self.attack.parameters.values() if isinstance(v, nn.Module))]
+        return [identity(part).sha256 for part in held if part is not None]
 
     def passes(self) -> float:
         """Roughly how many images it passes forward: what it costs."""

@@ -105,6 +105,7 @@ class ModelInfo:
         held_pixels: share of the pixels that the purifier's final clamp holds.
         seconds_a_pass: of one image, forward.
         unit_test: of the probes' attack.
+        error: what it raises on images other than the clean ones; empty where it answers.
         answers_repeat: images of which the last clean pass gave other classes than the first; None for randomised ones.
     """
 
@@ -135,6 +136,7 @@ class ModelInfo:
     seconds_a_pass: float = 0.0
     unit_test: UnitTest | None = None
     answers_repeat: int | None = None
+    error: str = ""
 
     @property
     def random(self) -> bool:

@@ -11,7 +11,7 @@ from art_ext.evaluation.blocks import BLOCK
 from art_ext.evaluation.inspect import answers, gradients
 from art_ext.evaluation.inspect.identity import Fingerprint, Identity, identity
 from art_ext.evaluation.inspect.info import Gradient, ModelInfo
-from art_ext.evaluation.numerics import clock, device_name, halving
+from art_ext.evaluation.numerics import OUT_OF_MEMORY, clock, device_name, halving
 from art_ext.evaluation.seeding import all_seeded
 from art_ext.evaluation.targets import Defended, Pieces, dtype_of
 from art_ext.evaluation.threat import Threat
@@ -44,21 +44,24 @@ def inspect_model(model: Defended, whole: Identity, x: Tensor, y: Tensor, threat
     written = answers.writes_input(model, x[:1])
     info = halving(piece, lambda size: _answering(model, whole, x, y, size))
     info = replace(info, writes_input=written)
-    back = halving(piece, lambda size: _backward(model, x, y, threat, size))
+    back = _backward(model, x, y, threat, piece)
     info = replace(
         info, gradient=back.kind, gradient_error=back.error, zero_gradients=back.zero, bad_gradients=back.bad
     )
     usable = back.kind in (Gradient.EXACT, Gradient.STAND_IN)
-    found = halving(piece, lambda size: answers.randomised(Pieces(model.module, size), x, y, threat, usable))
-    info = replace(info, randomised=found)
-    company = halving(piece, lambda size: answers.in_company(model.module, x[:size], info.random))
-    held = halving(piece, lambda size: gradients.held_pixels(model, x, threat, size))
-    info = replace(info, batch=company, held_pixels=held)
-    if not usable:
-        return replace(info, slope_reason="there is no gradient")
-    n = min(gradients.SLOPES, piece)
-    slopes, reason = gradients.slopes(model, x[:n], y[:n], threat)
-    compared = halving(piece, lambda size: gradients.art_gradient(model, x[:size], y[:size]))
+    try:
+        found = halving(piece, lambda size: answers.randomised(Pieces(model.module, size), x, y, threat, usable))
+        info = replace(info, randomised=found)
+        company = halving(piece, lambda size: answers.in_company(model.module, x[:size], info.random))
+        held = halving(piece, lambda size: gradients.held_pixels(model, x, threat, size))
+        info = replace(info, batch=company, held_pixels=held)
+        if not usable:
+            return replace(info, slope_reason="there is no gradient")
+        slopes, reason = halving(min(gradients.SLOPES, piece), lambda size: gradients.slopes(model, x, y, threat, size))
+        compared = halving(piece, lambda size: gradients.art_gradient(model, x[:size], y[:size]))
+    except Exception as error:  # on clean images it answered: this is what attackers will meet
+        said = f"{type(error).__name__}: {error}"
+        return replace(info, error=said, slope_reason=info.slope_reason or "the model raises")
     return replace(info, slopes=slopes, slope_reason=reason, art=compared)
 
 
@@ -86,9 +89,14 @@ def _answering(model: Defended, whole: Identity, x: Tensor, y: Tensor, piece: in
 
 def _backward(model: Defended, x: Tensor, y: Tensor, threat: Threat, piece: int) -> gradients.Backward:
     """Piece by piece without checkpointing, so that autograd is asked as an attack asks it."""
-    found = [
-        gradients.backward(model, model.module, a, b, threat)
-        for a, b in zip(x.split(piece), y.split(piece), strict=True)
-    ]
+
+    def asked(size: int) -> list[gradients.Backward]:
+        pieces = zip(x.split(size), y.split(size), strict=True)
+        return [gradients.backward(model, model.module, a, b, threat) for a, b in pieces]
+
+    try:
+        found = halving(piece, asked)
+    except OUT_OF_MEMORY as error:
+        return gradients.Backward(Gradient.FAILED, error=f"{type(error).__name__} with one image: {error}")
     worst = next((f for f in found if f.error), found[0])
     return worst._replace(zero=sum(f.zero for f in found), bad=sum(f.bad for f in found))

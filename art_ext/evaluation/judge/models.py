@@ -33,6 +33,13 @@ def finite(info: ModelInfo) -> Found:
     return ("fail" if info.bad_rows else "pass"), text
 
 
+def answers_in_the_ball(info: ModelInfo) -> Found:
+    """Fails where the model answers clean images and raises on others of the ball: attacks on it end in errors."""
+    if info.error:
+        return "fail", f"raises {info.error}"
+    return "pass", "it answers at random points of the ball, too"
+
+
 def input_untouched(info: ModelInfo) -> Found:
     """Fails where the model writes into the images that it is given; it was given copies."""
     if info.writes_input:
@@ -122,6 +129,7 @@ def attack_unit_test(info: ModelInfo) -> Found | None:
 MODEL_CHECKS: dict[str, Callable[[ModelInfo], Found | None]] = {
     "gives logits": gives_logits,
     "finite": finite,
+    "answers in the ball": answers_in_the_ball,
     "input untouched": input_untouched,
     "one image at a time": one_image_at_a_time,
     "answers repeat": answers_repeat,

@@ -149,7 +149,7 @@ def _read(file: Path) -> Piece | None:
     """The piece of a file, None where it is not what was written."""
     try:
         with safe_open(file, "pt") as opened:
-            said, x_adv = opened.metadata() or {}, opened.get_tensor("x_adv")
+            said, x_adv = opened.metadata() or {}, opened.get_tensor("x_adv").clone()  # no longer the file's
         facts = said["facts"]
         return Piece(x_adv, json.loads(facts)) if said["sha256"] == _digest(x_adv, facts) else None
     except (OSError, SafetensorError, KeyError, ValueError):

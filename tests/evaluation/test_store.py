@@ -1,0 +1,203 @@
+"""The folder of an evaluation: kept by content, damaged pieces, several processes, refused calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from art_ext.evaluation import Attack, Defended, Report, Threat, evaluate
+from art_ext.evaluation.run.store import Piece, Store
+from art_ext.training import remove_stale, replacing
+
+from .conftest import Blur, Halves, Problem
+from .test_inspect import Around, scaled
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = {"threat": Threat("Linf", 0.2), "probe": None, "progress": False}
+ATTACKS = [Attack("native", "PGD", {"steps": 3})]
+
+
+def run(problem: Problem, folder: Path, *models: Defended, attacks: list[Attack] = ATTACKS) -> Report:
+    return evaluate(models or [Defended("m", problem.classifier, Blur())], attacks, problem.x, problem.y,
+                    folder=folder, **OPTIONS)  # fmt: skip
+
+
+def pieces(folder: Path) -> list[Path]:
+    return sorted((folder / "pieces").iterdir())
+
+
+def flip(file: Path) -> None:
+    raw = bytearray(file.read_bytes())
+    raw[-100] ^= 1
+    file.write_bytes(raw)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:200])
+
+
+def outside(file: Path) -> None:
+    """Another whole file, of images outside the ball."""
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as opened:
+        facts = json.loads(opened.metadata()["facts"])
+    store = Store(file.parent / "other")
+    store.put("x", Piece(load_file(file)["x_adv"] * 0, facts))
+    (made,) = (file.parent / "other" / "pieces").iterdir()
+    made.replace(file)
+
+
+@pytest.mark.parametrize(
+    "damage", [flip, cut, outside, lambda f: f.write_bytes(b"")], ids=["flip", "cut", "other", "empty"]
+)
+def test_a_damaged_piece_is_made_anew(damage: object, problem: Problem, tmp_path: Path) -> None:
+    whole = run(problem, tmp_path)
+    (tmp_path / "report.json").unlink()
+    chosen = pieces(tmp_path)[0]
+    good = load_file(chosen)["x_adv"].clone()
+    damage(chosen)  # type: ignore[operator]
+    again = run(problem, tmp_path)
+    assert again.findings() == whole.findings()
+    assert any(f"{chosen.name} was damaged and made anew" in note for note in again.notes)
+    assert torch.equal(load_file(chosen)["x_adv"], good)
+
+
+def test_a_piece_without_a_digest_is_made_anew(problem: Problem, tmp_path: Path) -> None:
+    whole = run(problem, tmp_path)
+    (tmp_path / "report.json").unlink()
+    for file in pieces(tmp_path):
+        save_file(load_file(file), file)
+    assert run(problem, tmp_path).findings() == whole.findings()
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schema": 9}'])
+def test_a_damaged_report_or_plan_is_refused_by_name(text: str, problem: Problem, tmp_path: Path) -> None:
+    run(problem, tmp_path)
+    (tmp_path / "report.json").write_text(text)
+    with pytest.raises(ValueError, match="damaged"):
+        run(problem, tmp_path)
+    (tmp_path / "evaluation.json").write_text("{")
+    with pytest.raises(ValueError, match=r"evaluation\.json"):
+        run(problem, tmp_path)
+
+
+def test_a_refused_call_leaves_nothing(problem: Problem, tmp_path: Path) -> None:
+    folder = tmp_path / "e"
+    wrong = Attack("torchattacks", "FGSM")  # has no L2 form
+    with pytest.raises(ValueError, match="norm"):
+        evaluate([Defended("m", problem.classifier)], [wrong], problem.x, problem.y, threat=Threat("L2", 0.2),
+                 folder=folder, probe=None, progress=False)  # fmt: skip
+    assert not folder.exists()
+    run(problem, folder)
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        (Defended("m", Around(scaled(-1.0)), Blur()), r"model m \(classifier\)"),
+        (Defended("m", Around(scaled(1.0))), r"model m \(purifier"),
+        (Defended("n", Around(scaled(1.0)), Blur()), "models"),
+    ],
+)
+def test_another_model_is_refused_by_what_differs(other: Defended, what: str, problem: Problem, tmp_path: Path) -> None:
+    run(problem, tmp_path, Defended("m", Around(scaled(1.0)), Blur()))
+    with pytest.raises(ValueError, match=what):
+        run(problem, tmp_path, other)
+    again = run(problem, tmp_path, Defended("m", Around(scaled(1.0)), Blur()))
+    assert again.notes == ("read back, nothing was run",)
+
+
+def test_a_model_of_the_same_parts_that_answers_otherwise_is_refused(problem: Problem, tmp_path: Path) -> None:
+    """What no hash can see: here a global."""
+    run(problem, tmp_path, Defended("m", Around(lambda n, x: FACTOR[0] * n(x))))
+    FACTOR[0] = -1.0
+    try:
+        with pytest.raises(ValueError, match="answers of m"):
+            run(problem, tmp_path, Defended("m", Around(lambda n, x: FACTOR[0] * n(x))))
+    finally:
+        FACTOR[0] = 1.0
+
+
+FACTOR = [1.0]
+
+
+def test_another_function_of_ones_own_is_another_attack(problem: Problem, tmp_path: Path) -> None:
+    def attack(by: float) -> list[Attack]:
+        return [Attack("yours", "shift", function=lambda m, x, y, t: (x + by).clamp(0, 1))]
+
+    run(problem, tmp_path, attacks=attack(0.1))
+    with pytest.raises(ValueError, match="attacks"):
+        run(problem, tmp_path, attacks=attack(0.2))
+
+
+def test_models_that_share_a_network_share_its_examples(problem: Problem, tmp_path: Path) -> None:
+    run(problem, tmp_path, Defended("bare", problem.classifier), Defended("twin", Halves()),
+        Defended("m", problem.classifier, Blur()))  # fmt: skip
+    # The classifier once, for "bare", its twin of the same weights and the blind attacker; bpda and full of "m".
+    assert len(pieces(tmp_path)) == 3
+
+
+SCRIPT = """
+import sys, torch
+from art_ext.evaluation import Attack, Defended, Probe, Threat, evaluate
+from art_ext.classifiers import SmallCNN
+from art_ext.purifiers import RDP
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+x, y = torch.rand(40, 1, 8, 8), torch.arange(40) % 4
+net, rdp = SmallCNN(1, 4, 4).eval(), RDP(1, 4, 2, "residual", noise_std=0.05).eval()
+attacks = [Attack("native", "PGD", {"steps": 5}), Attack("art", "PGD", {"steps": 3, "step_size": 0.1})]
+models = [Defended("bare", net), Defended("rdp", net, rdp)]
+print("ready", flush=True)
+sys.stdin.readline()
+report = evaluate(models, attacks, x, y, threat=Threat("Linf", 0.1), eot_samples=2, repeats=2, probe=Probe(8, 2),
+                  folder=sys.argv[1], progress=False)
+print(report.findings().to_json())
+"""
+
+
+@pytest.mark.timeout(300)
+def test_two_processes_in_one_folder_give_one_report(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(tmp_path / "e")]
+    both = [
+        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    outs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert outs[0] == outs[1] != ""
+    assert not list((tmp_path / "e").rglob("*.part"))
+
+
+def test_what_a_dead_process_left_goes_and_what_a_live_one_writes_stays(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", f"""
+from art_ext.training import replacing
+import os
+with replacing({str(tmp_path / "dead")!r}):
+    os._exit(1)
+"""]) as process:  # fmt: skip
+        process.wait()
+    assert len(list(tmp_path.glob("*.part"))) == 1
+    with replacing(tmp_path / "alive") as temporary:
+        remove_stale(tmp_path)
+        assert list(tmp_path.glob("*.part")) == [temporary]
+        temporary.write_text("x")
+    assert [p.name for p in tmp_path.iterdir()] == ["alive"]
+    assert str(os.getpid()) in temporary.name
