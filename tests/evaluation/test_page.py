@@ -36,7 +36,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 INTERVAL = re.compile(r"(\d+\.\d) % \[(\d+\.\d), (\d+\.\d)\] n=(\d+)")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def report() -> Report:
     import torch
 
@@ -161,17 +161,19 @@ def test_every_number_on_the_page_is_recomputed_from_the_json(report: Report, tm
     assert "noise &lt;b&gt;" in html
     repeats = report.cell("noise <b>", "native PGD-3 + EOT-2", "full").correct
     columns = list(zip(*repeats, strict=True))
+    parser = Cells()
+    parser.feed(html)
     for flags in ([float(all(c)) for c in columns], [float(sum(c) >= 2) for c in columns]):
-        assert interval(flags) in html
+        assert any(interval(flags) in row for row in parser.rows)
 
 
 def test_a_wrong_number_on_the_page_is_noticed(report: Report, tmp_path: Path) -> None:
     save_page(report, tmp_path / "page.html")
     html = (tmp_path / "page.html").read_text("utf-8")
-    entry = f"<td>{report.table()[1][1][3]}</td>"
+    entry = f"<td>{report.table()[1][1][3].split(' [')[0]} "
     assert entry in html
     with pytest.raises(AssertionError):
-        check_every_number(report, html.replace(entry, "<td>1.0 % [0.0, 2.0] n=12</td>", 1))
+        check_every_number(report, html.replace(entry, "<td>1.0 % ", 1))
 
 
 def test_the_json_is_what_its_schema_says(report: Report) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -23,7 +24,8 @@ details summary { cursor: pointer; margin: .8rem 0 }
 .verdict ul { margin: .2rem 0 0; font-size: .9rem } .verdict p { margin: .5rem 0 0 }
 .verdict { border-left: .4rem solid #1c2430; background: #f2f4f8; padding: .8rem 1.2rem; margin: 1rem 0 }
 .pass { color: #14693a } .warn { color: #8a5a00 } .fail { color: #a4161a; font-weight: 600 }
-.not, .undetermined { color: #555e6c }
+.not { color: #555e6c } .undetermined { color: #6a3fa0; font-weight: 600 } td span { white-space: nowrap }
+.verdict, li { overflow-wrap: anywhere } td { max-width: 40rem; overflow-wrap: break-word }
 img { max-width: 100%; height: auto } pre { background: #f2f4f8; padding: 1rem; overflow-x: auto; font-size: .8rem }
 """
 
@@ -39,9 +41,13 @@ REPEATS = (
     "The mean is what one query meets; an attacker who may submit again meets the second number; the third is a "
     "defence that answers by majority of its own answers."
 )
+BOUNDS, WHOLE = re.compile(r"\[-?[\d.]+, -?[\d.]+\]"), r"<span>\g<0></span>"
+"""The two ends of an interval stay on one line."""
+REFUSED = "These raised an error, ran out of memory or left the threat: no number above counts them."
 WORRYING = {
     "fail": "Checks that failed: the numbers of this model are not to be believed before these are explained.",
     "warn": "Warnings:",
+    "undetermined": "Undetermined, because these checks could not have told:",
 }
 
 
@@ -62,7 +68,7 @@ def page(report: Findings, figures: Mapping[str, bytes] | None = None) -> str:
         f"<p>{LEGEND}</p>",
         *([f"<p>{_own_bounds(report)}</p>"] if _own_bounds(report) else []),
         *_section("Randomised models, answered again", *repeat_table(report), REPEATS),
-        *_section("Attacks that do not count", *refused_table(report), "What was raised, or left the threat."),
+        *_section("Attacks that do not count", *refused_table(report), REFUSED),
         "<h2>Checks</h2>",
         *_check_tables(report),
         *_section("Models", *model_table(report), "As they were found before the attacks, on the first images."),
@@ -157,7 +163,7 @@ def _costs(report: Findings) -> list[list[str]]:
     rows = []
     for c in report.cells:
         if not c.is_clean and not c.source:
-            said = ", ".join(f"{k} {v}" for k, v in c.parameters.items())
+            said = ", ".join(f"{k} {format(v, '.6g') if isinstance(v, float) else v}" for k, v in c.parameters.items())
             passes = f"{c.observed.get('forward', 0):,} / {c.observed.get('backward', 0):,}"
             rows.append([c.model, c.attack, c.knowledge, said, passes, f"{c.seconds:.1f}"])
     return rows
@@ -171,7 +177,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _entry(column: str, value: str) -> str:
     style = f' class="{value.split()[0]}"' if column == "verdict" else ""
-    return f"<td{style}>{_safe(value)}</td>"
+    return f"<td{style}>{BOUNDS.sub(WHOLE, _safe(value))}</td>"
 
 
 def _figure(caption: str, png: bytes) -> str:
