@@ -108,7 +108,7 @@ def _packed(cell: Cell, labels: Sequence[int]) -> dict[str, Any]:
     data["repeats"] = cell.repeats
     if cell.predicted:
         data["predicted"] = [_row_of(row) for row in cell.predicted]
-        if _correct(cell.predicted, cell.indices, cell.skipped, labels) == cell.correct:
+        if _correct(cell.predicted, cell.indices, labels) == cell.correct:
             del data["correct"]
     for k in ("correct", "hits"):
         if k in data:
@@ -140,8 +140,7 @@ def _unpacked(data: Mapping[str, Any], labels: Sequence[int]) -> Cell:
         ready["refusal"] = Refusal(ready["refusal"])
     if "predicted" in ready:
         ready["predicted"] = tuple(_row_from(row) for row in ready["predicted"])
-        place = (ready.get("indices", ()), ready.get("skipped", ()))
-        ready.setdefault("correct", _correct(ready["predicted"], *place, labels))
+        ready.setdefault("correct", _correct(ready["predicted"], ready.get("indices", ()), labels))
         if ready["correct"] is None:
             raise ValueError("expected a label for every class that a model gave, got fewer")
     return Cell(**ready)
@@ -151,15 +150,13 @@ def _row_from(row: str | Sequence[int]) -> tuple[int, ...]:
     return tuple(DIGITS.find(v) for v in row) if isinstance(row, str) else tuple(row)  # "-" is not found: -1
 
 
-def _correct(
-    predicted: Sequence[Sequence[int]], indices: Sequence[int], skipped: Sequence[int], labels: Sequence[int]
-) -> Rows | None:
+def _correct(predicted: Sequence[Sequence[int]], indices: Sequence[int], labels: Sequence[int]) -> Rows | None:
     """What classes and labels say is right; None where a label is missing."""
     images = len(predicted[0])
-    places, gone = indices or range(images), set(skipped)
+    places = indices or range(images)
     if len(places) != images or any(i >= len(labels) for i in places):
         return None
-    return tuple(tuple(at not in gone and row[at] == labels[i] for at, i in enumerate(places)) for row in predicted)
+    return tuple(tuple(row[at] == labels[i] for at, i in enumerate(places)) for row in predicted)
 
 
 def _in_json(value: Any) -> Any:
