@@ -567,20 +567,11 @@ def test_cuda_1_means_cuda_1(monkeypatch: pytest.MonkeyPatch) -> None:
 
     seen: list[object] = []
 
-    class Device:
-        def __init__(self, device: torch.device) -> None:
-            self.device = device
-
-        def __enter__(self) -> None:
-            seen.append(self.device)
-
-        def __exit__(self, *_: object) -> None:
-            seen.append("back")
-
-    monkeypatch.setattr(torch.cuda, "device", Device)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_device", seen.append)
     with art._on_device_of(Images()):  # type: ignore[arg-type]
         seen.append("inside")
-    assert seen == [torch.device("cuda", 1), "inside", "back"]
+    assert seen == [torch.device("cuda", 1), "inside", 0]
 
 
 def test_a_wrapped_module_is_the_module(problem: Problem) -> None:

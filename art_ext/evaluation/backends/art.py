@@ -191,8 +191,12 @@ def _on_device_of(x: Tensor) -> Iterator[None]:
     if x.device.type == "cpu":
         yield
         return
-    with torch.cuda.device(x.device):
+    before = torch.cuda.current_device()
+    torch.cuda.set_device(x.device)
+    try:
         yield
+    finally:
+        torch.cuda.set_device(before)
 
 
 def _check_devices(module: nn.Module, x: Tensor) -> None:
