@@ -2,10 +2,10 @@
 
     python -m benchmarks.broken_defences --suite standard --images 256 --out runs/broken
 
-Each model is evaluated in a folder of its own, beside the plain classifier, which its states then cannot disturb. A
-run that is stopped goes on where it was. Expected: every row is good. A broken defence is good where a check that
-warns or fails names it and not the plain classifier, or where its worst case is the plain classifier's within the
-paired interval; an honest control where it fails no check.
+Each model is evaluated in a folder of its own, so that none disturbs another. A run that is stopped goes on where it
+was; `--read` makes the table of the reports that are there. Expected: every row is good. A broken defence is good
+where a check that warns or fails names it and not the plain classifier, or where its worst case is the plain
+classifier's within the paired interval; an honest control where it fails no check.
 """
 
 from __future__ import annotations
@@ -96,20 +96,20 @@ def row(name: str, case: Case, report: Report, plain: Report) -> Row:
 
 
 def evaluated(name: str, case: Case, problem: Problem, chosen: str, folder: Path | None, **options: Any) -> Report:
-    """The report on a model, beside the plain classifier.
+    """The report on a model; on one with a purifier beside the plain classifier.
 
     Args:
         name: of the model.
         case: how it is made and attacked.
         problem: images, labels and plain classifier.
         chosen: name of the suite.
-        folder: that is gone on in.
+        folder: where it is kept, and gone on with.
         options: of `evaluate`, instead of the suite's.
     """
     threat = Threat("Linf", EPS)
     ready = suite(chosen, threat, classes=CLASSES, channels=problem.x.shape[1])
     models = [case.make(name, problem)]
-    if name != PLAIN and not case.attacks:
+    if models[0].purifier is not None:  # what a purifier costs is measured against the classifier alone
         models.insert(0, Defended(PLAIN, problem.classifier))
     attacks = options.pop("attacks", case.attacks or ready.attacks)
     return evaluate(
@@ -124,12 +124,26 @@ def rows(cases: Mapping[str, Case], problem: Problem, chosen: str, out: Path) ->
     done: list[Row] = []
     for name, case in tqdm(cases.items(), desc="models"):
         try:
-            report = evaluated(name, case, problem, chosen, out / re.sub(r"\W+", "_", name).strip("_"))
+            report = evaluated(name, case, problem, chosen, folder_of(name, out))
             done.append(row(name, case, report, plain))
         except Exception as error:  # a broken model may raise anything: the row says so and is not good
             done.append(Row(name, case.why, name in BROKEN, raised=f"{type(error).__name__}: {error}"))
         write(done, plain, chosen, out)
     return done
+
+
+def read_rows(cases: Mapping[str, Case], chosen: str, out: Path) -> list[Row]:
+    """The rows of those models whose reports are there; tables are written."""
+    plain = Report.load(out / PLAIN / "report.json")
+    files = {name: folder_of(name, out) / "report.json" for name in cases}
+    done = [row(name, cases[name], Report.load(file), plain) for name, file in files.items() if file.exists()]
+    write(done, plain, chosen, out)
+    return done
+
+
+def folder_of(name: str, out: Path) -> Path:
+    """Where the evaluation of a model is kept."""
+    return out / re.sub(r"\W+", "_", name).strip("_")
 
 
 def write(done: Sequence[Row], plain: Report, chosen: str, out: Path) -> None:
@@ -172,6 +186,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=[], help="names of models; all unless given")
+    parser.add_argument("--read", action="store_true", help="evaluate nothing, make the table of what is there")
     args = parser.parse_args()
     cases = {**BROKEN, **CONTROLS}
     unknown = sorted({*args.only} - {*cases})
@@ -181,7 +196,10 @@ def main() -> None:
     warnings.simplefilter("ignore")  # attacks look outside [0, 1], and say so
     chosen = {name: case for name, case in cases.items() if not args.only or name in args.only}
     args.out.mkdir(parents=True, exist_ok=True)
-    done = rows(chosen, make_problem(args.images), args.suite, args.out)
+    if args.read:
+        done = read_rows(chosen, args.suite, args.out)
+    else:
+        done = rows(chosen, make_problem(args.images), args.suite, args.out)
     print((args.out / "table.md").read_text("utf-8"))
     sys.exit(0 if all(r.good for r in done) else 1)
 

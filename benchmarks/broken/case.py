@@ -22,8 +22,7 @@ class Case:
     Attributes:
         why: it only looks robust; of an honest control what it is.
         make: its name and the problem to the model.
-        attacks: that are asked for instead of the suite's, where the attack is what is broken; then no undefended model
-            stands beside it, because the same attack would be as broken there.
+        attacks: that are asked for instead of the suite's, where the attack is what is broken.
     """
 
     why: str
