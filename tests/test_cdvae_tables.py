@@ -140,5 +140,5 @@ def test_the_cifar10_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     white, second = (Report.from_json(json.dumps(found["reports"][k])) for k in ("white", "grey_l2"))
     assert white.models() == ["undefended", "CD-VAE", "CD-VAE, paper game"]
     assert {"native ReColorAdv-2 0.06", "native JPEG-2 0.125"} <= {c.attack for c in white.cells}
-    assert second.threat == {"norm": "L2", "eps": 1.0}
+    assert second.threat == {"norm": "L2", "eps": 1.0, "given": "1"}
     assert second.provenance["images"] == 4
