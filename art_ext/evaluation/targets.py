@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -158,6 +159,13 @@ class Guarded(nn.Module):
     def __init__(self, module: nn.Module, name: str) -> None:
         super().__init__()
         self.module, self.name = module, name
+
+    def train(self, mode: bool = True) -> Guarded:
+        """Sets the mode, of the network where it has one: exported and frozen programs are what they are."""
+        self.training = mode
+        with suppress(NotImplementedError, AttributeError):
+            self.module.train(mode)
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         out: Any = self.module(x.to(dtype_of(self.module), copy=True))

@@ -12,7 +12,8 @@ from torch import nn
 @contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
     """Every module in eval mode inside, each submodule's own mode restored after."""
-    modes = [(m, m.training) for module in modules for m in module.modules()]
+    # A frozen TorchScript module has no mode any more.
+    modes = [(m, m.training) for module in modules for m in module.modules() if hasattr(m, "training")]
     try:
         for module in modules:
             module.eval()

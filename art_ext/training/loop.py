@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from art_ext.nn.modes import evaluating, seeded, trainable
+from art_ext.plain import plain
 from art_ext.training.checkpoint import Checkpoint
 from art_ext.training.objective import Objective
 
@@ -241,13 +243,15 @@ CONSTANTS = (
 
 def _constants(values: Mapping[str, Any]) -> dict[str, Any]:
     found = {k: values[k] for k in CONSTANTS if k in values and not (k == "lr" and "initial_lr" in values)}
+    found = {k: _scalar(v) for k, v in found.items()}
     return {k: dict(v) if isinstance(v, Mapping) else v for k, v in found.items() if not isinstance(v, Tensor)}
 
 
 def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values among an objective's attributes, and those inside its dataclasses and norms."""
     found: dict[str, Any] = {}
-    for k, v in values.items():
+    for k, held in values.items():
+        v = _scalar(held)
         named = isinstance(getattr(v, "name", None), str) and not isinstance(v, nn.Module)
         if named or (is_dataclass(v) and not isinstance(v, type)):
             found |= {k: getattr(v, "name", type(v).__name__)}
@@ -260,7 +264,14 @@ def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
 def _plain_state(scheduler: Scheduler) -> dict[str, Any] | None:
     """What of a scheduler's state a checkpoint may hold: plain values; None where it has no state."""
     state: dict[str, Any] = getattr(scheduler, "state_dict", dict)()
+    state = {k: _scalar(v) for k, v in state.items()}
     return {k: v for k, v in state.items() if isinstance(v, (bool, int, float, str, list, tuple, dict, type(None)))}
+
+
+def _scalar(value: Any) -> Any:
+    """A number of numpy or torch as Python's; anything else as it is."""
+    single = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0)
+    return plain(value) if single else value
 
 
 def _check_finite(terms: Mapping[str, float], step: int) -> None:

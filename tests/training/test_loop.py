@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
@@ -240,6 +241,8 @@ class Tuned(Game):
     [
         ({}, ""),
         ({"eps": 0.2}, r"with \{'eps': 0.2\}, got one with \{'eps': 0.1\}"),
+        ({"eps": np.float64(0.2)}, r"with \{'eps': 0.2\}, got one with \{'eps': 0.1\}"),
+        ({"eps": torch.tensor(0.25)}, r"with \{'eps': 0.25\}, got one with \{'eps': 0.1\}"),
         ({"fooling": 0.2}, "'weights.fooling': 0.2"),
         ({"norm": L2()}, "with {'norm': 'L2'}, got one with {'norm': 'Linf'}"),
         ({"rate": 0.1}, "\"generator's group 0's initial_lr\": 0.1"),

@@ -12,6 +12,7 @@ from torch import Tensor
 import art_ext
 from art_ext.evaluation.blocks import BLOCK
 from art_ext.evaluation.inspect import Fingerprint, Identity
+from art_ext.evaluation.numerics import device_name
 from art_ext.evaluation.seeding import SCHEME
 from art_ext.evaluation.settings import Settings, stated
 from art_ext.evaluation.targets import Defended
@@ -49,7 +50,8 @@ def manifest(
         "shard": list(shard),
         "scheme": scheme(),
         "models": [m.name for m in models],
-        "machine": {"device": x.device.type, "threads": torch.get_num_threads()},
+        "device": x.device.type,
+        "machine": {"device": device_name(x.device), "threads": torch.get_num_threads()},
     }
     for model in models:
         parts = {part: who.sha256 for part, who in identities[model.name].items()}
