@@ -95,8 +95,10 @@ def row(name: str, case: Case, report: Report, plain: Report) -> Row:
     return Row(name, case.why, name in BROKEN, report.clean(name).accuracy.mean, worst, difference, named)
 
 
-def evaluated(name: str, case: Case, problem: Problem, chosen: str, folder: Path | None, **options: Any) -> Report:
-    """The report on a model; on one with a purifier beside the plain classifier.
+def evaluated(
+    name: str, case: Case, problem: Problem, chosen: str, folder: Path | None, *, beside: bool = True, **options: Any
+) -> Report:  # fmt: skip
+    """The report on a model.
 
     Args:
         name: of the model.
@@ -104,12 +106,13 @@ def evaluated(name: str, case: Case, problem: Problem, chosen: str, folder: Path
         problem: images, labels and plain classifier.
         chosen: name of the suite.
         folder: where it is kept, and gone on with.
+        beside: evaluate the plain classifier beside a purifier, whose cost is measured against it.
         options: of `evaluate`, instead of the suite's.
     """
     threat = Threat("Linf", EPS)
     ready = suite(chosen, threat, classes=CLASSES, channels=problem.x.shape[1])
     models = [case.make(name, problem)]
-    if models[0].purifier is not None:  # what a purifier costs is measured against the classifier alone
+    if beside and models[0].purifier is not None:
         models.insert(0, Defended(PLAIN, problem.classifier))
     attacks = options.pop("attacks", case.attacks or ready.attacks)
     return evaluate(
