@@ -33,7 +33,7 @@ class WrongSign(torch.autograd.Function):
         return x * 1
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return -gradient
 
 
