@@ -373,7 +373,13 @@ def test_scripted_exported_and_compiled_networks_run(problem: Problem) -> None:
 
 
 def test_the_answer_is_the_same_whatever_the_batch_size(problem: Problem) -> None:
-    models = [Defended("bare", problem.classifier), Defended("noise", problem.classifier, Noise())]
+    class Twice(Noise):
+        """Draws for the rows of a batch one after the other, twice: cut otherwise, they get other draws."""
+
+        def purify(self, x: Tensor) -> Tensor:
+            return super().purify(x) + 0.1 * torch.randn(len(x), 1, 1, 1)
+
+    models = [Defended("bare", problem.classifier), Defended("noise", problem.classifier, Twice())]
     attacks = [Attack("native", "PGD", {"steps": 3}), Attack("art", "PGD", {"steps": 2, "step_size": 0.1})]
     many = problem.x.repeat(4, 1, 1, 1), problem.y.repeat(4)  # 48 images: two blocks
     found = [
@@ -383,3 +389,5 @@ def test_the_answer_is_the_same_whatever_the_batch_size(problem: Problem) -> Non
     ]  # fmt: skip
     same = [replace(f, provenance={}, inspected=()) for f in found]
     assert same[0].cells == same[1].cells == same[2].cells
+    prints = [f.info("noise").fingerprint for f in found]
+    assert prints[0] == prints[1] == prints[2]

@@ -65,10 +65,14 @@ def inspect_model(model: Defended, whole: Identity, x: Tensor, y: Tensor, threat
     return replace(info, slopes=slopes, slope_reason=reason, art=compared)
 
 
-def fingerprint(model: Defended, x: Tensor, piece: int) -> Fingerprint:
-    """What a model answers to the first block of x (N, C, H, W), under one seed."""
-    with torch.no_grad(), all_seeded(0):
-        return Fingerprint.of(Pieces(model.module, piece)(x[:BLOCK]))
+def fingerprint(model: Defended, x: Tensor) -> Fingerprint:
+    """What a model answers to the first block of x (N, C, H, W), under one seed and in one pass where memory allows."""
+
+    def asked(piece: int) -> Fingerprint:
+        with torch.no_grad(), all_seeded(0):
+            return Fingerprint.of(Pieces(model.module, piece)(x[:BLOCK]))
+
+    return halving(BLOCK, asked)
 
 
 def _answering(model: Defended, whole: Identity, x: Tensor, y: Tensor, piece: int) -> ModelInfo:
@@ -81,7 +85,7 @@ def _answering(model: Defended, whole: Identity, x: Tensor, y: Tensor, piece: in
     parts: list[nn.Module] = [m for m in (model.purifier, model.classifier) if m is not None]
     return ModelInfo(
         model.name, logits.shape[1], model.purifier is not None, model.robust,
-        " + ".join(type(m).__name__ for m in parts), whole.sha256, whole.opaque, fingerprint(model, x, piece),
+        " + ".join(type(m).__name__ for m in parts), whole.sha256, whole.opaque, fingerprint(model, x),
         str(dtype_of(model.classifier)).removeprefix("torch."), device_name(x.device), len(x),
         bad_rows=answers.bad_rows(logits), probabilities=answers.are_probabilities(logits), seconds_a_pass=seconds,
     )  # fmt: skip

@@ -56,7 +56,7 @@ class Runner:
         """The answers to the clean images."""
         collected = Collected()
         for number, rows in blocks(len(self.x), self.shard):
-            collected.add(rows, self._answers(model.module, self.x[rows], number, self._repeats(model)))
+            collected.add(rows, self._answers(model, model.module, self.x[rows], number, self._repeats(model)))
         return collected.into(Cell(model.name, CLEAN, "none", ()), self.y, self._repeats(model), self._sharded)
 
     def run(self, job: Job, advance: Callable[[float], object] = lambda _: None) -> Cell:
@@ -92,7 +92,7 @@ class Runner:
         for number, rows in blocks(job.images, self.shard):
             piece, _ = self._examples(job, number, rows)
             try:
-                collected.add(rows, self._answers(other.module, piece.x_adv, number, self._repeats(other)))
+                collected.add(rows, self._answers(other, other.module, piece.x_adv, number, self._repeats(other)))
             except Exception as error:
                 return _refused(cell, error)
         return collected.into(cell, self.y, self._repeats(other), self._sharded)
@@ -111,7 +111,7 @@ class Runner:
         first = self.found[model.name].fingerprint
         try:
             again = self.clean(model)
-            now = halving(max(1, self._piece), lambda size: fingerprint(model, self.x, size))
+            now = fingerprint(model, self.x)
         except Exception:
             return clean.images
         changed = sum(a != b for a, b in zip(clean.predicted[0], again.predicted[0], strict=True))
@@ -142,16 +142,16 @@ class Runner:
     def _block(self, job: Job, number: int, rows: slice, collected: Collected) -> None:
         piece, done = self._examples(job, number, rows)
         module = job.target(block_seed(job.seed, "frozen", number)) if job.frozen else job.model.module
-        answers = self._answers(module, piece.x_adv, number, self._repeats(job.model, job))
+        answers = self._answers(job.model, module, piece.x_adv, number, self._repeats(job.model, job))
         answers[:, ~done] = NO_ANSWER  # broken before
         facts = dict(piece.facts)
         if rows.start < WATCHED and not self.found[job.model.name].random and not job.tags:
-            facts["varied"] = self._varied(module, piece.x_adv)
+            facts["varied"] = self._varied(job.model, module, piece.x_adv)
         facts |= self._moves(job, piece, answers, rows)
         collected.add(rows, answers, facts, ~done)
         self._note(job, rows, answers)
 
-    def _answers(self, module: nn.Module, x: Tensor, number: int, repeats: int) -> Tensor:
+    def _answers(self, model: Defended, module: nn.Module, x: Tensor, number: int, repeats: int) -> Tensor:
         """Classes that a model gives in each repeat, (repeats, N); -1 where the logits are not finite."""
 
         def asked(piece: int) -> Tensor:
@@ -161,20 +161,20 @@ class Runner:
                     found.append(predicted(Pieces(module, piece)(x)) if len(x) else self.y[:0])
             return torch.stack(found)
 
-        return halving(max(1, min(self._piece, len(x))), asked)
+        return halving(self._piece(model, x), asked)
 
-    @property
-    def _piece(self) -> int:
-        return self.settings.batch_size
+    def _piece(self, model: Defended, x: Tensor) -> int:
+        """The most images of one pass: the draws of a randomised model belong to the whole block."""
+        return max(1, len(x) if self.found[model.name].random else min(self.settings.batch_size, len(x)))
 
-    def _varied(self, module: nn.Module, x: Tensor) -> int:
+    def _varied(self, model: Defended, module: nn.Module, x: Tensor) -> int:
         """Images whose normalised logits differ between two passes of a model that is taken for deterministic."""
 
         def asked(piece: int) -> Tensor:
             with torch.no_grad():
                 return nn.functional.normalize(Pieces(module, piece)(x).nan_to_num(), dim=1)
 
-        a, b = (halving(max(1, min(self._piece, len(x))), asked) for _ in range(2))
+        a, b = (halving(self._piece(model, x), asked) for _ in range(2))
         return int(((a - b).abs().amax(1) > MOVED).sum())
 
     def _moves(self, job: Job, piece: Piece, answers: Tensor, rows: slice) -> Facts:
@@ -214,10 +214,8 @@ class Runner:
         random = self.found[job.model.name].random
         adaptive = job.knowledge is Knowledge.ADAPTIVE
         watch = early and not (random or adaptive or job.tags or job.attack.bound)
-        # The draws of a randomised model belong to the whole block: it is cut only where memory leaves no choice.
-        piece = max(1, len(x) if random else min(self._piece, len(x)))
         repeats = self._repeats(job.model, job)
-        return halving(piece, lambda size: craft.examples(job, number, x, y, size, repeats, watch))
+        return halving(self._piece(job.model, x), lambda size: craft.examples(job, number, x, y, size, repeats, watch))
 
     def _source(self, job: Job) -> str:
         """The identity of what is differentiated: attackers of one network without a defence are one attacker."""
