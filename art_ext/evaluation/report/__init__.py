@@ -1,7 +1,7 @@
 """What an evaluation found, and its forms: JSON, tables, Markdown, one page."""
 
 from art_ext.evaluation.report.data import CLEAN, UNDEFENDED, Cell, Findings, Refusal, Verdict, robust
-from art_ext.evaluation.report.merge import merge, shard_of
+from art_ext.evaluation.report.merge import merge
 from art_ext.evaluation.report.page import page, save_page
 from art_ext.evaluation.report.tables import WORST
 from art_ext.evaluation.report.whole import Report
@@ -19,5 +19,4 @@ __all__ = [
     "page",
     "robust",
     "save_page",
-    "shard_of",
 ]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from art_ext.attacks.renamed import renamed_fields
 from art_ext.evaluation.inspect.info import ModelInfo
-from art_ext.evaluation.report.legacy import inspected_from, knowledge_now, parameters_now
+from art_ext.evaluation.report.legacy import inspected_from, knowledge_now, parameters_now, shard_from
 from art_ext.evaluation.statistics import Interval, wilson
 from art_ext.evaluation.tags import Tag, old_spelling, tags_of
 from art_ext.evaluation.threat import Knowledge
@@ -172,6 +172,7 @@ class Findings:
         ended: likewise.
         notes: what a reader should know of the run: pieces that were damaged and made anew, a change of machine.
         call: hash of everything that was asked for.
+        shard: which of how many shards it is of; (0, 1) is all of it.
     """
 
     threat: Mapping[str, Any]
@@ -187,8 +188,11 @@ class Findings:
     ended: str = ""
     notes: tuple[str, ...] = ()
     call: str = ""
+    shard: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
+        if self.shard == (0, 1):
+            object.__setattr__(self, "shard", shard_from(self.provenance))
         if not self.inspected:  # a report before schema 3, or one that was put together by hand
             object.__setattr__(self, "inspected", inspected_from(self.provenance, [c.model for c in self.cells]))
 

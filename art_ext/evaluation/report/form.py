@@ -98,6 +98,7 @@ def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
         "labels": labels,
         "not_tested": tuple(data["not_tested"]),
         "notes": tuple(data.get("notes", ())),
+        "shard": tuple(data.get("shard", (0, 1))),
     }
 
 

@@ -24,6 +24,12 @@ def parameters_now(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
     return {PARAMETERS.get(k, k): v for k, v in parameters.items()}
 
 
+def shard_from(provenance: Mapping[str, Any]) -> tuple[int, int]:
+    """Which of how many shards the provenance of schema 1 and 2 says that a report is of."""
+    index, shards = provenance.get("shard", (0, 1))
+    return int(index), int(shards)
+
+
 def inspected_from(provenance: Mapping[str, Any], models: Iterable[str]) -> tuple[ModelInfo, ...]:
     """What the provenance of schema 1 and 2 says about each model; nothing else is known of it."""
     random = provenance.get("randomised", {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from art_ext.evaluation.report.data import Cell, Findings, Rows
+from art_ext.evaluation.report.data import Cell, Rows
 from art_ext.evaluation.report.whole import UNEQUAL, Report
 
 
@@ -18,8 +18,8 @@ def merge(reports: Sequence[Report]) -> Report:
     Raises:
         ValueError: not one report of every shard of the same evaluation.
     """
-    shards = sorted(reports, key=lambda r: shard_of(r)[0])
-    parts = [shard_of(r) for r in shards]
+    shards = sorted(reports, key=lambda r: r.shard)
+    parts = [r.shard for r in shards]
     if not shards or parts != [(i, len(shards)) for i in range(len(shards))]:
         raise ValueError(f"expected every shard i/n of one evaluation once, got {[f'{i}/{n}' for i, n in parts]}")
     first = shards[0]
@@ -38,14 +38,8 @@ def merge(reports: Sequence[Report]) -> Report:
     notes = tuple(dict.fromkeys(note for r in shards for note in r.notes))
     return replace(
         first, cells=cells, checks=(), provenance=provenance, probes=probes, inspected=inspected, notes=notes,
-        started=min(r.started for r in shards), ended=max(r.ended for r in shards),
+        started=min(r.started for r in shards), ended=max(r.ended for r in shards), shard=(0, 1),
     )  # fmt: skip
-
-
-def shard_of(report: Findings) -> tuple[int, int]:
-    """Which of how many shards a report is of."""
-    index, shards = report.provenance.get("shard", (0, 1))
-    return int(index), int(shards)
 
 
 def _sum(values: Sequence[int | None]) -> int | None:
