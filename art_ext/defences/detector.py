@@ -10,7 +10,7 @@ from art.defences.detector.evasion import EvasionDetector
 from numpy.typing import NDArray
 from torch import Tensor
 
-from art_ext.defences.parameters import set_checked
+from art_ext.defences.parameters import check_device_type, set_checked
 from art_ext.defences.view import ClipValues, View, as_tensor, check_array, check_clip_values, class_indices
 from art_ext.detectors import Detector, auc, roc, threshold_at, tnr_at_tpr
 
@@ -57,6 +57,7 @@ class CDVAEDetector(EvasionDetector):
             raise TypeError(f"expected an art_ext Detector, got {type(detector).__name__}")
         if not 0 < holdout < 1:
             raise ValueError(f"expected holdout in (0, 1), got {holdout!r}")
+        check_device_type(device_type)
         super().__init__()
         self.detector = detector
         self.clip_values = clip_values

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from art_ext import presets
-from art_ext.defences.parameters import set_checked
+from art_ext.defences.parameters import check_device_type, set_checked
 from art_ext.defences.training import TrainingRun
 from art_ext.defences.view import ClipValues, View, as_tensor, check_array, check_clip_values
 from art_ext.images import check_images
@@ -64,6 +64,7 @@ class PurifierPreprocessor(PreprocessorPyTorch):
         """
         if not isinstance(purifier, Purifier):
             raise TypeError(f"expected an art_ext Purifier, got {type(purifier).__name__}")
+        check_device_type(device_type)
         super().__init__(device_type=device_type, is_fitted=True, apply_fit=apply_fit, apply_predict=apply_predict)
         self.purifier = purifier
         self.clip_values = clip_values

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from art_ext.classifiers.drrdn import DRRDN
+from art_ext.defences.parameters import check_device_type
 from art_ext.nn.modes import evaluating
 
 INFERENCE = ("encoder", "d_s", "c_s")
@@ -42,6 +43,7 @@ class DRRDNClassifier(PyTorchClassifier):
         """
         if not isinstance(model, DRRDN):
             raise TypeError(f"expected a DRRDN, got {type(model).__name__}")
+        check_device_type(kwargs.get("device_type", "gpu"))
         super().__init__(model, *args, **kwargs)
 
     @property

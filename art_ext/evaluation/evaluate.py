@@ -24,7 +24,7 @@ from art_ext.evaluation.run.manifest import NOTED, image_hashes, manifest, notes
 from art_ext.evaluation.run.unit_test import images_for, unit_test
 from art_ext.evaluation.schedule import Job, Schedule, schedule
 from art_ext.evaluation.seeding import all_seeded
-from art_ext.evaluation.settings import Probe, Settings, check_call, facts, given_knowledge
+from art_ext.evaluation.settings import Probe, Settings, check_call, facts, given_knowledge, given_several
 from art_ext.evaluation.targets import Defended
 from art_ext.evaluation.threat import Knowledge, Threat
 from art_ext.evaluation.untested import not_tested
@@ -108,8 +108,8 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
     repeats = _renamed("redraws", redraws, "repeats", repeats)
     known = given_knowledge(knowledge)
     settings = Settings(known, eot_samples, average, repeats, seed, batch_size, survivors_only, cross, probe)
-    models, attacks = list(models), list(attacks)
-    check_call(models, attacks, x, y, settings, threat, shard)
+    models, attacks = given_several(models, "models"), given_several(attacks, "attacks")
+    shard = check_call(models, attacks, x, y, settings, threat, shard)
     said = facts(data)
     networks = [network for model in models for network in model.parts()]
     parameters = [p for network in networks for p in network.parameters()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,8 @@ class Settings:
         for name in ("eot_samples", "repeats", "batch_size"):
             object.__setattr__(self, name, number(getattr(self, name), name, at_least=1, whole=True))
         object.__setattr__(self, "seed", number(self.seed, "seed", whole=True))
+        if not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"expected seed as a whole number of 64 bits, got {self.seed}")
         if self.average not in AVERAGES:
             raise ValueError(f"expected average to be one of {', '.join(AVERAGES)}; got {self.average!r}")
         if not self.knowledge or not all(isinstance(k, Knowledge) for k in self.knowledge):
@@ -94,17 +96,49 @@ class Settings:
 
 
 def given_knowledge(knowledge: Any) -> tuple[Any, ...]:
-    """What came as `knowledge`, as a tuple; a single member is one. `Settings` checks what it holds."""
+    """What came as `knowledge`, each once, as a tuple; a single member is one. `Settings` checks what it holds.
+
+    A set has no order of its own: its members come in that of `Knowledge`.
+    """
     if isinstance(knowledge, (Knowledge, str)) or not isinstance(knowledge, (Sequence, set, frozenset)):
         return (knowledge,)
-    return tuple(knowledge)
+    if not all(isinstance(k, Knowledge) for k in knowledge):
+        return tuple(knowledge)
+    ordered = knowledge if isinstance(knowledge, Sequence) else sorted(knowledge, key=[*Knowledge].index)
+    return tuple(dict.fromkeys(ordered))
+
+
+def given_several(things: Any, what: str) -> list[Any]:
+    """What came as a sequence, as a list. `check_call` checks what it holds.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if isinstance(things, str) or not isinstance(things, Iterable):
+        raise TypeError(f"expected {what} as a list, got {type(things).__name__}")
+    return list(things)
+
+
+def _given_shard(shard: Any) -> tuple[int, int]:
+    """What came as `shard`, in Python's numbers.
+
+    Raises:
+        TypeError: no pair of whole numbers.
+        ValueError: not 0 <= i < n.
+    """
+    if not isinstance(shard, tuple | list) or len(shard) != 2:
+        raise TypeError(f"expected a shard (i, n), got {shard!r}")
+    index, shards = (number(v, "i and n of a shard (i, n)", whole=True) for v in shard)
+    if not 0 <= index < shards:
+        raise ValueError(f"expected a shard (i, n) with 0 <= i < n, got {shard}")
+    return index, shards
 
 
 def check_call(
     models: Sequence[Defended], attacks: Sequence[Attack], x: Tensor, y: Tensor, settings: Settings, threat: Threat,
-    shard: tuple[int, int],
-) -> None:  # fmt: skip
-    """Refuses what no evaluation can be made of, before any model is asked.
+    shard: Any,
+) -> tuple[int, int]:  # fmt: skip
+    """Refuses what no evaluation can be made of, before any model is asked; gives the shard in Python's numbers.
 
     Raises:
         TypeError: images, labels, models, attacks or a threat of another type.
@@ -114,9 +148,9 @@ def check_call(
     if not isinstance(threat, Threat):
         raise TypeError(f"expected threat as a Threat, got {type(threat).__name__}")
     for what, things, kind in (("model", models, Defended), ("attack", attacks, Attack)):
-        wrong = next((t for t in things if not isinstance(t, kind)), None)
-        if wrong is not None:
-            raise TypeError(f"expected every {what} as a {kind.__name__}, got {type(wrong).__name__}")
+        wrong = [type(t).__name__ for t in things if not isinstance(t, kind)]
+        if wrong:
+            raise TypeError(f"expected every {what} as an art_ext.evaluation.{kind.__name__}, got {wrong[0]}")
         if not things:
             raise ValueError(f"expected at least one {what}, got none")
     names, titles = [m.name for m in models], [a.title for a in attacks]
@@ -129,9 +163,7 @@ def check_call(
         raise ValueError(
             f"expected the knowledge of every attack in that of the evaluation, got attacks under {sorted(missing)}"
         )
-    index, shards = shard
-    if not 0 <= index < shards:
-        raise ValueError(f"expected a shard (i, n) with 0 <= i < n, got {shard}")
+    return _given_shard(shard)
 
 
 def _check_images(x: Tensor, y: Tensor) -> None:
@@ -162,5 +194,11 @@ def _plain_parameter(name: str, value: Any) -> Any:
 
 
 def facts(data: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What the user said of the data set, as JSON values."""
+    """What the user said of the data set, as JSON values.
+
+    Raises:
+        TypeError: no mapping, or a value that JSON does not have.
+    """
+    if data is not None and not isinstance(data, Mapping):
+        raise TypeError(f"expected data as a dict of facts, got {type(data).__name__}")
     return dict(plain(dict(data or {}), "data"))

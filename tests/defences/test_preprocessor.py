@@ -888,3 +888,11 @@ def test_images_come_back_to_the_device_they_came_from(kit, net, x, hot):
     art = kit.classifier(net, preprocessor)
     expected = kit.classifier(net, cpu).loss_gradient(x, hot)
     np.testing.assert_allclose(art.loss_gradient(x, hot), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("device_type", ["cuda", "tpu", "CPU", None, 0])
+def test_refuses_an_unknown_device_type(kit, device_type):
+    with pytest.raises(ValueError, match="expected device_type as 'cpu' or 'gpu'"):
+        PurifierPreprocessor(kit.Mixing(), device_type=device_type)
+    with pytest.raises(ValueError, match="expected device_type as 'cpu' or 'gpu'"):
+        small_rdp(kit, device_type=device_type)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from art_ext.attacks import Gradient, ascent, cross_entropy
 from art_ext.evaluation import Attack, Defended, Knowledge, Threat, evaluate
 from art_ext.evaluation import backends as registry
+from art_ext.evaluation.settings import given_knowledge
 from art_ext.evaluation.targets import StandIn
 
 from .conftest import Blur, Halves, Noise, Problem
@@ -225,12 +227,38 @@ def test_bad_input(x: Tensor, y: Tensor, error: type[Exception], what: str) -> N
         ({"batch_size": 0}, "batch_size"),
         ({"average": "losses"}, "logits, gradients"),
         ({"shard": (2, 2)}, "0 <= i < n"),
+        ({"shard": (0.5, 2)}, "whole number"),
+        ({"seed": 2**70}, "64 bits"),
         ({"survivors_only": True, "cross": True}, "survivors_only or cross"),
     ],
 )
 def test_bad_settings(options: dict[str, object], what: str, problem: Problem) -> None:
     with pytest.raises(ValueError, match=what):
         quiet(Defended("bare", problem.classifier), attacks=[ATTACKS[0]], problem=problem, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"shard": "0/1"}, r"a shard \(i, n\)"),
+        ({"shard": (True, 2)}, "whole number"),
+        ({"knowledge": {"full"}}, "members of Knowledge"),
+        ({"knowledge": [Knowledge.FULL, "full"]}, "members of Knowledge"),
+        ({"data": [1]}, "data as a dict"),
+        ({"attacks": [None]}, "every attack as an art_ext.evaluation.Attack, got NoneType"),
+        ({"attacks": ATTACKS[0]}, "attacks as a list, got Attack"),
+    ],
+)
+def test_settings_of_another_type(options: dict[str, Any], what: str, problem: Problem) -> None:
+    with pytest.raises(TypeError, match=what):
+        quiet(Defended("bare", problem.classifier), problem=problem, **{"attacks": [ATTACKS[0]], **options})
+
+
+def test_knowledge_that_is_given_twice_is_given_once(problem: Problem) -> None:
+    model = Defended("blurred", problem.classifier, Blur())
+    twice = quiet(model, attacks=[ATTACKS[0]], problem=problem, knowledge=[Knowledge.FULL, Knowledge.FULL])
+    assert [c.knowledge for c in twice.cells] == ["none", "full"]
+    assert given_knowledge({Knowledge.FULL, Knowledge.BLIND}) == (Knowledge.BLIND, Knowledge.FULL)
 
 
 def test_models_of_different_classes_are_refused(problem: Problem) -> None:

@@ -23,6 +23,8 @@ POSITIVE = frozenset(
      "initial_const", "largest_const", "learning_rate", "nsig", "p_init", "resize_rate", "sigma", "step_size"}
 )  # fmt: skip
 """Lengths, radii and factors: finite and above 0."""
+FACTORS = frozenset({"decay"})
+"""Numbers also where the library's default is None, which does not say so."""
 
 
 def checked(backend: Backend, name: str, parameters: Mapping[str, Any], who: str) -> dict[str, Any]:
@@ -79,6 +81,8 @@ def _checked(key: str, value: Any, default: Any, what: str, is_known: bool) -> A
         return number(value, what, at_least=COUNTS[key], whole=True)
     if key in POSITIVE:
         return number(value, what, above=0)
+    if key in FACTORS:
+        return number(value, what)
     if isinstance(default, int | float) and not isinstance(default, bool):
         return number(value, what)
     wanted, words = _type_of(default)
