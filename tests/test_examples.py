@@ -73,7 +73,7 @@ def test_a_whole_evaluation_in_under_40_lines(tmp_path: Path) -> None:
     out = run(script, "--images", 8, "--steps", 2, "--out", tmp_path)
     report = Report.load(tmp_path / "report.json")
     assert {c.backend for c in report.attacked("RDP")} == {"native", "art", "torchattacks", "autoattack"}
-    assert {c.knowledge for c in report.attacked("RDP")} == {"transfer", "blind", "bpda", "full", "own"}
+    assert {c.knowledge for c in report.attacked("RDP")} == {"transfer", "blind", "bpda", "full", "adaptive"}
     assert f"worst case: {report.worst_case('RDP')}" in out
     check_every_number(report, (tmp_path / "report.html").read_text("utf-8"))
     assert (tmp_path / "x_adv.safetensors").is_file()
@@ -109,7 +109,7 @@ def test_paper_table_of_rdp(tmp_path: Path) -> None:
         Report.from_json((tmp_path / f"rdp_fashion_mnist_{p}.json").read_text()) for p in ("blind", "white")
     )
     assert blind.table()[0] == ["model", "attack", "bare classifier", "transfer", "blind"]
-    assert white.table()[0] == ["model", "attack", "bare classifier", "bpda", "full", "own"]
+    assert white.table()[0] == ["model", "attack", "bare classifier", "bpda", "full", "adaptive"]
 
 
 def test_dirs_ablation_goes_on_where_it_was(tmp_path: Path) -> None:
