@@ -138,7 +138,7 @@ def test_paper_table_of_dir_in_shards(tmp_path: Path) -> None:
     run("paper_tables/dir_fashion_mnist.py", *options, "--merge", 2)
     frozen = Report.load(tmp_path / "dir_fashion_mnist_frozen.json")
     assert {c.images for c in frozen.cells} == {65}
-    assert "Eq. 8, PGD-40" in [c.attack for c in frozen.attacked("DIR, masks frozen") if c.knowledge == "own"]
+    assert "Eq. 8, PGD-40" in [c.attack for c in frozen.attacked("DIR, masks frozen") if c.knowledge == "adaptive"]
 
 
 def test_paper_table_of_atop(tmp_path: Path) -> None:
