@@ -13,6 +13,8 @@ from typing import Any
 
 import jsonschema
 import pytest
+import torch
+from torch import Tensor, nn
 
 from art_ext import evaluation, plots
 from art_ext.evaluation import (
@@ -28,6 +30,7 @@ from art_ext.evaluation import (
     judge,
     save_page,
 )
+from art_ext.evaluation.report import page
 
 from .conftest import Blur, Halves, Noise, Problem
 
@@ -38,8 +41,6 @@ INTERVAL = re.compile(r"(\d+\.\d) % \[(\d+\.\d), (\d+\.\d)\] n=(\d+)")
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    import torch
-
     torch.manual_seed(1)
     x = 0.4 + 0.2 * torch.rand(12, 1, 6, 8)
     y = torch.arange(12) % 2
@@ -208,6 +209,34 @@ def test_the_json_holds_what_readers_need(report: Report) -> None:
     assert [m["randomised"] for m in data["inspected"]] == ["", "", "clean images"]
     assert all(m["fingerprint"]["predicted"] for m in data["inspected"])
     assert {"accuracy", "worst", "majority", "worst_case", "paired"} <= set(data["estimands"])
+
+
+class Forty(Halves):
+    """Forty classes, and no finite logits for dark images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = nn.functional.pad(super().forward(x), (36, 0), value=-9.0)
+        return logits.masked_fill((x.mean((1, 2, 3)) < 0.4)[:, None], torch.nan)
+
+
+def test_a_report_of_many_classes_answers_that_are_not_finite_and_images_that_are_skipped_is_read_back() -> None:
+    x = torch.full((40, 1, 6, 8), 0.5)
+    x[::4] = 0.3
+    x[..., :4] += 0.02
+    attacks = [Attack("native", "FGSM", targeted="random"), Attack("native", "PGD", {"steps": 2})]
+    report = evaluate([Defended("m", Forty())], attacks, x, torch.full((40,), 36), threat=Threat("Linf", 0.02),
+                      survivors_only=True, shard=(1, 2), probe=None, progress=False)  # fmt: skip
+    clean, first, second = report.cells
+    assert clean.predicted == ((-1, 36, 36, 36, -1, 36, 36, 36),)
+    assert clean.correct == ((False, True, True, True, False, True, True, True),)
+    assert json.loads(report.to_json())["inspected"][0]["fingerprint"]["logits"][0][0] == {"not finite": "nan"}
+    assert first.hits
+    assert second.skipped
+    assert clean.indices == tuple(range(32, 40))
+    assert report.shard == (1, 2)
+    assert Report.from_json(report.to_json()) == report
+    jsonschema.validate(json.loads(report.to_json(), parse_constant=pytest.fail), json.loads(SCHEMA.read_text("utf-8")))
+    assert "native FGSM" in page(report)
 
 
 def test_the_page_opens_in_a_browser(report: Report, tmp_path: Path) -> None:
