@@ -135,11 +135,15 @@ def rows(cases: Mapping[str, Case], problem: Problem, chosen: str, out: Path) ->
     return done
 
 
-def read_rows(cases: Mapping[str, Case], chosen: str, out: Path) -> list[Row]:
-    """The rows of those models whose reports are there; tables are written."""
+def read_rows(cases: Mapping[str, Case], chosen: str, out: Path, others: Sequence[Path]) -> list[Row]:
+    """The rows of those models whose reports are in one of the folders; tables are written to `out`."""
     plain = Report.load(out / PLAIN / "report.json")
-    files = {name: folder_of(name, out) / "report.json" for name in cases}
-    done = [row(name, cases[name], Report.load(file), plain) for name, file in files.items() if file.exists()]
+    done = []
+    for name, case in cases.items():
+        files = [folder_of(name, folder) / "report.json" for folder in (out, *others)]
+        file = next((f for f in files if f.exists()), None)
+        if file is not None:
+            done.append(row(name, case, Report.load(file), plain))
     write(done, plain, chosen, out)
     return done
 
@@ -189,7 +193,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=[], help="names of models; all unless given")
-    parser.add_argument("--read", action="store_true", help="evaluate nothing, make the table of what is there")
+    parser.add_argument(
+        "--read", nargs="*", type=Path, help="evaluate nothing: the table of the reports there and in these folders"
+    )
     args = parser.parse_args()
     cases = {**BROKEN, **CONTROLS}
     unknown = sorted({*args.only} - {*cases})
@@ -199,8 +205,8 @@ def main() -> None:
     warnings.simplefilter("ignore")  # attacks look outside [0, 1], and say so
     chosen = {name: case for name, case in cases.items() if not args.only or name in args.only}
     args.out.mkdir(parents=True, exist_ok=True)
-    if args.read:
-        done = read_rows(chosen, args.suite, args.out)
+    if args.read is not None:
+        done = read_rows(chosen, args.suite, args.out, args.read)
     else:
         done = rows(chosen, make_problem(args.images), args.suite, args.out)
     print((args.out / "table.md").read_text("utf-8"))
