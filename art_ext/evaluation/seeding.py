@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from art_ext.nn.modes import seeded
 
-SCHEME = "sha256 of (seed, purpose, block, repeat), first 8 bytes; torch's and numpy's generators"
+SCHEME = "sha256 of (seed, purpose, block, repeat), first 8 bytes; torch's, numpy's and Python's generators"
 """How the seed of a block is made, for the report."""
 
 
@@ -29,11 +30,13 @@ def block_seed(seed: int, purpose: str, block: int, repeat: int = 0) -> int:
 
 @contextmanager
 def all_seeded(seed: int) -> Iterator[None]:
-    """torch's and numpy's ambient randomness from a seed; both go on undisturbed after. ART draws from numpy's."""
-    state = np.random.get_state()  # noqa: NPY002
+    """Ambient randomness of torch, numpy (ART draws from it) and Python from a seed; all go on undisturbed after."""
+    state, pythons = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
+        random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
         with seeded(seed):
             yield
     finally:
         np.random.set_state(state)  # noqa: NPY002
+        random.setstate(pythons)

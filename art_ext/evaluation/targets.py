@@ -201,9 +201,12 @@ class Pieces(nn.Module):
             return logits
         if not (torch.is_grad_enabled() and x.requires_grad):
             return torch.cat([self.module(piece) for piece in x.split(self.size)])
-        from torch.utils.checkpoint import checkpoint
+        from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
-        return torch.cat([checkpoint(self.module, piece, use_reentrant=False) for piece in x.split(self.size)])
+        with set_checkpoint_early_stop(
+            False
+        ):  # whole passes: trackers follow an image from the first layer to the last
+            return torch.cat([checkpoint(self.module, piece, use_reentrant=False) for piece in x.split(self.size)])
 
 
 class StandIn(nn.Module):

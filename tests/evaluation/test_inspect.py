@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import logging
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -16,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from art_ext.defences import as_purifier
 from art_ext.evaluation import Attack, Defended, Knowledge, Threat, evaluate
 from art_ext.evaluation.inspect import Fingerprint, Found, Gradient, ModelInfo, identities, identity, inspect_model
+from art_ext.evaluation.seeding import all_seeded
 from art_ext.images import Normalize
 from art_ext.nn import seeded
 from art_ext.purifiers import AToP
@@ -60,6 +63,20 @@ class Holds(nn.Module):
         return x
 
 
+class Slots:
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def hooked(by: float) -> nn.Module:
+    """A network whose gradient, not its answers, is another one."""
+    network = Halves()
+    network.register_full_backward_hook(lambda module, inward, outward: (by * inward[0],))
+    return network
+
+
 DIFFERENT = {
     "weights": (Halves(20.0), Halves(19.0)),
     "a transform": (atop("RT1"), atop("RT3")),
@@ -71,6 +88,8 @@ DIFFERENT = {
     "a nested list": (Holds([{"a": [1, 2]}]), Holds([{"a": [1, 3]}])),
     "an object's attribute": (Holds(Threat("Linf", 0.1)), Holds(Threat("Linf", 0.2))),
     "a tensor that is no buffer": (Holds(torch.zeros(2)), Holds(torch.ones(2))),
+    "an attribute in a slot": (Holds(Slots(1)), Holds(Slots(2))),
+    "a backward hook": (hooked(1.0), hooked(2.0)),
     "a partial": (Holds(functools.partial(max, 1)), Holds(functools.partial(max, 2))),
     "the class": (nn.ReLU(), nn.Sigmoid()),
     "the order of layers": (nn.Sequential(nn.ReLU(), nn.Tanh()), nn.Sequential(nn.Tanh(), nn.ReLU())),
@@ -93,6 +112,13 @@ def test_mode_and_batch_size_and_hooks_of_ours_do_not(problem: Problem) -> None:
     assert identity(Blur()).sha256 == before
 
 
+def test_a_logger_is_its_name() -> None:
+    before = identity(Holds(logging.getLogger("one"))).sha256
+    logging.getLogger("one.more")  # all loggers of a process know each other
+    assert identity(Holds(logging.getLogger("one"))).sha256 == before
+    assert identity(Holds(logging.getLogger("two"))).sha256 != before
+
+
 def test_a_cycle_ends_and_what_cannot_be_read_is_said() -> None:
     holds = Holds([])
     holds.value.append(holds)
@@ -105,6 +131,18 @@ def test_scripted_networks_have_an_identity() -> None:
     one, two = (torch.jit.script(nn.Sequential(nn.Flatten(), nn.Threshold(by, 0.0))) for by in (0.1, 0.2))
     assert identity(one).sha256 != identity(two).sha256
     assert identity(one).sha256 == identity(one).sha256
+
+
+def test_a_seed_repeats_what_pythons_generator_draws() -> None:
+    random.seed(5)
+    expected = random.random()
+    random.seed(5)
+    drawn = []
+    for _ in range(2):
+        with all_seeded(3):
+            drawn.append(random.random())
+    assert drawn[0] == drawn[1]
+    assert random.random() == expected  # ambient randomness goes on undisturbed
 
 
 def test_fingerprints_are_compared_with_a_tolerance() -> None:

@@ -7,12 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from art_ext.evaluation import Attack, Defended, Report, Threat, evaluate
+from art_ext.evaluation.run import store as store_module
 from art_ext.evaluation.run.store import Piece, Store
 from art_ext.training import remove_stale, replacing
 
@@ -87,6 +90,55 @@ def test_a_damaged_report_or_plan_is_refused_by_name(text: str, problem: Problem
     (tmp_path / "evaluation.json").write_text("{")
     with pytest.raises(ValueError, match=r"evaluation\.json"):
         run(problem, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "3", '{"images": "x", "attacks": 3}'])
+def test_a_plan_of_another_form_is_refused_by_name(text: str, problem: Problem, tmp_path: Path) -> None:
+    run(problem, tmp_path)
+    (tmp_path / "evaluation.json").write_text(text)
+    with pytest.raises(ValueError, match=r"evaluation\.json as this package writes it, got a damaged file"):
+        run(problem, tmp_path)
+
+
+def test_a_report_that_is_no_text_is_refused_by_name(problem: Problem, tmp_path: Path) -> None:
+    run(problem, tmp_path)
+    (tmp_path / "report.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="expected a whole report"):
+        run(problem, tmp_path)
+
+
+@pytest.mark.parametrize("damage", [cut, Path.unlink], ids=["cut", "gone"])
+def test_examples_beside_a_report_are_made_anew(damage: Any, problem: Problem, tmp_path: Path) -> None:
+    whole = run(problem, tmp_path)
+    file = tmp_path / "x_adv.safetensors"
+    good = load_file(file)
+    good = {k: v.clone() for k, v in good.items()}
+    damage(file)
+    again = run(problem, tmp_path)
+    assert again.findings() == whole.findings()
+    assert "x_adv.safetensors was damaged and made anew" in again.notes
+    assert all(torch.equal(v, good[k]) for k, v in load_file(file).items())
+
+
+def test_a_full_disk_ends_the_evaluation_and_refuses_no_row(
+    problem: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(problem, tmp_path / "whole")
+    calls = []
+
+    def full(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        save_file(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_module, "save_file", full)
+        with pytest.raises(SafetensorError, match="No space left"):
+            run(problem, tmp_path / "full")
+    again = run(problem, tmp_path / "full")
+    assert again.findings() == whole.findings()
+    assert any("blocks were read from the folder" in note for note in again.notes)
 
 
 def test_a_refused_call_leaves_nothing(problem: Problem, tmp_path: Path) -> None:

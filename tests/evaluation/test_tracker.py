@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from art_ext.evaluation import Threat
 from art_ext.evaluation.run import ModelTracker
+from art_ext.evaluation.targets import Pieces
 
 from .conftest import Blur, Problem
 
@@ -66,6 +67,19 @@ def test_backward_passes_are_counted_and_hooks_go(problem: Problem) -> None:
     assert tracker.counts == dict.fromkeys(("forward", "backward", "purifier_forward", "purifier_backward"), 5)
     c(blur(problem.x))
     assert tracker.counts["forward"] == 5
+
+
+def test_passes_that_are_made_again_for_a_gradient_leave_no_row_behind(problem: Problem) -> None:
+    """Where memory is short, activations are computed again; rows would be taken for those of other images."""
+    blur, c = Blur(), problem.classifier
+    whole = nn.Sequential(blur, c)
+    with watched(problem, whole, blur) as tracker:
+        for _ in range(2):
+            x = problem.x.clone().requires_grad_()
+            torch.autograd.grad(nn.functional.cross_entropy(Pieces(whole, 5)(x), problem.y), x)
+            assert not tracker.waiting
+    assert tracker.counts["forward"] == tracker.counts["purifier_forward"]
+    assert not tracker.broken.any()
 
 
 def test_another_point_of_the_ball_is_a_move(problem: Problem) -> None:

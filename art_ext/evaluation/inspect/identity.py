@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -124,7 +125,13 @@ class _Reader:
             self.read(group)
         if not isinstance(module, torch.jit.ScriptModule):
             self._attributes({k: v for k, v in vars(module).items() if k not in BOOKKEEPING})
-            self._several([*module._forward_pre_hooks.values(), *module._forward_hooks.values()])
+            hooks = (
+                module._forward_pre_hooks,
+                module._forward_hooks,
+                module._backward_pre_hooks,
+                module._backward_hooks,
+            )
+            self._several(hook for group in hooks for hook in group.values())
         for name, child in module.named_children():
             self.say(name)
             self.read(child)
@@ -143,16 +150,29 @@ class _Reader:
 
     def _object(self, value: Any) -> None:
         self.say("object", type(value).__module__, type(value).__qualname__)
+        if isinstance(value, logging.Logger):  # it leads to every other logger of the process
+            self.say(value.name)
+            return
         wrapped = getattr(value, "func", None)  # functools.partial
         if wrapped is not None and hasattr(value, "keywords"):
             self._several([wrapped, value.args, value.keywords])
-        elif hasattr(value, "__dict__"):
-            self._attributes(vars(value))
+        elif hasattr(value, "__dict__") or _slots(value):
+            self._attributes({**_slots(value), **getattr(value, "__dict__", {})})
         elif not isinstance(value, types.BuiltinFunctionType):
             self.opaque = True
 
     def _attributes(self, values: Mapping[str, Any]) -> None:
         self.read({k: v for k, v in values.items() if k not in IGNORED and not isinstance(v, types.ModuleType)})
+
+
+def _slots(value: Any) -> dict[str, Any]:
+    """Attributes that a class of slots keeps; those of classes that are not Python's are not to be seen."""
+    names = [n for c in type(value).__mro__ for n in _several_or_one(vars(c).get("__slots__", ()))]
+    return {n: getattr(value, n) for n in names if n not in ("__dict__", "__weakref__") and hasattr(value, n)}
+
+
+def _several_or_one(names: Any) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,8 @@ class Runner:
             try:
                 self._block(job, number, rows, collected)
             except Exception as error:
+                if error is self.store.failed:  # a full disk, say: the next call goes on from here
+                    raise
                 advance(1.0 - at / len(parts))
                 return _refused(cell, error)
             advance(1.0 / len(parts))

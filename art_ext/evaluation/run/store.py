@@ -40,6 +40,7 @@ class Store:
     Attributes:
         damaged: names of pieces that were made anew, because the file was not what had been written.
         reused: pieces that were read from the folder.
+        failed: what kept the folder from being written; it says nothing of an attack or a model.
     """
 
     def __init__(self, folder: Path | str | None) -> None:
@@ -47,6 +48,7 @@ class Store:
         self.memory: dict[str, Piece] = {}
         self.damaged: list[str] = []
         self.reused = 0
+        self.failed: Exception | None = None
 
     def known(self) -> dict[str, Any] | None:
         """What the folder says that it evaluates; None for a new one.
@@ -65,6 +67,8 @@ class Store:
             found: dict[str, Any] = json.loads(file.read_text("utf-8"))
         except ValueError as error:
             raise ValueError(f"expected {file} as this package writes it, got a damaged file: {error}") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"expected {file} as this package writes it, got a damaged file: no object")
         return found
 
     def claim(self, manifest: Mapping[str, Any], hashes: Callable[[int], Mapping[str, str]]) -> None:
@@ -81,7 +85,13 @@ class Store:
         if self.folder is None:
             return
         if there is not None:
-            others = differing(there, manifest, hashes)
+            try:
+                others = differing(there, manifest, hashes)
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                said = f"{type(error).__name__}: {error}"
+                raise ValueError(
+                    f"expected {self.folder / PLAN} as this package writes it, got a damaged file: {said}"
+                ) from error
             if others:
                 raise ValueError(
                     f"expected an empty folder or the same evaluation, got one of other {', '.join(others)} in "
@@ -118,8 +128,12 @@ class Store:
         file = self._file(key)
         if file is not None:
             said = json.dumps(piece.facts, sort_keys=True)
-            with replacing(file) as temporary:
-                save_file({"x_adv": piece.x_adv}, temporary, {"facts": said, "sha256": _digest(piece.x_adv, said)})
+            try:
+                with replacing(file) as temporary:
+                    save_file({"x_adv": piece.x_adv}, temporary, {"facts": said, "sha256": _digest(piece.x_adv, said)})
+            except Exception as error:
+                self.failed = error
+                raise
 
     def finish(self, report: str, examples: Mapping[str, Tensor]) -> None:
         """Writes the report and all examples by title; the pieces stay, for more images."""
@@ -131,9 +145,21 @@ class Store:
             temporary.write_text(report, "utf-8")
 
     def finished(self) -> str | None:
-        """The text of the folder's report, None if there is none."""
+        """The text of the folder's report, None if there is none, or if its examples are not there any more.
+
+        Raises:
+            ValueError: it is no text.
+        """
         file = None if self.folder is None else self.folder / REPORT
-        return file.read_text("utf-8") if file is not None and file.exists() else None
+        if file is None or not file.exists():
+            return None
+        if not _opens(file.with_name(EXAMPLES)):
+            self.damaged.append(EXAMPLES)
+            return None
+        try:
+            return file.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"expected a whole report in {self.folder}, got a damaged one: {error}") from error
 
     def _file(self, key: str) -> Path | None:
         if self.folder is None:
@@ -143,6 +169,15 @@ class Store:
 
 def _digest(x_adv: Tensor, facts: str) -> str:
     return hashlib.sha256(f"{sha256([x_adv])} {tuple(x_adv.shape)} {facts}".encode()).hexdigest()
+
+
+def _opens(file: Path) -> bool:
+    """Whether a file of tensors has the length that its head says."""
+    try:
+        with safe_open(file, "pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
 
 
 def _read(file: Path) -> Piece | None:
