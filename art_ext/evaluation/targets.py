@@ -203,9 +203,7 @@ class Pieces(nn.Module):
             return torch.cat([self.module(piece) for piece in x.split(self.size)])
         from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
-        with set_checkpoint_early_stop(
-            False
-        ):  # whole passes: trackers follow an image from the first layer to the last
+        with set_checkpoint_early_stop(False):  # trackers follow an image from the first layer to the last
             return torch.cat([checkpoint(self.module, piece, use_reentrant=False) for piece in x.split(self.size)])
 
 
