@@ -55,8 +55,11 @@ def atop(name: str, problem: Problem) -> Defended:
 
 
 def drrdn(name: str, problem: Problem) -> Defended:
-    encoder = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten())
-    made = fresh(lambda: DRRDN(encoder, 128, CLASSES, width=32, critic_width=32))
+    def make() -> nn.Module:
+        encoder = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten())
+        return DRRDN(encoder, 128, CLASSES, width=32, critic_width=32)
+
+    made = fresh(make)
     assert isinstance(made, DRRDN)
     small = {"domain": 0.1, "adversarial": 0.05, "entropy": 0.1}
     objective = DRRDNObjective(made, eps=EPS, steps=3, weights=small)
