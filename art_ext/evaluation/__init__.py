@@ -20,6 +20,7 @@ from art_ext.evaluation.threat import Knowledge, Threat
 
 __all__ = [
     "BACKENDS",
+    "PLANS",
     "SUITES",
     "Attack",
     "Binarisation",
@@ -40,16 +41,16 @@ __all__ = [
     "judge",
     "merged",
     "paired_difference",
+    "plan",
     "save_page",
     "suite",
     "wilson",
 ]
-OLD = {"PLANS": "SUITES", "plan": "suite"}
-"""Spellings before 0.2."""
+PLANS = SUITES
+"""`SUITES`, as it was called before 0.2."""
 
 
-def __getattr__(name: str) -> Any:
-    if name not in OLD:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn(f"art_ext.evaluation.{name} is called {OLD[name]} now", DeprecationWarning, stacklevel=2)
-    return globals()[OLD[name]]
+def plan(*args: Any, **kwargs: Any) -> Suite:
+    """`suite`, as it was called before 0.2."""
+    warnings.warn("art_ext.evaluation.plan is called suite now", DeprecationWarning, stacklevel=2)
+    return suite(*args, **kwargs)

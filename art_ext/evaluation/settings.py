@@ -150,7 +150,7 @@ def check_call(
     for what, things, kind in (("model", models, Defended), ("attack", attacks, Attack)):
         wrong = [type(t).__name__ for t in things if not isinstance(t, kind)]
         if wrong:
-            raise TypeError(f"expected every {what} as an art_ext.evaluation.{kind.__name__}, got {wrong[0]}")
+            raise TypeError(f"expected every {what} as a {kind.__name__}, got {wrong[0]}")
         if not things:
             raise ValueError(f"expected at least one {what}, got none")
     names, titles = [m.name for m in models], [a.title for a in attacks]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from art.defences.preprocessor import SpatialSmoothing
+from art.defences.preprocessor import GaussianAugmentation, SpatialSmoothing
 from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
@@ -319,6 +319,12 @@ def test_art_gradients_are_compared_in_the_units_of_the_image(problem: Problem) 
     expected = classifier.predict((problem.x * 255).permute(0, 2, 3, 1).numpy()).argmax(1)
     clean = report.cell("m", "clean", "none").correct[0]
     assert list(clean) == (expected == problem.y.numpy()).tolist()
+
+
+def test_art_gradients_are_compared_under_the_same_draws(problem: Problem) -> None:
+    noise = GaussianAugmentation(0.1, augmentation=False, apply_predict=True, apply_fit=False, clip_values=(0, 1))
+    report = report_on(Case(of_art(lambda: noise), "", options={"eot_samples": 2, "repeats": 2}), problem)
+    assert {v.check: v.verdict for v in report.checks}["gradient through ART"] == "pass"
 
 
 def test_art_classifiers_with_our_preprocessors_are_taken_apart(problem: Problem) -> None:

@@ -245,7 +245,7 @@ def test_bad_settings(options: dict[str, object], what: str, problem: Problem) -
         ({"knowledge": {"full"}}, "members of Knowledge"),
         ({"knowledge": [Knowledge.FULL, "full"]}, "members of Knowledge"),
         ({"data": [1]}, "data as a dict"),
-        ({"attacks": [None]}, "every attack as an art_ext.evaluation.Attack, got NoneType"),
+        ({"attacks": [None]}, "every attack as a Attack, got NoneType"),
         ({"attacks": ATTACKS[0]}, "attacks as a list, got Attack"),
     ],
 )

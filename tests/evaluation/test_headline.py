@@ -269,6 +269,6 @@ def test_old_spellings_are_understood_and_said(problem: Problem) -> None:
     import art_ext.evaluation as evaluation
 
     with pytest.warns(DeprecationWarning, match="suite"):
-        assert evaluation.plan is evaluation.suite
+        assert evaluation.plan("smoke", THREAT, classes=4) == evaluation.suite("smoke", THREAT, classes=4)
     with pytest.warns(DeprecationWarning, match="repeat_table"):
         assert new.redraw_table() == new.repeat_table()

@@ -10,6 +10,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from art_ext import evaluation
 from art_ext.evaluation import Cell, Knowledge, ModelInfo, Report, Tag, Verdict, paired_difference, save_page, wilson
 from art_ext.evaluation.inspect import Fingerprint
 from art_ext.evaluation.report import Refusal, page
@@ -294,3 +295,21 @@ def test_curves_have_three_axes(report: Report) -> None:
     with pytest.raises(ValueError, match="restarts"):
         report.curve("m", "restarts")
     assert report.curve("m", "eps") == []
+
+
+@pytest.mark.filterwarnings("error")
+def test_every_name_of_the_first_version_is_still_there() -> None:
+    first = {"BACKENDS", "PLANS", "Knowledge", "Probe", "Report", "merged", "paired_difference", "plan", "wilson"}
+    assert first <= {name for name in evaluation.__all__ if hasattr(evaluation, name)}
+    assert evaluation.PLANS == evaluation.SUITES
+    threat = evaluation.Threat("Linf", 0.1)
+    with pytest.warns(DeprecationWarning, match="plan is called suite now"):
+        old = evaluation.plan("smoke", threat, classes=4)
+    assert old == evaluation.suite("smoke", threat, classes=4)
+
+
+def test_parameters_answer_to_their_old_names() -> None:
+    cell = Cell("m", "a", "own", ((True,),), parameters={"draws": 3})
+    assert (cell.parameters["draws"], cell.parameters.get("draws"), dict(cell.parameters)) == (3, 3, {"eot_samples": 3})
+    with pytest.raises(KeyError, match="draws"):
+        Cell("m", "a", "own", ((True,),)).parameters["draws"]

@@ -75,10 +75,12 @@ def _why_missing(logits: Tensor) -> str:
 def art_gradient(model: Defended, x: Tensor, y: Tensor) -> ArtGradient:
     """ART's `loss_gradient` of the wrapped classifier beside torch's, under the same draws.
 
-    The classifier is the user's own where the model came from ART.
+    The classifier is the user's own where the model came from ART, but for a purifier that draws: a numpy one draws
+    from another generator there.
     """
+    draws = model.purifier is not None and model.purifier.stochastic
     try:
-        classifier = model.estimator or art.estimator(model.module, x, y)
+        classifier = (None if draws else model.estimator) or art.estimator(model.module, x, y)
         labels = nn.functional.one_hot(y, int(classifier.nb_classes)).cpu().numpy()
         with all_seeded(0):
             through_art = art.loss_gradient(classifier, x, labels).cpu()

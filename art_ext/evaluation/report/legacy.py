@@ -17,11 +17,23 @@ def knowledge_now(knowledge: str) -> str:
     return Knowledge.ADAPTIVE.value if knowledge == "own" else knowledge
 
 
-def parameters_now(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+class Parameters(dict[str, Any]):
+    """An attack's parameters under today's names; those of before 0.2 are understood where one is asked for."""
+
+    def __missing__(self, key: str) -> Any:
+        now = PARAMETERS.get(key)
+        if now not in self:
+            raise KeyError(key)
+        return self[now]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value, or the default."""
+        return super().get(PARAMETERS.get(key, key), default)
+
+
+def parameters_now(parameters: Mapping[str, Any]) -> Parameters:
     """An attack's parameters under today's names."""
-    if not PARAMETERS.keys() & parameters.keys():
-        return parameters
-    return {PARAMETERS.get(k, k): v for k, v in parameters.items()}
+    return Parameters({PARAMETERS.get(k, k): v for k, v in parameters.items()})
 
 
 def shard_from(provenance: Mapping[str, Any]) -> tuple[int, int]:
