@@ -92,7 +92,7 @@ def test_keys() -> None:
 
 def test_a_large_array_is_refused() -> None:
     assert len(plain(np.zeros(MOST_ENTRIES))) == MOST_ENTRIES
-    with pytest.raises(TypeError, match="got Tensor of 10001 entries .at most 10000"):
+    with pytest.raises(TypeError, match=r"got Tensor of 10001 entries .at most 10000"):
         plain(torch.zeros(MOST_ENTRIES + 1))
 
 

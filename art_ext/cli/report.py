@@ -38,7 +38,7 @@ def report(
 def _whole(found: Sequence[Report]) -> Report:
     from art_ext.evaluation import merged
 
-    sharded = found[0].provenance.get("shard", [0, 1])[1] > 1
+    sharded = found[0].shard[1] > 1
     return merged(found) if len(found) > 1 or sharded else found[0]
 
 

@@ -184,6 +184,7 @@ class _Work:
             self.threat.plain(), (*clean.values(), *cells), (),
             not_tested(self.models, self.attacks, self.threat, self.settings), where, tuple(probes), inspected,
             tuple(self.y.tolist()), suite, started, now(), (*remarks, *self._notes()), _digest(call),
+            self.shard,
         )  # fmt: skip
         return report if self.shard[1] > 1 else replace(report, checks=judge(report))
 

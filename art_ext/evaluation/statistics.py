@@ -27,7 +27,7 @@ class Interval(NamedTuple):
 def wilson(mean: float, n: int) -> Interval:
     """Wilson's score interval of a share [Wilson 1927].
 
-    A mean over several redraws of the same n images still has n, not n times redraws, independent trials.
+    A mean over several repeats of the same n images still has n, not n times repeats, independent trials.
 
     Raises:
         ValueError: mean outside [0, 1] or n < 1.

@@ -18,7 +18,7 @@ def not_tested(
         *_knowledge(models, settings),
         *_libraries(attacks),
         *_kinds(attacks),
-        f"perturbations of another norm than {threat.norm}, or larger than {threat.eps:g} but for the sweep",
+        f"perturbations of another norm than {threat.norm}, or larger than {threat.plain()['given']} but for the sweep",
         *_checks(models, settings),
         *(f"{a.title}: only the first {a.images} images" for a in attacks if a.images is not None),
         *(f"{a.title}: only {' and '.join(k.value for k in a.knowledge)}" for a in attacks if a.knowledge),
