@@ -21,7 +21,7 @@ class Parameters(dict[str, Any]):
     """An attack's parameters under today's names; those of before 0.2 are understood where one is asked for."""
 
     def __missing__(self, key: str) -> Any:
-        now = PARAMETERS.get(key)
+        now = PARAMETERS.get(key, key)
         if now not in self:
             raise KeyError(key)
         return self[now]
