@@ -133,3 +133,13 @@ def _wanted(*, at_least: float | None, above: float | None, finite: bool, whole:
     bounds = [f"of at least {at_least}"] if at_least is not None else []
     bounds += [f"above {above}"] if above is not None else []
     return " ".join([words, " and ".join(bounds)]).strip()
+
+
+def check_device_type(device_type: Any) -> None:
+    """Refuses what ART would take for the CPU or the GPU without a word.
+
+    Raises:
+        ValueError: neither "cpu" nor "gpu".
+    """
+    if device_type not in ("cpu", "gpu"):
+        raise ValueError(f"expected device_type as 'cpu' or 'gpu', got {device_type!r}")

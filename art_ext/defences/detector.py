@@ -10,9 +10,10 @@ from art.defences.detector.evasion import EvasionDetector
 from numpy.typing import NDArray
 from torch import Tensor
 
-from art_ext.defences.parameters import check_device_type, set_checked
+from art_ext.defences.parameters import set_checked
 from art_ext.defences.view import ClipValues, View, as_tensor, check_array, check_clip_values, class_indices
 from art_ext.detectors import Detector, auc, roc, threshold_at, tnr_at_tpr
+from art_ext.plain import check_device_type
 
 
 class CDVAEDetector(EvasionDetector):

@@ -1,4 +1,4 @@
-"""ART's `set_params`, but all or nothing; and its `device_type`, checked."""
+"""ART's `set_params`, but all or nothing."""
 
 from __future__ import annotations
 
@@ -24,13 +24,3 @@ def set_checked(holder: Any, names: Sequence[str], values: Mapping[str, Any]) ->
         for key, value in before.items():
             setattr(holder, key, value)
         raise
-
-
-def check_device_type(device_type: Any) -> None:
-    """Refuses what ART would take for the CPU or the GPU without a word.
-
-    Raises:
-        ValueError: neither "cpu" nor "gpu".
-    """
-    if device_type not in ("cpu", "gpu"):
-        raise ValueError(f"expected device_type as 'cpu' or 'gpu', got {device_type!r}")

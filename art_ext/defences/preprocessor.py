@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from art_ext import presets
-from art_ext.defences.parameters import check_device_type, set_checked
+from art_ext.defences.parameters import set_checked
 from art_ext.defences.training import TrainingRun
 from art_ext.defences.view import ClipValues, View, as_tensor, check_array, check_clip_values
 from art_ext.images import check_images
+from art_ext.plain import check_device_type
 from art_ext.purifiers import CDVAE, DIR, RDP, AToP, Purifier
 from art_ext.purifiers.atop.network import DILATIONS
 from art_ext.training import Objective, Scheduler

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from art_ext.classifiers.drrdn import DRRDN
-from art_ext.defences.parameters import check_device_type
 from art_ext.nn.modes import evaluating
+from art_ext.plain import check_device_type
 
 INFERENCE = ("encoder", "d_s", "c_s")
 """Parts of the model that run at inference."""

@@ -18,7 +18,7 @@ from art_ext.evaluation.inspect import LOOKED_AT, Identity, ModelInfo, identitie
 from art_ext.evaluation.judge import judge
 from art_ext.evaluation.numerics import full_precision, peak_memory, reset_peak_memory
 from art_ext.evaluation.provenance import now, provenance
-from art_ext.evaluation.report import Cell, Report, merge
+from art_ext.evaluation.report import Cell, Refusal, Report, merge
 from art_ext.evaluation.run import Runner, Store
 from art_ext.evaluation.run.manifest import NOTED, image_hashes, manifest, notes
 from art_ext.evaluation.run.unit_test import images_for, unit_test
@@ -265,7 +265,9 @@ def _read_back(store: Store, digest: str) -> Report | None:
         there = Report.from_json(text)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"expected a whole report in {store.folder}, got a damaged one: {error}") from error
-    return there if there.call == digest else None
+    passing = (Refusal.OUT_OF_MEMORY, Refusal.ERROR)  # which another try may mend
+    final = not any(c.refusal in passing for c in (*there.cells, *there.probes))
+    return there if there.call == digest and final else None
 
 
 def _finished(report: Report, work: _Work) -> Report:

@@ -225,6 +225,8 @@ def test_a_model_that_raises_late_costs_its_rows(problem: Problem) -> None:
     attack = Attack("native", "PGD", {"steps": 8, "random_start": False})
     report = evaluate(models, [attack], problem.x, problem.y, threat=Threat("Linf", 0.3), probe=None, progress=False)
     assert report.cell("late", attack.title, "undefended").refused == "FloatingPointError: too dark"
+    assert said(report, "answers in the ball", "late").verdict == "fail"
+    assert said(report, "answers in the ball", "bare").verdict == "pass"
     assert not report.cell("bare", attack.title, "undefended").refused
 
 

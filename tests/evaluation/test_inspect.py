@@ -6,7 +6,6 @@ import functools
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -77,7 +76,17 @@ def hooked(by: float) -> nn.Module:
     return network
 
 
+def of_class(by: float) -> nn.Module:
+    """A network whose class was edited: nothing that it holds tells."""
+    source = f"class Edited(nn.Module):\n    def forward(self, x):\n        return x * {by}"
+    held: dict[str, Any] = {"nn": nn, "__name__": "user"}
+    exec(source, held)
+    made: nn.Module = held["Edited"]()
+    return made
+
+
 DIFFERENT = {
+    "code of the class": (of_class(1.0), of_class(2.0)),
     "weights": (Halves(20.0), Halves(19.0)),
     "a transform": (atop("RT1"), atop("RT3")),
     "mean": (Normalize([0.1], [0.5]), Normalize([0.2], [0.5])),
@@ -425,7 +434,7 @@ def test_the_answer_is_the_same_whatever_the_batch_size(problem: Problem) -> Non
                  eot_samples=3, repeats=2).findings()
         for size in (1, 5, 64)
     ]  # fmt: skip
-    same = [replace(f, provenance={}, inspected=()) for f in found]
-    assert same[0].cells == same[1].cells == same[2].cells
+    answers = [[c.predicted for c in f.cells] for f in found]  # passes differ: what is cut is computed again
+    assert answers[0] == answers[1] == answers[2]
     prints = [f.info("noise").fingerprint for f in found]
     assert prints[0] == prints[1] == prints[2]

@@ -66,7 +66,7 @@ class _Reader:
             self.digest.update(repr(word).encode() + b"\0")
 
     def read(self, value: Any) -> None:
-        if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+        if value is None or value is ... or isinstance(value, (bool, int, float, complex, str, bytes)):
             self.say(type(value).__name__, value)
             return
         if isinstance(value, (torch.device, torch.Generator)):  # where it runs is no part of what it is
@@ -132,9 +132,19 @@ class _Reader:
                 module._backward_hooks,
             )
             self._several(hook for group in hooks for hook in group.values())
+        self._class_code(type(module))
         for name, child in module.named_children():
             self.say(name)
             self.read(child)
+
+    def _class_code(self, kind: type) -> None:
+        """What a user's class computes; torch's and this package's are told by their versions."""
+        for c in kind.__mro__:
+            if c.__module__.split(".")[0] not in ("torch", "builtins", "art_ext"):
+                for name, held in sorted(vars(c).items()):
+                    if isinstance(held, types.FunctionType):
+                        self.say(name)
+                        self.read(held.__code__)
 
     def _function(self, function: types.FunctionType | types.MethodType) -> None:
         """What it computes and what it holds; the values of globals are not followed."""
