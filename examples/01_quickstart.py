@@ -23,7 +23,7 @@ from art_ext.purifiers import RDP
 ORDER = ["apgd-ce", "square", "apgd-t", "fab-t"]
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--images", type=int, default=200, help="test images; AutoAttack takes an eighth of them")
+parser.add_argument("--images", type=int, default=160, help="test images; AutoAttack takes an eighth of them")
 parser.add_argument("--steps", type=int, default=20, help="of PGD")
 parser.add_argument("--fast", action="store_true", help="only the first of AutoAttack's four attacks")
 parser.add_argument("--eot-samples", "--draws", type=int, default=4, help="of EOT against the randomised defence")
