@@ -14,8 +14,6 @@ from art_ext.evaluation.statistics import wilson
 Found = tuple[Said, str]
 """Verdict and detail."""
 FALSE_SLOPE = 0.25
-FEW = 12
-"""Planted examples that are too few to fail an attack."""
 DEAD = 0.05
 """Share of images without a usable gradient from which a model fails."""
 
@@ -116,8 +114,7 @@ def saturated_pixels(info: ModelInfo) -> Found | None:
 def attack_unit_test(info: ModelInfo) -> Found | None:
     """Whether the probes' PGD finds 95 % of examples that are known to be there (`binarisation_test`).
 
-    Warns below that, and fails where the whole interval lies below. With fewer than `FEW` problems it warns, and where
-    the gradient is a stand-in, which may lead past an example that is there.
+    Warns below that, and fails where the whole interval lies below.
     """
     test = info.unit_test
     if test is None:
@@ -125,9 +122,7 @@ def attack_unit_test(info: ModelInfo) -> Found | None:
     if test.reason:
         return "not run", test.reason
     found, random = wilson(test.found / test.usable, test.usable), test.random / test.usable
-    unsure = found.high >= LEAST or test.usable < FEW or info.gradient is Gradient.STAND_IN
-    short: Said = "warn" if unsure else "fail"
-    verdict: Said = "pass" if found.mean >= LEAST else short
+    verdict: Said = "pass" if found.mean >= LEAST else "warn" if found.high >= LEAST else "fail"
     return verdict, f"the probes' attack finds {found}, random search {100 * random:.1f} %"
 
 
