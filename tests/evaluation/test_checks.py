@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from art_ext.attacks import Linf, ascent, cross_entropy, pgd
 from art_ext.defences import PurifierPreprocessor, as_purifier
 from art_ext.evaluation import Attack, Cell, Defended, Knowledge, Probe, Report, Threat, evaluate
-from art_ext.evaluation.inspect import identities, inspect_model
+from art_ext.evaluation.inspect import ModelInfo, UnitTest, identities, inspect_model
 from art_ext.evaluation.judge import CHECKS, MODEL_CHECKS, judge
 from art_ext.evaluation.judge.models import attack_unit_test
 from art_ext.evaluation.run.unit_test import unit_test
@@ -255,6 +255,33 @@ def test_the_attack_is_given_examples_that_exist(purifier: Purifier | None, expe
     x = torch.rand(12, 1, 10, 10)
     found = unit_tested(Defended("m", net(), purifier), x, Threat("Linf", 0.1), 40)
     assert found[0] == expected, found
+
+
+def test_a_weak_pgd_warns_where_apgd_finds_what_is_there() -> None:
+    found = unit_tested(Defended("m", net(), Blur()), torch.rand(12, 1, 10, 10), Threat("Linf", 0.1), 1)
+    assert found[0] == "warn", found
+    info = ModelInfo("m", unit_test=UnitTest(20, 20, 0, by_pgd=18))
+    assert attack_unit_test(info) == (
+        "warn",
+        "the probes' PGD finds 90.0 %, and with APGD 100.0 % [83.9, 100.0] n=20, random search 0.0 %",
+    )
+
+
+@pytest.mark.parametrize(
+    ("test", "expected"),
+    [
+        (UnitTest(20, 20, 0, by_pgd=20), "pass"),
+        (UnitTest(20, 10, 0, by_pgd=10), "fail"),
+        (UnitTest(20, 18, 0, by_pgd=10), "warn"),
+        (UnitTest(20, 19, 0), "pass"),
+        (UnitTest(20, 18, 0), "warn"),
+        (UnitTest(reason="no"), "not run"),
+    ],
+)
+def test_the_unit_test_is_judged_by_all_that_was_tried(test: UnitTest, expected: str) -> None:
+    found = attack_unit_test(ModelInfo("m", unit_test=test))
+    assert found is not None
+    assert found[0] == expected
 
 
 def test_the_unit_test_is_run_where_it_is_asked_for(problem: Problem) -> None:

@@ -59,11 +59,12 @@ class ArtGradient:
 
 @dataclass(frozen=True)
 class UnitTest:
-    """What the probes' attack found of planted examples, see `binarisation_test`.
+    """What attacks found of planted examples, see `binarisation_test`.
 
     Attributes:
         usable: problems that have a solution and no easy one.
-        found: of them, those that the attack solved.
+        found: of them, those that the probes' PGD or APGD solved.
+        by_pgd: of them, those that the probes' PGD solved alone; None in reports from before it was counted.
         random: of them, those that random search solved.
         reason: why it was not run; empty where it was.
     """
@@ -72,6 +73,7 @@ class UnitTest:
     found: int = 0
     random: int = 0
     reason: str = ""
+    by_pgd: int | None = None
 
 
 @dataclass(frozen=True)

@@ -112,9 +112,10 @@ def saturated_pixels(info: ModelInfo) -> Found | None:
 
 
 def attack_unit_test(info: ModelInfo) -> Found | None:
-    """Whether the probes' PGD finds 95 % of examples that are known to be there (`binarisation_test`).
+    """Whether attacks find 95 % of examples that are known to be there (`binarisation_test`).
 
-    Warns below that, and fails where the whole interval lies below.
+    Warns where the probes' PGD finds fewer, and fails where the whole interval of what PGD and APGD of real effort
+    find together lies below: gradients then do not lead to what is there.
     """
     test = info.unit_test
     if test is None:
@@ -122,8 +123,11 @@ def attack_unit_test(info: ModelInfo) -> Found | None:
     if test.reason:
         return "not run", test.reason
     found, random = wilson(test.found / test.usable, test.usable), test.random / test.usable
-    verdict: Said = "pass" if found.mean >= LEAST else "warn" if found.high >= LEAST else "fail"
-    return verdict, f"the probes' attack finds {found}, random search {100 * random:.1f} %"
+    alone = test.found if test.by_pgd is None else test.by_pgd
+    enough = min(alone, test.found) >= LEAST * test.usable
+    verdict: Said = "fail" if found.high < LEAST else "pass" if enough else "warn"
+    by_pgd = "" if test.by_pgd is None else f"{100 * alone / test.usable:.1f} %, and with APGD "
+    return verdict, f"the probes' PGD finds {by_pgd}{found}, random search {100 * random:.1f} %"
 
 
 MODEL_CHECKS: dict[str, Callable[[ModelInfo], Found | None]] = {
