@@ -27,7 +27,7 @@ demo: $(STAMP) ## attack the presets and report in at most three minutes
 	$(BIN)/python examples/01_quickstart.py
 
 test: $(STAMP) ## the test suite without the slow, gpu and network marks
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
 lint: $(STAMP) ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 os.environ["MPLBACKEND"] = "Agg"  # before the first import of matplotlib, and for subprocesses
+if "PYTEST_XDIST_WORKER" in os.environ:  # one worker a core, before the first import of torch
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.pop("COLUMNS", None)  # a worker's, and narrow
 
 import numpy as np
 import pytest

@@ -434,7 +434,7 @@ def test_bad_labels_change_nothing(kit, net, x, y, tmp_path, where, change, erro
         ({"scheduler": [Counter(), 3]}, TypeError, "step"),
         ({"epochs": 3}, TypeError, "epochs"),
     ],
-    ids=str,
+    ids=["nb_epochs", "batch_size", "no scheduler", "not every one a scheduler", "unknown"],
 )
 def test_bad_arguments_change_nothing(kit, net, x, tmp_path, bad, error, message):
     refused(kit, net, tmp_path, error, message, x=x, **bad)
