@@ -2,23 +2,9 @@
 
 from art_ext.attacks.apgd import apgd
 from art_ext.attacks.best import Best
-from art_ext.attacks.gradient import (
-    Gradient,
-    Loss,
-    ascent,
-    bpda,
-    cross_entropy,
-    divergence,
-    dlr,
-    dlr_targeted,
-    eot,
-    feature,
-    frozen_noise,
-    logit_margin,
-    margin,
-    straight_through_clamp,
-)
+from art_ext.attacks.gradient import Gradient, ascent, bpda, eot, frozen_noise, straight_through_clamp
 from art_ext.attacks.jpeg import jpeg_attack
+from art_ext.attacks.losses import Loss, cross_entropy, divergence, dlr, dlr_targeted, feature, logit_margin, margin
 from art_ext.attacks.norms import L1, L2, NORMS, Linf, Norm
 from art_ext.attacks.pgd import pgd
 from art_ext.attacks.randomness import AVERAGES, Averaged, Frozen

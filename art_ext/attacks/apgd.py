@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from art_ext.attacks.best import Best
-from art_ext.attacks.gradient import Loss
+from art_ext.attacks.losses import Loss
 from art_ext.attacks.norms import Norm, finite, per_sample
 from art_ext.attacks.renamed import renamed
 from art_ext.nn.copies import copies_of

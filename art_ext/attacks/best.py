@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from art_ext.attacks.gradient import Loss
+from art_ext.attacks.losses import Loss
 from art_ext.attacks.norms import per_sample
 
 

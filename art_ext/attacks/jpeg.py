@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from art_ext.attacks.gradient import Model, logit_margin
+from art_ext.attacks.losses import Model, logit_margin
 from art_ext.attacks.search import best_iterate, check_arguments, sign_steps
 
 LUMA_TABLE = (

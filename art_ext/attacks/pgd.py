@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from art_ext.attacks.best import Best
-from art_ext.attacks.gradient import Gradient, Loss
+from art_ext.attacks.gradient import Gradient
+from art_ext.attacks.losses import Loss
 from art_ext.attacks.norms import Norm, finite, per_sample
 
 

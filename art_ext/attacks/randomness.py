@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from art_ext.attacks.renamed import renamed
-from art_ext.nn.copies import copies_of
+from art_ext.nn.checkpointing import Pieces, checkpointed
+from art_ext.nn.copies import copies, repeated
 from art_ext.nn.modes import seeded
 
 AVERAGES = ("logits", "gradients")
@@ -17,6 +21,9 @@ class Averaged(nn.Module):
 
     A library that differentiates it gets the gradient of its loss at the mean logits. What averages the gradients of
     the samples' own losses instead needs to know the samples: it reads `average` and attacks `module`.
+
+    Where the samples take several passes, each is checkpointed: its activations are computed again, from the same
+    draws, in the backward pass, so that memory is that of one pass.
 
     Args:
         module: images (N, C, H, W) to logits (N, K).
@@ -48,12 +55,26 @@ class Averaged(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         total: Tensor | None = None
-        for k, batch in copies_of(x, self.eot_samples, self.at_once):
-            logits: Tensor = self.module(batch)
-            summed = logits.view(k, len(x), *logits.shape[1:]).sum(0)
+        for summed in self._sums(x):
             total = summed if total is None else total + summed
         assert total is not None
         return total / self.eot_samples
+
+    def _sums(self, x: Tensor) -> Iterator[Tensor]:
+        """Logits (N, K) added up over the samples of each pass."""
+        if isinstance(self.module, Pieces) and self.module.cuts(x):  # which checkpoints them itself
+            yield from (self.module(x) for _ in range(self.eot_samples))
+            return
+        passes = list(copies(len(x), self.eot_samples, self.at_once))
+        if len(passes) == 1:
+            yield self._sum(x, passes[0])
+            return
+        for k in passes:
+            yield checkpointed(partial(self._sum, k=k), x, self.module)
+
+    def _sum(self, x: Tensor, k: int) -> Tensor:
+        logits: Tensor = self.module(repeated(x, k))
+        return logits.view(k, len(x), *logits.shape[1:]).sum(0)
 
 
 class Frozen(nn.Module):

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from art_ext.attacks.gradient import Model, margin, straight_through_clamp
+from art_ext.attacks.gradient import straight_through_clamp
+from art_ext.attacks.losses import Model, margin
 from art_ext.attacks.search import adam, best_iterate, check_arguments, check_smoothness, roughness
 
 RGB_TO_XYZ = (

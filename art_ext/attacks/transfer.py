@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from art_ext.attacks.gradient import Gradient, Model, ascent, cross_entropy
+from art_ext.attacks.gradient import Gradient, ascent
+from art_ext.attacks.losses import Model, cross_entropy
 from art_ext.attacks.norms import Norm, finite
 from art_ext.attacks.pgd import pgd
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from art_ext.attacks.gradient import Loss, Model, ascent, cross_entropy, eot
+from art_ext.attacks.gradient import ascent, eot
+from art_ext.attacks.losses import Loss, Model, cross_entropy
 from art_ext.attacks.norms import Norm
 from art_ext.attacks.pgd import pgd
 from art_ext.attacks.renamed import renamed

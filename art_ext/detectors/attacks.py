@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from art_ext.attacks import L2, Gradient, Loss, ascent, feature
-from art_ext.attacks.gradient import Model
+from art_ext.attacks.losses import Model
 from art_ext.attacks.norms import per_sample
 
 
