@@ -20,6 +20,7 @@ from art_ext.defences.parameters import set_checked
 from art_ext.defences.training import TrainingRun
 from art_ext.defences.view import ClipValues, View, as_tensor, check_array, check_clip_values
 from art_ext.images import check_images
+from art_ext.nn.copies import joined
 from art_ext.plain import check_device_type
 from art_ext.purifiers import CDVAE, DIR, RDP, AToP, Purifier
 from art_ext.purifiers.atop.network import DILATIONS
@@ -84,8 +85,9 @@ class PurifierPreprocessor(PreprocessorPyTorch):
         """
         view = self._view()
         self.purifier.batch_size = self.batch_size
-        purified = self.purifier(view.enter(x).to(self._device)).to(x.device)
-        return view.leave(purified), y
+        pieces = x.split(self.batch_size) if x.ndim else (x,)
+        done = (view.leave(self.purifier(view.enter(piece).to(self._device)).to(x.device)) for piece in pieces)
+        return joined(done, len(x) if x.ndim else 1), y
 
     def __call__(
         self, x: NDArray[Any], y: NDArray[Any] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from art_ext.defences.preprocessor import PurifierPreprocessor
 from art_ext.defences.training import TrainingRun, listed
 from art_ext.defences.view import as_module, class_indices
 from art_ext.nn import FeatureExtractor, evaluating, seeded
+from art_ext.nn.copies import in_slices
 from art_ext.purifiers import CDVAE, DIR, RDP, AToP, Purifier
 from art_ext.purifiers.atop import AToPFineTuning, AToPPretraining
 from art_ext.purifiers.cdvae import CDVAEGame, CDVAETraining
@@ -118,13 +120,15 @@ class PurifierTrainer(Trainer):
         self.preprocessor._is_fitted = True
 
     def predict(self, x: NDArray[Any], **kwargs: Any) -> NDArray[Any]:
-        """Predictions of the defended classifier.
+        """Predictions of the defended classifier, some batches at a time: ART copies all images that it is given.
 
         :param x: Images in the classifier's range and layout.
         :param kwargs: Of the classifier's `predict`.
         :return: Predictions of shape `(nb_samples, nb_classes)`.
         """
-        return np.asarray(self.classifier.predict(x, **kwargs))
+        # The purifier and the network each meet the batches that they would meet in the whole.
+        size = math.lcm(self.preprocessor.batch_size, max(1, kwargs.get("batch_size", 128)))
+        return in_slices(lambda part: np.asarray(self.classifier.predict(part, **kwargs)), x, size)
 
     def __repr__(self) -> str:
         stages = [type(stage).__name__ for stage in self.stages]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from art_ext.attacks import Averaged, Frozen
 from art_ext.evaluation.threat import Knowledge
+from art_ext.nn.checkpointing import Pieces
 from art_ext.purifiers import Purifier
 
 
@@ -121,10 +122,10 @@ class Defended:
             ValueError: the knowledge makes no sense here (bpda without a purifier, transfer without a surrogate).
         """
         module = self._differentiated(knowledge, relaxed)
+        if frozen is not None:
+            module, eot_samples = Frozen(module, frozen), 1
         if piece is not None:
             module = Pieces(module, piece)
-        if frozen is not None:
-            return Frozen(module, frozen)
         return module if eot_samples == 1 else Averaged(module, eot_samples, average, 1)
 
     def _differentiated(self, knowledge: Knowledge, relaxed: bool) -> nn.Module:
@@ -177,34 +178,10 @@ class Guarded(nn.Module):
                 f"expected logits of shape ({len(x)}, classes) from {self.name!r}, got {tuple(out.shape)} "
                 f"for {len(x)} images"
             )
-        return out.float()
-
-
-class Pieces(nn.Module):
-    """A model that passes at most `size` images at once, in value and gradient the model itself.
-
-    With gradients each piece is checkpointed: its activations are computed again in the backward pass, so that memory
-    is that of one piece. A randomised model draws for each piece.
-
-    Args:
-        module: images (N, C, H, W) to logits (N, K).
-        size: the most images of one pass.
-    """
-
-    def __init__(self, module: nn.Module, size: int) -> None:
-        super().__init__()
-        self.module, self.size = module, size
-
-    def forward(self, x: Tensor) -> Tensor:
-        if len(x) <= self.size:
-            logits: Tensor = self.module(x)
-            return logits
-        if not (torch.is_grad_enabled() and x.requires_grad):
-            return torch.cat([self.module(piece) for piece in x.split(self.size)])
-        from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
-
-        with set_checkpoint_early_stop(False):  # trackers follow an image from the first layer to the last
-            return torch.cat([checkpoint(self.module, piece, use_reentrant=False) for piece in x.split(self.size)])
+        wide = out.float()
+        if out.dtype is torch.float16 and wide.requires_grad:
+            wide.register_hook(_fits_half)
+        return wide
 
 
 class StandIn(nn.Module):
@@ -217,6 +194,15 @@ class StandIn(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         images: Tensor = getattr(self.purifier, self.mode)(x)
         return images
+
+
+def _fits_half(gradient: Tensor) -> Tensor:
+    """The gradient at logits (N, K), no entry above 2^8: rows beyond are scaled, and their direction is kept.
+
+    Float16 ends at 65,504; a loss that divides by the difference of two logits, such as DLR, gets there at a tie.
+    """
+    largest = gradient.abs().amax(1, keepdim=True)
+    return torch.where(largest > 256, gradient * (256 / largest), gradient)
 
 
 def dtype_of(module: nn.Module) -> torch.dtype:

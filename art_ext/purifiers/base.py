@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +19,9 @@ from typing_extensions import Self
 
 from art_ext.attacks import Gradient, bpda, straight_through_clamp
 from art_ext.images import OutsideRangeWarning, check_layout, range_fault
+from art_ext.nn.checkpointing import stepwise
+from art_ext.nn.copies import joined
+from art_ext.nn.modes import seeded
 from art_ext.plain import plain
 from art_ext.training import Objective, replacing
 
@@ -27,11 +30,12 @@ _WARNED: WeakSet[nn.Module] = WeakSet()
 """Purifiers that have said that images lay outside [0, 1]; nothing is written to them in `forward`."""
 
 
-class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
+class Purifier(nn.Module, PyTorchModelHubMixin):
     """Maps images (N, C, H, W) in [0, 1] to the same shape, range, dtype and device.
 
-    A method writes `name`, `paper` and `purify`; the rest has defaults. Constructor arguments are plain JSON values and
-    are the configuration that `save_pretrained` writes. A defended classifier is `nn.Sequential(purifier, classifier)`.
+    A method writes `name`, `paper` and `purify`, or `steps` if it has many; the rest has defaults. Constructor
+    arguments are plain JSON values and are the configuration that `save_pretrained` writes. A defended classifier is
+    `nn.Sequential(purifier, classifier)`.
 
     Attributes:
         small: constructor arguments of an instance for 3-channel images of 8 x 12 pixels that runs in milliseconds; the
@@ -40,6 +44,7 @@ class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
         batch_size: the most images that one call of `purify` sees.
         stochastic: two calls on the same images differ (ambient torch generator).
         differentiable: `purify` passes exact gradients; otherwise `forward` uses those of `surrogate`.
+        evaluations_a_step: evaluations of the network in one of the `steps`, or in `purify`.
     """
 
     name: ClassVar[str]
@@ -49,15 +54,41 @@ class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
     batch_size: int = 256
     stochastic: bool = False
     differentiable: bool = True
+    evaluations_a_step: int = 1
     _refused_arguments: tuple[str, ...] = ()
 
-    @abstractmethod
     def purify(self, x: Tensor) -> Tensor:
-        """Cleaned images, not yet clamped.
+        """Cleaned images, not yet clamped: what the steps make of x unless overridden.
 
         It gets at most `batch_size` images in the dtype of the weights. It must not mix samples, detach, run under
         `no_grad`, seed, or move devices.
         """
+        return stepwise(self._steps, x, self)
+
+    def steps(self, x: Tensor) -> Iterable[Callable[[Tensor], Tensor]] | None:
+        """Functions of the state, in order, that purify x (N, C, H, W); each is bound by the rules of `purify`.
+
+        The first gets x, and the last gives the images. The loop keeps about 2 sqrt(T) states and the activations of
+        one of T steps: the backward pass runs each step twice more, with the noise of the first time, which steps draw
+        from the ambient generators. Gradients reach x, the states, and the weights of the purifier.
+        """
+        return None
+
+    def network_evaluations(self, x: Tensor) -> int:
+        """How often purifying x (N, C, H, W) evaluates the network for each image; without `steps`, once.
+
+        Those of a backward pass are not counted.
+        """
+        if type(self).steps is Purifier.steps:
+            return self.evaluations_a_step
+        with torch.no_grad(), seeded(0):
+            return self.evaluations_a_step * len(list(self._steps(x)))
+
+    def _steps(self, x: Tensor) -> Iterable[Callable[[Tensor], Tensor]]:
+        steps = self.steps(x)
+        if steps is None:
+            raise ValueError(f"expected steps(x) of {self.name!r} to give functions, got None, and there is no purify")
+        return steps
 
     def surrogate(self, x: Tensor) -> Tensor:
         """What stands in for `purify` in the backward pass where that has no gradient; identity unless overridden."""
@@ -131,7 +162,8 @@ class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
             return x
         inside, broken = self._inside(x)
         dtype = next((p.dtype for p in self.parameters()), x.dtype)
-        done = torch.cat([each(piece.to(dtype)) for piece in inside.split(self.batch_size)]).to(x.dtype)
+        parts = (each(piece.to(dtype)).to(x.dtype) for piece in inside.split(self.batch_size))
+        done = joined(parts, len(x))
         return done if broken is None else done.masked_fill(broken.view(-1, *[1] * (done.ndim - 1)), torch.nan)
 
     def _inside(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -169,6 +201,8 @@ class Purifier(nn.Module, PyTorchModelHubMixin, ABC):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keeps the arguments as plain values, for `save_pretrained`; those that have none are refused there."""
+        if cls.purify is Purifier.purify and cls.steps is Purifier.steps:
+            raise TypeError(f"expected {cls.__name__} to write purify(x) or steps(x), got neither")
         made = super().__new__(cls, *args, **kwargs)
         if is_dataclass(made._hub_mixin_config):
             return made

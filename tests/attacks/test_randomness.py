@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.attacks import Averaged, Frozen, ascent, cross_entropy
+from art_ext.nn.checkpointing import Pieces
+from tests.allocated import Allocated
 
 
 class Counter(nn.Module):
@@ -80,3 +82,67 @@ def test_no_images() -> None:
 
     for module in (Averaged(Linear(), 3), Averaged(Linear(), 3, at_once=1), Frozen(Linear(), 0)):
         assert module(torch.rand(0, 1, 2, 2)).shape == (0, 4)
+
+
+class Network(nn.Module):
+    """A noisy network that counts its passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 200, 3), nn.Tanh(), nn.Conv2d(200, 3, 3), nn.Flatten())
+        self.passes = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        return self.layers(x + 0.1 * torch.randn_like(x))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("at_once", [2, 4, 5])
+def test_samples_in_several_passes_have_the_gradient_of_the_mean(at_once: int) -> None:
+    network, x = Network(), torch.rand(2, 1, 6, 6, requires_grad=True)
+    torch.manual_seed(1)
+    sums = [network(x.repeat(k, 1, 1, 1)).view(k, 2, -1).sum(0) for k in ([1] * 5 if at_once == 2 else [2, 2, 1])]
+    logits = torch.stack(sums).sum(0) / 5
+    expected = torch.autograd.grad((logits**2).sum(), [x, *network.parameters()])
+    torch.manual_seed(1)
+    averaged = Averaged(network, 5, at_once=at_once)(x)
+    after = torch.rand(3)  # what is drawn before the backward pass changes nothing
+    found = torch.autograd.grad((averaged**2).sum(), [x, *network.parameters()])
+    torch.testing.assert_close(averaged, logits)
+    assert not torch.equal(torch.rand(3), after)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_passes_are_made_again_where_there_are_several_and_a_gradient() -> None:
+    x = torch.rand(4, 1, 6, 6)
+
+    def passes(model: Averaged, network: Network, wanted: bool) -> int:
+        network.passes = 0
+        if wanted:
+            leaf = x.clone().requires_grad_()
+            torch.autograd.grad(model(leaf).sum(), leaf)
+        else:
+            with torch.no_grad():
+                model(x)
+        return network.passes
+
+    network = Network()
+    several, pieces = Averaged(network, 3, at_once=1), Averaged(Pieces(network, 2), 3, at_once=1)
+    assert passes(several, network, True) == 6
+    assert passes(several, network, False) == 3
+    assert passes(Averaged(network, 3), network, True) == 1
+    assert passes(Averaged(network, 1, at_once=1), network, True) == 1
+    assert passes(pieces, network, True) == 12  # pieces make their own passes again, and nobody theirs
+
+
+@pytest.mark.parametrize("size", [None, 4])
+def test_memory_does_not_grow_with_the_samples(size: int | None) -> None:
+    most, x = {}, torch.rand(16, 1, 12, 12, requires_grad=True)
+    network = Network()
+    for samples in (2, 32):
+        model = Averaged(network if size is None else Pieces(network, size), samples, at_once=1)
+        with Allocated() as memory:
+            torch.autograd.grad(model(x).sum(), x)
+        most[samples] = memory.most
+    assert most[32] < 1.2 * most[2], most

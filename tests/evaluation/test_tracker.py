@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 import torch
 from torch import Tensor, nn
 
-from art_ext.evaluation import Threat
+from art_ext.evaluation import Defended, Knowledge, Threat
 from art_ext.evaluation.run import ModelTracker
-from art_ext.evaluation.targets import Pieces
+from art_ext.nn.checkpointing import Pieces
+from art_ext.purifiers import Purifier
 
-from .conftest import Blur, Problem
+from .conftest import Blur, Noise, Problem
 
 THREAT = Threat("Linf", 0.1)
 
@@ -80,8 +84,38 @@ def test_passes_that_are_made_again_for_a_gradient_leave_no_row_behind(problem: 
             x = problem.x.clone().requires_grad_()
             torch.autograd.grad(nn.functional.cross_entropy(Pieces(whole, 5)(x), problem.y), x)
             assert not tracker.waiting
-    assert tracker.counts["forward"] == tracker.counts["purifier_forward"]
+    assert tracker.counts == dict.fromkeys(("forward", "backward", "purifier_forward", "purifier_backward"), 24)
     assert not tracker.broken.any()
+
+
+@pytest.mark.parametrize("piece", [None, 5])
+def test_samples_and_steps_that_are_made_again_are_counted_once(problem: Problem, piece: int | None) -> None:
+    class Steps(Noise):
+        purify = Purifier.purify
+
+        def steps(self, x: Tensor) -> list[Callable[[Tensor], Tensor]]:
+            return [lambda v: v + 0.01 * torch.randn_like(v)] * 5
+
+    model = Defended("steps", problem.classifier, Steps())
+    target = model.target(Knowledge.FULL, 3, piece=piece)
+    tracker = ModelTracker(target, model.network, model.purifier, problem.x, problem.y, THREAT, watch=True)
+    with tracker:
+        x = problem.x.clone().requires_grad_()
+        torch.autograd.grad(nn.functional.cross_entropy(target(x), problem.y), x)
+    assert tracker.counts == dict.fromkeys(("forward", "backward", "purifier_forward", "purifier_backward"), 36)
+    assert not tracker.waiting
+
+
+def test_a_frozen_model_is_cut_into_pieces(problem: Problem) -> None:
+    model = Defended("noise", problem.classifier, Noise())
+    whole, cut = (model.target(Knowledge.FULL, frozen=3, piece=piece) for piece in (None, 5))
+    assert isinstance(cut, Pieces)  # so that a gradient keeps the activations of one piece
+    gradients = []
+    for target in (whole, cut):
+        x = problem.x.clone().requires_grad_()
+        gradients.append(torch.autograd.grad(nn.functional.cross_entropy(target(x), problem.y), x)[0])
+    torch.testing.assert_close(*gradients)
+    torch.testing.assert_close(cut(problem.x), whole(problem.x))
 
 
 def test_another_point_of_the_ball_is_a_move(problem: Problem) -> None:

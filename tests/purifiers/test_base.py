@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from art_ext.attacks import Gradient
 from art_ext.images import OutsideRangeWarning
 from art_ext.purifiers import CDVAE, DIR, RDP, Chain, Foreign, Purifier
+from tests.allocated import Allocated
 
 X, Y = torch.rand(2, 3, 8, 12), torch.tensor([0, 1])
 CLASSIFIER = nn.Flatten()
@@ -170,3 +172,67 @@ def test_an_argument_without_a_plain_value_is_refused_and_nothing_written(value:
         Configured(around=value).save_pretrained(tmp_path)
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
     Configured(around=value).save_pretrained(tmp_path, config={"scale": 2.0})  # the caller knows how to make it
+
+
+class Drift(Purifier):
+    """Twenty noisy steps towards the mean image, of two evaluations each."""
+
+    name = "drift"
+    paper = ""
+    stochastic = True
+    evaluations_a_step = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Conv2d(3, 3, 3, padding=1)
+        self.requires_grad_(False)
+
+    def steps(self, x: Tensor) -> list[Callable[[Tensor], Tensor]]:
+        start = torch.randn_like(x)
+        return [lambda v: v + 0.01 * self.net(v).tanh() + 0.01 * torch.randn_like(v) + 0.01 * start * x] * 20
+
+
+def test_a_purifier_may_write_steps_alone() -> None:
+    drift, x = Drift(), X.clone().requires_grad_()
+    torch.manual_seed(0)
+    purified = drift(x)
+    (gradient,) = torch.autograd.grad((purified**2).sum(), x)
+    torch.manual_seed(0)
+    state = x
+    for step in drift.steps(x):
+        state = step(state)
+    assert torch.equal(purified, state.clamp(0, 1))
+    torch.testing.assert_close(gradient, torch.autograd.grad((state.clamp(0, 1) ** 2).sum(), x)[0])
+    torch.manual_seed(0)
+    assert torch.equal(drift.approximate(X), purified)
+
+
+def test_evaluations_are_counted_without_drawing() -> None:
+    drift, state = Drift(), torch.get_rng_state()
+    assert drift.network_evaluations(X) == 40
+    assert Nothing().network_evaluations(X) == 1
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_purifier_writes_purify_or_steps() -> None:
+    class Neither(Purifier):
+        name = "neither"
+        paper = ""
+
+    class NoSteps(Neither):
+        def steps(self, x: Tensor) -> None:
+            return None
+
+    with pytest.raises(TypeError, match="Neither to write purify"):
+        Neither()
+    with pytest.raises(ValueError, match="got None"):
+        NoSteps()(X)
+
+
+def test_a_large_batch_takes_one_piece_beside_what_it_gives() -> None:
+    purifier, x = Nothing(), torch.rand(64, 3, 8, 8)
+    purifier.batch_size = 2
+    with torch.no_grad(), Allocated() as memory:
+        out = purifier(x)
+    assert torch.equal(out, x)
+    assert memory.most < 1.3 * x.nbytes

@@ -13,8 +13,9 @@ from art_ext.evaluation.inspect.identity import Fingerprint, Identity, identity
 from art_ext.evaluation.inspect.info import Gradient, ModelInfo
 from art_ext.evaluation.numerics import OUT_OF_MEMORY, clock, device_name, halving
 from art_ext.evaluation.seeding import all_seeded
-from art_ext.evaluation.targets import Defended, Pieces, dtype_of
+from art_ext.evaluation.targets import Defended, dtype_of
 from art_ext.evaluation.threat import Threat
+from art_ext.nn.checkpointing import Pieces
 
 LOOKED_AT = 64
 """Images that a model is inspected with."""

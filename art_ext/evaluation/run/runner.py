@@ -19,9 +19,10 @@ from art_ext.evaluation.run.store import Facts, Piece, Store
 from art_ext.evaluation.schedule import Job
 from art_ext.evaluation.seeding import all_seeded, block_seed
 from art_ext.evaluation.settings import Settings
-from art_ext.evaluation.targets import Defended, Pieces
+from art_ext.evaluation.targets import Defended
 from art_ext.evaluation.threat import Cheated, Knowledge
 from art_ext.nn import predicted
+from art_ext.nn.checkpointing import Pieces
 from art_ext.nn.hashing import sha256
 
 WATCHED = 64

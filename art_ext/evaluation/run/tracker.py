@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from art_ext.evaluation.targets import StandIn
 from art_ext.evaluation.threat import SLACK, Threat
 from art_ext.nn import predicted
+from art_ext.nn.checkpointing import recomputing
 
 POWERS = {"Linf": torch.inf, "L2": 2.0, "L1": 1.0}
 STILL = 1e-6
@@ -22,6 +23,7 @@ class ModelTracker:
 
     Rows that enter the purifier leave the classifier in the same order, whatever library drives them, so each answer is
     known to belong to an input; an input belongs to the clean image that is nearest to it in the norm of the threat.
+    What checkpointing computes again is no pass: it is neither counted nor looked at.
 
     Args:
         target: what is attacked.
@@ -68,11 +70,15 @@ class ModelTracker:
         return len(self.x) > 0 and (self.watch or not bool(self.moved.all()))
 
     def _purified(self, module: nn.Module, inputs: tuple[Any, ...], out: Tensor) -> None:
+        if recomputing():
+            return
         self._count("purifier_", out)
         if self._looking:
             self.waiting.append(inputs[0].detach())
 
     def _answered(self, module: nn.Module, inputs: tuple[Any, ...], out: Tensor) -> None:
+        if recomputing():
+            return
         self._count("", out)
         if not self._looking:
             self.waiting = []
