@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint check notebooks slow format clean
+.PHONY: help install demo test lint check notebooks slow bench format clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -41,6 +41,9 @@ notebooks: $(STAMP) ## execute every notebook; outputs on disk stay as they are
 
 slow: $(STAMP) ## the tests marked slow: up to an hour each
 	$(BIN)/python -m pytest -q -m "slow and not gpu and not network" --timeout 3600
+
+bench: $(STAMP) ## measure speed and memory beside other libraries: some hours
+	$(BIN)/python -m benchmarks
 
 format: $(STAMP) ## rewrite the files as `make lint` wants them
 	$(BIN)/ruff format .
