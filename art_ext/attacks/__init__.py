@@ -1,5 +1,6 @@
 """Attacks in plain torch: norms, gradients that compose, and one PGD loop."""
 
+from art_ext.attacks.active import Leave
 from art_ext.attacks.apgd import apgd
 from art_ext.attacks.best import Best
 from art_ext.attacks.gradient import Gradient, ascent, bpda, eot, frozen_noise, straight_through_clamp
@@ -22,6 +23,7 @@ __all__ = [
     "Best",
     "Frozen",
     "Gradient",
+    "Leave",
     "Linf",
     "Loss",
     "Norm",

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from art_ext.attacks.active import Leave, Looks, Seen
 from art_ext.attacks.best import Best
+from art_ext.attacks.gradient import Ascent
 from art_ext.attacks.losses import Loss
 from art_ext.attacks.norms import Norm, finite, per_sample
 from art_ext.attacks.renamed import renamed
-from art_ext.nn.copies import copies_of
 
 ALPHA = 0.75
 """Share of the gradient step in a move; the rest is the last move again."""
-Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Images (N, C, H, W) to their losses (N,) and the gradients (N, C, H, W)."""
 
 
 @renamed(draws="eot_samples")
-def apgd(
+def apgd(  # noqa: PLR0913  those of the paper, of EOT and of active sets
     loss: Loss,
     x: Tensor,
     *,
@@ -32,6 +29,7 @@ def apgd(
     rho: float = 0.75,
     score: Loss | None = None,
     at_once: int | None = None,
+    leave: Leave | None = None,
 ) -> Tensor:
     """Images (N, C, H, W) within eps of x and within [0, 1] [Croce & Hein 2020, arXiv:2003.01690, Algorithm 1].
 
@@ -45,8 +43,8 @@ def apgd(
         x: clean images in [0, 1].
         norm: `Linf()` or `L2()`.
         eps: radius of the ball, in the units of x.
-        steps: moves of one run. A run takes steps + 1 gradients (times eot_samples) and as many evaluations of
-            the score.
+        steps: moves of one run. A run takes steps + 1 passes and steps gradients, times eot_samples; a score that is
+            not one of the same model's logits takes as many passes of its own.
         restarts: runs, each from a random point of the ball, from the ambient generator. An image that one run leaves
             with a score above 0 is settled, and no run begins when all are.
         eot_samples: losses and gradients are means over so many samples of a randomised model (EOT), run as copies in
@@ -55,22 +53,32 @@ def apgd(
         score: positive where the attack succeeded, such as `margin`. Each image's point of highest score is returned;
             that of highest loss unless given.
         at_once: the most images of one call under EOT, never fewer than the images; all copies unless given.
+        leave: an image leaves the run, as it is, when its score is above 0, and later runs leave it out; see `pgd`.
 
     Raises:
-        ValueError: L1, which needs another algorithm; eps or steps negative; restarts, eot_samples or at_once below 1;
-            rho outside [0, 1].
+        TypeError: leave with a loss or score that is not one of logits.
+        ValueError: L1, which needs another algorithm; leave without a score; eps or steps negative; restarts,
+            eot_samples or at_once below 1; rho outside [0, 1].
     """
     _check(norm, eps, steps, restarts, rho)
     if eot_samples < 1 or (at_once is not None and at_once < 1):
         raise ValueError(
             f"expected eot_samples >= 1 and at_once >= 1, got eot_samples={eot_samples} and at_once={at_once}"
         )
+    if leave is not None and score is None:
+        raise ValueError("expected a score with leave, got none")
     x = x.detach()
+    looks = Looks(Ascent(loss, eot_samples, at_once), score, with_loss=True, leave=leave)
     found, value = x.clone(), x.new_full((len(x),), -torch.inf)
     settled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for _ in range(restarts):
         start = (x + norm.sample(x, eps)).clamp(0, 1)
-        best, rating = _run(lambda v: _mean(loss, v, eot_samples, at_once), x, start, norm, eps, steps, rho, score)
+        if leave is None:
+            best, rating = _run(looks, x, start, norm, eps, steps, rho)
+        else:
+            best, rating = found.clone(), value.clone()
+            left = ~settled
+            best[left], rating[left] = _run(looks.rows(left), x[left], start[left], norm, eps, steps, rho)
         better = (rating > value) & ~settled
         found, value = torch.where(per_sample(better, x), best, found), torch.where(better, rating, value)
         if score is not None:
@@ -97,26 +105,34 @@ class _Climb:
     """Where each sample stands, the best it has seen, and what it did since the last checkpoint.
 
     Args:
-        evaluate: losses and gradients.
-        start: images (N, C, H, W).
+        x: clean images (N, C, H, W).
+        start: where the run begins.
+        seen: loss and gradient there.
         step_size: of the first moves.
     """
 
-    def __init__(self, evaluate: Evaluate, start: Tensor, step_size: float) -> None:
-        self.evaluate = evaluate
-        self.x = self.before = start
-        self.loss, self.gradient = evaluate(start)
-        # A NaN compares as false for ever; it counts as the lowest loss.
-        self.loss = self.loss.nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    def __init__(self, x: Tensor, start: Tensor, seen: tuple[Tensor, Tensor], step_size: float) -> None:
+        self.clean, self.x, self.before = x, start, start
+        self.loss, self.gradient = seen
         self.best, self.best_loss, self.best_gradient = start, self.loss, self.gradient
         self.step_size = start.new_full((len(start),), step_size)
         self.rises = torch.zeros_like(self.loss)
         self.best_at_checkpoint = self.best_loss
         self.halved = torch.zeros_like(self.loss, dtype=torch.bool)
 
-    def move(self, x: Tensor) -> None:
-        loss, gradient = self.evaluate(x)
-        loss = loss.nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    def aim(self, norm: Norm, eps: float, first: bool) -> Tensor:
+        """The next points: a step along the gradient, and a share of the last move again."""
+
+        def inside(moved: Tensor) -> Tensor:
+            return (self.clean + norm.project(moved - self.clean, eps)).clamp(0, 1)
+
+        aim = inside(self.x + per_sample(self.step_size, self.x) * norm.direction(self.gradient, self.x))
+        if first:
+            return aim
+        return inside(self.x + ALPHA * (aim - self.x) + (1 - ALPHA) * (self.x - self.before))
+
+    def move(self, x: Tensor, loss: Tensor, gradient: Tensor) -> None:
+        """Goes to x, whose loss and gradient are known."""
         self.rises = self.rises + (loss > self.loss)
         self.before, self.x, self.loss, self.gradient = self.x, x, loss, gradient
         better = loss > self.best_loss
@@ -138,52 +154,58 @@ class _Climb:
         self.rises = torch.zeros_like(self.rises)
         self.best_at_checkpoint = self.best_loss
 
+    def keep(self, staying: Tensor) -> None:
+        """Forgets the images that are not in the mask (N,)."""
+        for name, value in vars(self).items():
+            setattr(self, name, value[staying])
+
 
 def _run(
-    evaluate: Evaluate,
+    looks: Looks,
     x: Tensor,
     start: Tensor,
     norm: Norm,
     eps: float,
     steps: int,
     rho: float,
-    score: Loss | None,
 ) -> tuple[Tensor, Tensor]:
     """The best point of one run and how it is rated, (N,)."""
-
-    def inside(moved: Tensor) -> Tensor:
-        return (x + norm.project(moved - x, eps)).clamp(0, 1)
-
-    climb, rated = _Climb(evaluate, start, 2 * eps), Best(score, start)
+    found, rating = start.clone(), x.new_full((len(x),), -torch.inf)
+    left = torch.arange(len(x), device=x.device)
     judged, last = set(checkpoints(steps)) - {0}, 0
-    for step in range(1, steps + 1):
-        here = climb.x
-        aim = inside(here + per_sample(climb.step_size, x) * norm.direction(climb.gradient, here))
-        if step > 1:
-            aim = inside(here + ALPHA * (aim - here) + (1 - ALPHA) * (here - climb.before))
-        climb.move(aim)
-        if score is not None:
-            rated.offer(aim)
+    climb: _Climb | None = None
+    rated = Best(None, start, rating)
+    for step in range(steps + 1):
+        at = start if climb is None else climb.aim(norm, eps, first=step == 1)
+        seen = looks(at, backward=step < steps)
+        loss, gradient = _usable(seen, at)
+        if climb is None:
+            climb = _Climb(x, at, (loss, gradient), 2 * eps)
+        else:
+            climb.move(at, loss, gradient)
+        rated.offer(at, loss if seen.score is None else seen.score)
+        staying = looks.staying(at, seen)
+        if staying is not None:
+            assert rated.value is not None
+            gone = left[~staying]
+            found[gone], rating[gone] = at[~staying], rated.value[~staying]
+            looks, rated, left = looks.rows(staying), rated.rows(staying), left[staying]
+            climb.keep(staying)
+            if not len(left):
+                break
         if step in judged:
             climb.judge(step - last, rho)
             last = step
-    return (climb.best, climb.best_loss) if rated.value is None else (rated.x, rated.value)
+    assert rated.value is not None
+    found[left], rating[left] = rated.x, rated.value
+    return found, rating
 
 
-def _mean(loss: Loss, x: Tensor, eot_samples: int, at_once: int | None) -> tuple[Tensor, Tensor]:
-    """Losses (N,) and gradients (N, C, H, W), each the mean over copies in a batch, as in `eot`.
-
-    An entry of the gradient that is not finite counts as 0.
-    """
-    losses, gradients = x.new_zeros(len(x)), torch.zeros_like(x)
-    for k, batch in copies_of(x.detach(), eot_samples, at_once):
-        batch.requires_grad_()
-        with torch.enable_grad():
-            value = loss(batch)
-            gradient = torch.autograd.grad(value.sum(), batch)[0]
-        losses = losses + value.detach().view(k, len(x)).sum(0)
-        gradients += gradient.view(k, *x.shape).sum(0)
-    return losses / eot_samples, finite(gradients / eot_samples)
+def _usable(seen: Seen, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses, in which NaN counts as the lowest, and gradients with 0 for what is not finite or was not asked for."""
+    assert seen.loss is not None  # a NaN compares as false for ever
+    gradient = torch.zeros_like(x) if seen.gradient is None else finite(seen.gradient)
+    return seen.loss.nan_to_num(-torch.inf, torch.inf, -torch.inf), gradient
 
 
 def _check(norm: Norm, eps: float, steps: int, restarts: int, rho: float) -> None:

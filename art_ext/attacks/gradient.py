@@ -8,11 +8,12 @@ or (with `frozen_noise`) the ambient random state.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from art_ext.attacks.losses import Loss, Model
+from art_ext.attacks.losses import LogitLoss, Loss, Model
 from art_ext.attacks.norms import finite
 from art_ext.attacks.renamed import renamed
 from art_ext.nn.copies import copies_of
@@ -21,15 +22,73 @@ from art_ext.nn.modes import seeded
 Gradient = Callable[[Tensor], Tensor]
 
 
-def ascent(loss: Loss) -> Gradient:
+class Pass(NamedTuple):
+    """What one forward pass shows of N images, with the backward pass through it; of S samples under EOT.
+
+    Attributes:
+        loss: (N,), the mean over the samples.
+        gradient: of the loss, (N, C, H, W), the mean over the samples; None where no backward pass was asked for.
+        logits: (S, N, K); None for a loss that is not one of logits.
+    """
+
+    loss: Tensor
+    gradient: Tensor | None
+    logits: Tensor | None
+
+
+class Ascent:
+    """The gradient of a per-sample loss with respect to the images, with the loss and the logits of the same pass.
+
+    Args:
+        loss: images (k * N, C, H, W) to (k * N,).
+        eot_samples: samples of a randomised model that loss and gradient are means over, see `eot`.
+        at_once: the most images of one pass, see `eot`.
+    """
+
+    def __init__(self, loss: Loss, eot_samples: int = 1, at_once: int | None = None) -> None:
+        self.loss, self.eot_samples, self.at_once = loss, eot_samples, at_once
+
+    def __call__(self, x: Tensor) -> Tensor:
+        gradient = self.at(x).gradient
+        assert gradient is not None
+        return gradient
+
+    def at(self, x: Tensor, *, backward: bool = True) -> Pass:
+        """One pass of the images (N, C, H, W), or one a sample; without the gradient unless `backward`."""
+        if self.eot_samples == 1:
+            loss, gradient, logits = self._once(x.detach(), backward)
+            return Pass(loss, gradient, None if logits is None else logits[None])
+        losses, gradients, seen = x.new_zeros(len(x)), torch.zeros_like(x), []
+        for k, batch in copies_of(x.detach(), self.eot_samples, self.at_once):
+            loss, gradient, logits = self._once(batch, backward)
+            losses = losses + loss.view(k, len(x)).sum(0)
+            if gradient is not None:
+                gradients += finite(gradient).view(k, *x.shape).sum(0)
+            if logits is not None:
+                seen.append(logits.view(k, len(x), *logits.shape[1:]))
+        mean = gradients / self.eot_samples if backward else None
+        return Pass(losses / self.eot_samples, mean, torch.cat(seen) if seen else None)
+
+    def rows(self, chosen: Tensor) -> Ascent:
+        """The ascent of some of the N images, given as indices or as a mask (N,); only of a `LogitLoss`."""
+        assert isinstance(self.loss, LogitLoss)
+        return Ascent(self.loss.rows(chosen), self.eot_samples, self.at_once)
+
+    def _once(self, x: Tensor, backward: bool) -> Pass:
+        logits = None
+        with torch.set_grad_enabled(backward):
+            x = x.requires_grad_(backward)
+            if isinstance(self.loss, LogitLoss):
+                loss, logits = self.loss.with_logits(x)
+            else:
+                loss = self.loss(x)
+            gradient = torch.autograd.grad(loss.sum(), x)[0] if backward else None
+        return Pass(loss.detach(), gradient, None if logits is None else logits.detach())
+
+
+def ascent(loss: Loss) -> Ascent:
     """The gradient of a per-sample loss with respect to the images."""
-
-    def gradient(x: Tensor) -> Tensor:
-        x = x.detach().requires_grad_()
-        with torch.enable_grad():
-            return torch.autograd.grad(loss(x).sum(), x)[0]
-
-    return gradient
+    return Ascent(loss)
 
 
 def bpda(forward: Model, surrogate: Model | None = None) -> Model:
@@ -68,6 +127,8 @@ def eot(gradient: Gradient, eot_samples: int, *, at_once: int | None = None) -> 
         raise ValueError(f"expected eot_samples >= 1, got {eot_samples}")
     if eot_samples == 1:
         return gradient
+    if isinstance(gradient, Ascent) and gradient.eot_samples == 1:
+        return Ascent(gradient.loss, eot_samples, at_once)
 
     def averaged(x: Tensor) -> Tensor:
         total = torch.zeros_like(x)

@@ -20,17 +20,49 @@ Loss = Callable[[Tensor], Tensor]
 """Images (k * N, C, H, W) to one value each, (k * N,): the attacker wants it large."""
 
 
-def cross_entropy(model: Model, y: Tensor, *, targeted: bool = False) -> Loss:
+class LogitLoss:
+    """A loss of a model's logits and of labels: images (k * N, C, H, W) to one value each, (k * N,).
+
+    What has the logits of a pass already gets the value from `of` without another one.
+
+    Args:
+        model: images to logits (N, K).
+        rule: logits (k * N, K) and labels (k * N,), as many as there are, to values (k * N,).
+        labels: (N,) each.
+    """
+
+    def __init__(self, model: Model, rule: Callable[..., Tensor], *labels: Tensor) -> None:
+        self.model, self.rule, self.labels = model, rule, labels
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.with_logits(x)[0]
+
+    def with_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (k * N,) and the logits (k * N, K) that they are of, of one pass."""
+        labels = [_tiled(y, x) for y in self.labels]
+        logits = self.model(x)
+        return self.rule(logits, *labels), logits
+
+    def of(self, logits: Tensor) -> Tensor:
+        """The values (k * N,) that belong to logits (k * N, K)."""
+        return self.rule(logits, *(_tiled(y, logits) for y in self.labels))
+
+    def rows(self, chosen: Tensor) -> LogitLoss:
+        """The loss of some of the N images, given as indices or as a mask (N,)."""
+        return LogitLoss(self.model, self.rule, *(y[chosen] for y in self.labels))
+
+
+def cross_entropy(model: Model, y: Tensor, *, targeted: bool = False) -> LogitLoss:
     """Cross-entropy of logits (at least float32) against y (N,), negated when y is the class that is wanted."""
     sign = -1.0 if targeted else 1.0
 
-    def loss(x: Tensor) -> Tensor:
-        return sign * F.cross_entropy(_widened(model(x)), _tiled(y, x), reduction="none")
+    def rule(logits: Tensor, y: Tensor) -> Tensor:
+        return sign * F.cross_entropy(_widened(logits), y, reduction="none")
 
-    return loss
+    return LogitLoss(model, rule, y)
 
 
-def margin(model: Model, y: Tensor, *, targeted: bool = False) -> Loss:
+def margin(model: Model, y: Tensor, *, targeted: bool = False) -> LogitLoss:
     """Largest other logit minus the logit of y, see `logit_margin`: positive exactly when the image is misclassified.
 
     This is what the purification papers call C&W: the margin objective of Carlini & Wagner 2017 inside PGD, not their
@@ -38,13 +70,10 @@ def margin(model: Model, y: Tensor, *, targeted: bool = False) -> Loss:
     """
     sign = -1.0 if targeted else 1.0
 
-    def loss(x: Tensor) -> Tensor:
-        return sign * logit_margin(model(x), _tiled(y, x))
-
-    return loss
+    return LogitLoss(model, lambda logits, y: sign * logit_margin(logits, y), y)
 
 
-def dlr(model: Model, y: Tensor, *, targeted: bool = False) -> Loss:
+def dlr(model: Model, y: Tensor, *, targeted: bool = False) -> LogitLoss:
     """Difference of logits ratio: the margin over z1 - z3, the largest logit minus the third largest.
 
     It does not change when the logits are scaled or shifted, and is positive exactly when the image is misclassified
@@ -58,15 +87,15 @@ def dlr(model: Model, y: Tensor, *, targeted: bool = False) -> Loss:
     """
     sign = -1.0 if targeted else 1.0
 
-    def loss(x: Tensor) -> Tensor:
-        logits = _widened(model(x))
+    def rule(logits: Tensor, y: Tensor) -> Tensor:
+        logits = _widened(logits)
         first, _, third = _largest(logits, 3, "dlr").unbind(1)
-        return sign * logit_margin(logits, _tiled(y, x)) / _spread(first - third)
+        return sign * logit_margin(logits, y) / _spread(first - third)
 
-    return loss
+    return LogitLoss(model, rule, y)
 
 
-def dlr_targeted(model: Model, y: Tensor, target: Tensor) -> Loss:
+def dlr_targeted(model: Model, y: Tensor, target: Tensor) -> LogitLoss:
     """Logit of the target minus that of y, over z1 - (z3 + z4) / 2 [arXiv:2003.01690, eq. 7].
 
     z1, z3 and z4 are the largest, third and fourth largest logits. Ties are treated as in `dlr`. The loss raises a
@@ -83,13 +112,13 @@ def dlr_targeted(model: Model, y: Tensor, target: Tensor) -> Loss:
     if target.shape != y.shape or bool((target == y).any()):
         raise ValueError(f"expected a target other than the label for each of {len(y)} labels, got {target.tolist()}")
 
-    def loss(x: Tensor) -> Tensor:
-        logits = _widened(model(x))
+    def rule(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+        logits = _widened(logits)
         first, _, third, fourth = _largest(logits, 4, "dlr_targeted").unbind(1)
-        wanted, own = (logits.gather(1, _tiled(c, x)[:, None]).squeeze(1) for c in (target, y))
+        wanted, own = (logits.gather(1, c[:, None]).squeeze(1) for c in (target, y))
         return (wanted - own) / _spread(first - (third + fourth) / 2)
 
-    return loss
+    return LogitLoss(model, rule, y, target)
 
 
 def _largest(logits: Tensor, count: int, who: str) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from art_ext.attacks.active import Leave, Looks
 from art_ext.attacks.best import Best
 from art_ext.attacks.gradient import Gradient
 from art_ext.attacks.losses import Loss
@@ -24,6 +25,7 @@ def pgd(  # noqa: PLR0913  one loop for every attack
     score: Loss | None = None,
     nesterov: bool = False,
     start: Tensor | None = None,
+    leave: Leave | None = None,
 ) -> Tensor:
     """Images (N, C, H, W) within eps of x in the norm and within [0, 1] [Madry et al. 2018, arXiv:1706.06083].
 
@@ -39,14 +41,20 @@ def pgd(  # noqa: PLR0913  one loop for every attack
         step_size: length of a step in the norm; 2.5 * eps / steps unless given.
         random_start: begin at a random point of the ball, from the ambient generator.
         momentum: share of the accumulated gradient that is kept, each gradient scaled to mean absolute value 1.
-        score: keep each sample's iterate of highest score instead of the last one (one more forward pass a step).
+        score: keep each sample's iterate of highest score instead of the last one. Where it is one of the logits that
+            the gradient is taken of (`margin` of the same model), it comes from the same pass, and only the last
+            iterate takes one more; else every iterate does.
         nesterov: take the gradient where the momentum alone would lead, momentum * step_size * velocity further on,
             clamped to [0, 1] [NI-FGSM, Lin et al. 2020, arXiv:1908.06281]. In a norm in which a perturbation of ones
             has size s the distance is divided by s; that is 1 for Linf.
         start: images (N, C, H, W) to begin from, projected to the ball; x or a random point of it unless given.
+        leave: an image leaves the batch, as it is, when its score is above 0; none does unless given. Gradient and
+            score must be those of losses of logits (`LogitLoss`), whose labels can leave with it.
 
     Raises:
-        ValueError: if eps is negative or steps is negative, or nesterov has no momentum, or start has another shape.
+        TypeError: leave with another gradient or score.
+        ValueError: if eps is negative or steps is negative, or nesterov has no momentum, or start has another shape, or
+            leave has no score.
     """
     if eps < 0 or steps < 0:
         raise ValueError(f"expected eps >= 0 and steps >= 0, got eps={eps} and steps={steps}")
@@ -54,22 +62,51 @@ def pgd(  # noqa: PLR0913  one loop for every attack
         raise ValueError(f"expected momentum > 0 with nesterov, got {momentum}")
     if start is not None and start.shape != x.shape:
         raise ValueError(f"expected start of shape {tuple(x.shape)}, got {tuple(start.shape)}")
+    if leave is not None and score is None:
+        raise ValueError("expected a score with leave, got none")
     step_size = 2.5 * eps / max(1, steps) if step_size is None else step_size
     x = x.detach()
     if start is None:
         x_adv = (x + norm.sample(x, eps)).clamp(0, 1) if random_start else x.clone()
     else:
         x_adv = (x + norm.project(start.detach() - x, eps)).clamp(0, 1)
-    best, velocity = Best(score, x_adv), torch.zeros_like(x)
-    for _ in range(steps):
-        ascent = finite(gradient(_ahead(x_adv, velocity, momentum * step_size, norm) if nesterov else x_adv))
+    return _climb(
+        Looks(gradient, score, at_images=not nesterov, leave=leave), x, x_adv, norm, eps, steps, step_size, momentum
+    )
+
+
+def _climb(
+    looks: Looks, x: Tensor, x_adv: Tensor, norm: Norm, eps: float, steps: int, step_size: float, momentum: float
+) -> Tensor:  # fmt: skip
+    """The iterates from x_adv on; images that leave are put where they belong."""
+    found, left = x_adv.clone(), torch.arange(len(x), device=x.device)
+    best, velocity = None, torch.zeros_like(x)
+    for step in range(steps + 1):
+        if step == steps and looks.score is None:
+            return x_adv
+        at = None if looks.at_images else _ahead(x_adv, velocity, momentum * step_size, norm)
+        seen = looks(x_adv, at=at, backward=step < steps)
+        if best is None:
+            best = Best(None, x_adv, seen.score)
+        else:
+            best.offer(x_adv, seen.score)
+        gradient, staying = seen.gradient, looks.staying(x_adv, seen)
+        if staying is not None:
+            found[left[~staying]] = x_adv[~staying]
+            looks, best = looks.rows(staying), best.rows(staying)
+            left, x, x_adv, velocity = (t[staying] for t in (left, x, x_adv, velocity))
+            gradient = None if gradient is None else gradient[staying]
+        if gradient is None or (staying is not None and not len(left)):
+            break
+        ascent = finite(gradient)
         if momentum:
             scale = ascent.abs().flatten(1).mean(1)
             velocity = ascent = momentum * velocity + ascent / per_sample(torch.where(scale > 0, scale, 1), ascent)
         moved = x_adv + step_size * norm.direction(ascent, x_adv)
         x_adv = (x + norm.project(moved - x, eps)).clamp(0, 1)
-        best.offer(x_adv)
-    return best.x
+    assert best is not None
+    found[left] = best.x
+    return found
 
 
 def _ahead(x_adv: Tensor, velocity: Tensor, distance: float, norm: Norm) -> Tensor:

@@ -58,8 +58,8 @@ def si_ni_ti_dim(  # noqa: PLR0913  the parameters of four papers, and every one
     Raises:
         ValueError: negative eps or steps, momentum not positive, or what the parts refuse.
     """
-    gradient = ascent(cross_entropy(diverse(model, probability), y))
-    gradient = smoothed(scaled_copies(gradient, copies), kernel, sigma)
+    copied = scaled_copies(ascent(cross_entropy(diverse(model, probability), y)), copies)
+    gradient = smoothed(copied, kernel, sigma)
     step_size = eps / max(1, steps) if step_size is None else step_size
     options = {"momentum": momentum, "random_start": False, "nesterov": True}
     return pgd(gradient, x, norm=norm, eps=eps, steps=steps, step_size=step_size, **options)  # type: ignore[arg-type]

@@ -50,6 +50,7 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
     batch_size: int = 256,
     survivors_only: bool = False,
     cross: bool = False,
+    all_steps: bool = False,
     probe: Probe | None = Probe(),  # noqa: B008  frozen
     folder: Path | str | None = None,
     shard: tuple[int, int] = (0, 1),
@@ -84,6 +85,10 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
         survivors_only: attack only the images that no earlier attack of the same knowledge broke in every repeat; rows
             then say what is left after them and all before.
         cross: try the examples made against each model (undefended or full) on every other one.
+        all_steps: native attacks spend all their steps on images that they have broken, too, so that the examples are
+            as strong as the attack makes them. Unless given, an image leaves an attack that sees the defence once it is
+            broken (of a randomised model: once 20 passes in a row misclassify it); blind and transfer attacks, and all
+            attacks with `cross`, run to their end.
         probe: what the sweeps behind the checks may cost; None for no sweeps.
         folder: keeps every block, the report and all examples; an interrupted evaluation goes on where it was, one that
             has ended is read back, and one of more images (x that begins with the same, or an attack's `images`) makes
@@ -107,7 +112,7 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
     eot_samples = _renamed("draws", draws, "eot_samples", eot_samples)
     repeats = _renamed("redraws", redraws, "repeats", repeats)
     known = given_knowledge(knowledge)
-    settings = Settings(known, eot_samples, average, repeats, seed, batch_size, survivors_only, cross, probe)
+    settings = Settings(known, eot_samples, average, repeats, seed, batch_size, survivors_only, cross, probe, all_steps)
     models, attacks = given_several(models, "models"), given_several(attacks, "attacks")
     shard = check_call(models, attacks, x, y, settings, threat, shard)
     said = facts(data)

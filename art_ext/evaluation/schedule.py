@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from art_ext.attacks import Leave
 from art_ext.evaluation.backends import Attack
 from art_ext.evaluation.inspect import ModelInfo, identity
 from art_ext.evaluation.settings import Settings
@@ -17,6 +18,9 @@ from art_ext.evaluation.tags import Tag
 from art_ext.evaluation.targets import Defended
 from art_ext.evaluation.threat import Knowledge, Threat
 from art_ext.purifiers import Purifier
+
+CONFIRMED_BY = 20
+"""The fewest passes of a randomised model that must all misclassify an image before it leaves."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Job:
         frozen: attacker and defence share one draw.
         relaxed: the gradient passes the purifier's final clamp.
         tags: what a probe is for; none for the attacks that were asked for.
+        leave: when images leave the batch; None where all stay to the end.
     """
 
     model: Defended
@@ -46,6 +51,7 @@ class Job:
     frozen: bool = False
     relaxed: bool = False
     tags: frozenset[Tag] = frozenset()
+    leave: Leave | None = None
 
     def target(self, seed: int, piece: int | None = None) -> nn.Module:
         """The module that is attacked, in eval mode.
@@ -64,7 +70,8 @@ class Job:
         # An attack that is bounded by an eps of its own has that one in the row.
         threat = {"norm": self.threat.norm, "eps": self.threat.eps}
         usual = self.attack.stated(self.threat)
-        return {**threat, **usual, "eot_samples": self.eot_samples, "seed": self.seed, **eot}
+        stops = {} if self.leave is None else {"leave": "broken", "confirm": self.leave.confirm}
+        return {**threat, **usual, "eot_samples": self.eot_samples, "seed": self.seed, **eot, **stops}
 
     def key(self, source: str) -> str:
         """What tells its examples of a block from all others, given the identity of what is differentiated."""
@@ -122,7 +129,9 @@ def schedule(
                     samples = 1
                 images = min(attack.images or n, n)
                 jobs.append(Job(model, attack, knowledge, threat, settings.seed, images, samples, settings.average))
+    jobs = [replace(job, leave=_leave(job, jobs, settings, found)) for job in jobs]
     probes = [job for model in models for job in _probes(model, threat, shape, n, settings, found[model.name].random)]
+    probes = [replace(job, leave=_leave(job, (), settings, found)) for job in probes]
     return Schedule(tuple(jobs), tuple(probes))
 
 
@@ -140,6 +149,24 @@ def _suitable(model: Defended, attack: Attack, knowledge: Sequence[Knowledge]) -
 
 def _is_adaptive(purifier: Purifier) -> bool:
     return type(purifier).adaptive_attacks is not Purifier.adaptive_attacks
+
+
+def _leave(
+    job: Job, jobs: Sequence[Job], settings: Settings, found: Mapping[str, ModelInfo]
+) -> Leave | None:  # fmt: skip
+    """When images leave the job's batches.
+
+    None does where the attacker does not see what is evaluated, or where the examples have another use: a blind attack
+    may share those on a bare network, and with `cross` other models get them.
+    """
+    if settings.all_steps or settings.cross or job.frozen or not job.attack.leaves:
+        return None
+    if job.knowledge not in (Knowledge.UNDEFENDED, Knowledge.FULL, Knowledge.BPDA):
+        return None
+    blind = any(j.knowledge is Knowledge.BLIND and j.attack is job.attack for j in jobs)
+    if job.knowledge is Knowledge.UNDEFENDED and blind:
+        return None
+    return Leave(max(CONFIRMED_BY, job.eot_samples) if found[job.model.name].random else 0)
 
 
 def _probes(

@@ -68,6 +68,7 @@ class Settings:
     survivors_only: bool
     cross: bool
     probe: Probe | None
+    all_steps: bool = False
 
     def __post_init__(self) -> None:
         for name in ("eot_samples", "repeats", "batch_size"):
@@ -80,7 +81,7 @@ class Settings:
         if not self.knowledge or not all(isinstance(k, Knowledge) for k in self.knowledge):
             names = ", ".join(f"Knowledge.{k.name}" for k in Knowledge)
             raise TypeError(f"expected knowledge as members of Knowledge ({names}), got {list(self.knowledge)}")
-        for name in ("survivors_only", "cross"):
+        for name in ("survivors_only", "cross", "all_steps"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"expected {name} as True or False, got {getattr(self, name)!r}")
         if self.probe is not None and not isinstance(self.probe, Probe):

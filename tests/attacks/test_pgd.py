@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from art_ext.attacks import L1, L2, NORMS, Gradient, Linf, ascent, cross_entropy, logit_margin, pgd
+from art_ext.attacks import L1, L2, NORMS, Gradient, Leave, Linf, apgd, ascent, cross_entropy, logit_margin, margin, pgd
 
 EPS = {"Linf": 0.1, "L2": 0.5, "L1": 2.0}
 
@@ -235,3 +236,81 @@ def test_start() -> None:
     )
     with pytest.raises(ValueError, match=r"start of shape \(1, 1, 1, 2\), got \(2,\)"):
         pgd(slope, x, **options, steps=1, start=torch.zeros(2))
+
+
+class Counted(nn.Module):
+    """Two classes: whether the pixels sum to more than half; counts the images that pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forwards = 0
+
+    def forward(self, v: Tensor) -> Tensor:
+        self.forwards += len(v)
+        total = v.flatten(1).mean(1) - 0.5
+        return torch.stack([-total, total], 1)
+
+
+@pytest.mark.parametrize("attack", [pgd, apgd])
+def test_a_score_of_the_same_logits_costs_one_pass_more_and_changes_nothing(attack: Any) -> None:
+    model, x, y = Counted(), torch.rand(6, 1, 4, 4), torch.tensor([0, 1] * 3)
+    loss, start = cross_entropy(model, y), {"norm": Linf(), "eps": 0.05, "steps": 7}
+    found = []
+    for score in (margin(model, y), lambda v: margin(model, y)(v)):
+        torch.manual_seed(1)
+        model.forwards = 0
+        found.append((attack(ascent(loss) if attack is pgd else loss, x, score=score, **start), model.forwards))
+    assert torch.equal(found[0][0], found[1][0])
+    assert found[0][1] == 6 * 8
+    assert found[1][1] > 6 * 14
+
+
+@pytest.mark.parametrize("attack", [pgd, apgd])
+def test_an_image_leaves_when_it_is_broken_and_the_others_do_not_notice(attack: Any) -> None:
+    model, x, y = Counted(), torch.linspace(0.3, 0.49, 8).view(8, 1, 1, 1).expand(8, 1, 3, 3), torch.zeros(8).long()
+    options = {"norm": Linf(), "eps": 0.1, "steps": 20, "score": margin(model, y)}
+    loss = cross_entropy(model, y)
+    torch.manual_seed(0)
+    every = attack(ascent(loss) if attack is pgd else loss, x, **options)
+    passes, model.forwards = model.forwards, 0
+    torch.manual_seed(0)
+    some = attack(ascent(loss) if attack is pgd else loss, x, **options, leave=Leave())
+    left = margin(model, y)(every) <= 0
+    assert 0 < int(left.sum()) < 8
+    assert torch.equal(left, margin(model, y)(some) <= 0)
+    assert torch.equal(every[left], some[left])
+    assert model.forwards < passes
+
+
+@pytest.mark.parametrize("attack", [pgd, apgd])
+@pytest.mark.parametrize(("wrong", "gradients"), [([True, False], 8), ([True], 1), ([False], 8)])
+def test_a_randomised_model_is_asked_again_before_an_image_leaves(
+    attack: Any, wrong: list[bool], gradients: int
+) -> None:
+    """Wrong in every second pass: no image leaves. Wrong in all of them: each does after the first."""
+    answers, graphs = itertools.cycle(wrong), []
+
+    def model(v: Tensor) -> Tensor:
+        graphs.append(torch.is_grad_enabled())
+        one = 0 * v.flatten(1).mean(1)
+        return torch.stack([one, one + (1 if next(answers) else -1)], 1)
+
+    y, x = torch.zeros(3).long(), torch.rand(3, 1, 2, 2)
+    loss = cross_entropy(model, y)
+    options = {"norm": Linf(), "eps": 0.1, "steps": 8, "score": margin(model, y), "leave": Leave(4)}
+    attack(ascent(loss) if attack is pgd else loss, x, **options)
+    assert sum(graphs) == gradients
+
+
+@pytest.mark.parametrize("attack", [pgd, apgd])
+def test_leaving_wants_a_score_and_losses_of_logits(attack: Any) -> None:
+    model, x, y = Counted(), torch.full((2, 1, 2, 2), 0.6), torch.zeros(2).long()
+    loss = cross_entropy(model, y)
+    options = {"norm": Linf(), "eps": 0.1, "steps": 3, "leave": Leave()}
+    with pytest.raises(ValueError, match="expected a score with leave"):
+        attack(ascent(loss) if attack is pgd else loss, x, **options)
+    y[1] = 1
+    with pytest.raises(TypeError, match="loss of logits"):
+        attack(ascent(loss) if attack is pgd else loss, x, **options, score=lambda v: margin(model, y)(v))
+    with pytest.raises(ValueError, match="confirm"):
+        Leave(-1)

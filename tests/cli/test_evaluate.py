@@ -80,11 +80,11 @@ def test_an_interrupted_evaluation_goes_on(
     calls: list[str] = []
     honest = Attack.__call__
 
-    def counted(self: Attack, module: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+    def counted(self: Attack, module: nn.Module, x: Tensor, y: Tensor, threat: Threat, **options: Any) -> Tensor:
         if len(calls) == stop_after:
             raise KeyboardInterrupt
         calls.append(self.title)
-        return honest(self, module, x, y, threat)
+        return honest(self, module, x, y, threat, **options)
 
     monkeypatch.setattr(Attack, "__call__", counted)
     assert "the same command goes on" in call(*command, "--out", tmp_path, code=130).stderr
@@ -97,7 +97,7 @@ def test_an_interrupted_evaluation_goes_on(
 def test_a_finished_evaluation_is_read_back(
     call: Any, command: Any, done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(*_: Any) -> Tensor:
+    def never(*_: Any, **__: Any) -> Tensor:
         raise AssertionError("attacked again")
 
     monkeypatch.setattr(Attack, "__call__", never)
@@ -113,7 +113,7 @@ def test_it_goes_on_with_more_images(
     many = (*changed(command, "--data", tmp_path / "more.npz", "--batch-size", 40), "--out", tmp_path / "out")
     seen: list[int] = []
     honest = Attack.__call__
-    monkeypatch.setattr(Attack, "__call__", lambda self, *args: seen.append(len(args[1])) or honest(self, *args))
+    monkeypatch.setattr(Attack, "__call__", lambda self, *a, **k: seen.append(len(a[1])) or honest(self, *a, **k))
     call(*many, "--images", 32)
     assert max(seen) == 32
     seen.clear()

@@ -145,7 +145,7 @@ def test_blind_examples_are_those_of_the_undefended_classifier_and_made_once(
 ) -> None:
     calls = []
 
-    def run(name: str, module: nn.Module, x: Tensor, *_: object) -> Tensor:
+    def run(name: str, module: nn.Module, x: Tensor, *_: object, **__: object) -> Tensor:
         calls.append(module)
         return x
 

@@ -223,7 +223,8 @@ def test_a_model_that_raises_late_costs_its_rows(problem: Problem) -> None:
 
     models = [Defended("late", Late()), Defended("bare", problem.classifier)]
     attack = Attack("native", "PGD", {"steps": 8, "random_start": False})
-    report = evaluate(models, [attack], problem.x, problem.y, threat=Threat("Linf", 0.3), probe=None, progress=False)
+    options = {"threat": Threat("Linf", 0.3), "probe": None, "progress": False, "all_steps": True}
+    report = evaluate(models, [attack], problem.x, problem.y, **options)  # type: ignore[arg-type]
     assert report.cell("late", attack.title, "undefended").refused == "FloatingPointError: too dark"
     assert said(report, "answers in the ball", "late").verdict == "fail"
     assert said(report, "answers in the ball", "bare").verdict == "pass"

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -84,11 +84,11 @@ def test_an_interrupted_evaluation_goes_on_and_makes_no_batch_twice(
     calls: list[str] = []
     honest = Attack.__call__
 
-    def counted(self: Attack, module: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+    def counted(self: Attack, module: nn.Module, x: Tensor, y: Tensor, threat: Threat, **options: Any) -> Tensor:
         if len(calls) == stop_after:
             raise KeyboardInterrupt
         calls.append(self.title)
-        return honest(self, module, x, y, threat)
+        return honest(self, module, x, y, threat, **options)
 
     monkeypatch.setattr(Attack, "__call__", counted)
     with pytest.raises(KeyboardInterrupt):
@@ -111,9 +111,9 @@ def test_more_images_cost_only_themselves(
     seen: list[int] = []
     honest = Attack.__call__
 
-    def counted(self: Attack, module: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+    def counted(self: Attack, module: nn.Module, x: Tensor, y: Tensor, threat: Threat, **options: Any) -> Tensor:
         seen.append(len(x))
-        return honest(self, module, x, y, threat)
+        return honest(self, module, x, y, threat, **options)
 
     monkeypatch.setattr(Attack, "__call__", counted)
 
@@ -324,7 +324,8 @@ def test_targeted_attacks_say_how_often_they_got_their_class(problem: Problem) -
 
 def test_passes_are_counted(problem: Problem) -> None:
     attack = [Attack("native", "PGD", {"steps": 4, "best": False})]
-    report = evaluate(models(problem), attack, problem.x, problem.y, **(OPTIONS | {"probe": None}))
+    options = OPTIONS | {"probe": None, "all_steps": True}
+    report = evaluate(models(problem), attack, problem.x, problem.y, **options)
     full = report.cell("blur", "native PGD-4", "full").observed
     assert full == {
         "forward": 48, "backward": 48, "purifier_forward": 48, "purifier_backward": 48,
@@ -332,6 +333,24 @@ def test_passes_are_counted(problem: Problem) -> None:
     }  # fmt: skip
     assert report.cell("noise", "native PGD-4 + EOT-2", "full").observed["forward"] == 96
     assert report.cell("blur", "native PGD-4", "blind").observed["purifier_forward"] == 0
+
+
+def test_broken_images_leave_attacks_that_see_the_defence(problem: Problem) -> None:
+    """PGD-4 takes five forward passes an image and four gradients; a broken image takes no more."""
+    attack, threat = [Attack("native", "PGD", {"steps": 4})], Threat("Linf", 0.5)
+    options = OPTIONS | {"probe": None, "threat": threat}
+    full, early = (
+        evaluate(models(problem), attack, problem.x, problem.y, **options, all_steps=every) for every in (True, False)
+    )
+    a, b = (report.cell("blur", "native PGD-4", "full") for report in (full, early))
+    assert (a.observed["forward"], a.observed["backward"]) == (60, 48)
+    assert b.observed["forward"] < 60
+    assert a.correct == b.correct
+    assert b.parameters["leave"] == "broken"
+    assert "leave" not in a.parameters
+    blind = early.cell("blur", "native PGD-4", "blind")
+    assert blind.correct == full.cell("blur", "native PGD-4", "blind").correct
+    assert "leave" not in blind.parameters
 
 
 def test_frozen_probes_are_judged_under_the_frozen_draw(problem: Problem) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from art_ext.attacks import Leave
 from art_ext.attacks.renamed import renamed_fields
 from art_ext.evaluation.backends.entry import PER_GRADIENT, Backend, Entry
 from art_ext.evaluation.backends.parameters import checked
@@ -142,6 +143,11 @@ class Attack:
         return self._entry is not None and self._entry.follows_gradients and not self.targeted
 
     @property
+    def leaves(self) -> bool:
+        """Whether images that are broken can leave its batch."""
+        return self._entry is not None and self._entry.leaves and self.parameters.get("check_every") is None
+
+    @property
     def title(self) -> str:
         """For people, and what tells the attacks of one evaluation apart."""
         return self.titled(self.eot_samples or 1)
@@ -181,10 +187,20 @@ class Attack:
         """Of the library; raises ImportError where it is missing."""
         return {} if self._library is None else self._library.versions()
 
-    def __call__(self, module: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+    def __call__(
+        self, module: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, leave: Leave | None = None
+    ) -> Tensor:
         """Adversarial examples (N, C, H, W), checked against the threat; x and y are left as they are.
 
         Gradients are on inside, whatever the caller's mode is, and the attack gets images that require none.
+
+        Args:
+            module: images (N, C, H, W) to logits (N, K).
+            x: clean images in [0, 1].
+            y: labels (N,).
+            threat: ball that the examples must lie in.
+            leave: images that are broken leave the batch of an attack that can do that (most native ones); what it
+                returns for them is what broke them, not the worst that it would have found.
 
         Raises:
             ImportError: the library is not installed.
@@ -197,7 +213,11 @@ class Attack:
                 x_adv = self.function(module, x.clone(), y.clone(), threat)
             else:
                 goal = self.goal(module, x, y)
-                x_adv = self._library.run(self.name, module, x.clone(), y.clone(), threat, self.parameters, goal)
+                assert self._entry is not None
+                more = {"leave": leave} if self.leaves and leave is not None else {}
+                x_adv = self._library.run(
+                    self.name, module, x.clone(), y.clone(), threat, self.parameters, goal, **more
+                )  # fmt: skip
             if not isinstance(x_adv, Tensor):
                 raise TypeError(f"expected {self.title} to return a tensor, got {type(x_adv).__name__}")
             x_adv = x_adv.detach().to(x)

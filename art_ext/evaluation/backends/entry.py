@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from art_ext.evaluation.threat import Threat
 
 PLAIN = (bool, int, float, str)
-Run = Callable[[str, nn.Module, Tensor, Tensor, Threat, Mapping[str, Any], Tensor | None], Tensor]
-"""Name, module, x, y, threat, parameters and goal to x_adv; the module maps images in [0, 1] to logits."""
+Run = Callable[..., Tensor]
+"""Name, module, x, y, threat, parameters and goal to x_adv; the module maps images in [0, 1] to logits.
+
+Of an entry that `leaves` it also takes the keyword `leave`."""
 PER_GRADIENT = 3.0
 """What a forward and a backward pass cost, in forward passes."""
 
@@ -39,6 +41,7 @@ class Entry:
         targeted: it has a targeted form.
         non_lp: the parameter that bounds it and its default, for an attack that stays in no ball.
         follows_gradients: it can go along any gradient that it is given.
+        leaves: images that are broken can leave its batch, so that `run` takes `leave`.
         more: parameters that the function does not have, and their defaults; None where there is none.
         objects: parameters that may be modules.
         check: raises a ValueError for parameters that do not go together.
@@ -51,6 +54,7 @@ class Entry:
     targeted: bool = True
     non_lp: tuple[str, float] | None = None
     follows_gradients: bool = False
+    leaves: bool = False
     more: Mapping[str, Any] = field(default_factory=dict)
     objects: frozenset[str] = frozenset()
     check: Callable[[Mapping[str, Any]], None] = anything

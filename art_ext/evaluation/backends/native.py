@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import art_ext
 from art_ext import attacks
-from art_ext.attacks import NORMS, Averaged, Gradient, Loss, ascent, cross_entropy, dlr, eot, margin, pgd
+from art_ext.attacks import NORMS, Averaged, Gradient, Leave, Loss, ascent, cross_entropy, dlr, eot, margin, pgd
 from art_ext.evaluation.backends.entry import PER_GRADIENT, Backend, Entry, defaults
 from art_ext.evaluation.threat import Threat
 
@@ -19,6 +19,7 @@ WITH_CHECKS = frozenset({"check_every", "steps", "step_size", "random_start", "b
 """What goes with `check_every`."""
 SET_HERE = frozenset(
     {"gradient", "model", "x", "y", "norm", "eps", "score", "start", "loss", "eot_samples", "at_once", "targeted"}
+    | {"leave"}
 )
 
 
@@ -62,6 +63,15 @@ class Task(NamedTuple):
     threat: Threat
     options: dict[str, Any]
     goal: Tensor | None
+    leave: Leave | None = None
+
+    @property
+    def leaving(self) -> Leave | None:
+        """When images leave: of a randomised model the further passes are of one sample each."""
+        if self.leave is None or not self.leave.confirm:
+            return self.leave
+        one = self.module.module if isinstance(self.module, Averaged) else self.module
+        return Leave(self.leave.confirm, margin(one, self.wanted, **self.aimed))
 
     @property
     def wanted(self) -> Tensor:
@@ -102,15 +112,16 @@ def _features(task: Task) -> Tensor:
     options = dict(task.options)
     features = options.pop("features", None) or single
     gradient = eot(ascent(attacks.feature(features, task.x)), samples, at_once=at_once)
-    return follow(gradient, "PGD", task.module, task.x, task.y, task.threat, {"best": False, **options})
+    rate = margin(task.module, task.y)
+    return follow(gradient, "PGD", task.x, task.threat, {"best": False, **options}, score=rate, rate=rate)
 
 
 def _apgd(task: Task) -> Tensor:
     single, samples, at_once = task.sampled
     options = dict(task.options)
     loss = LOSSES[options.pop("loss", "cross_entropy")](single, task.wanted, **task.aimed)
-    rate = margin(task.module, task.wanted, **task.aimed)
-    options |= {"eot_samples": samples, "at_once": at_once, "score": rate}
+    rate = margin(single, task.wanted, **task.aimed)
+    options |= {"eot_samples": samples, "at_once": at_once, "score": rate, "leave": task.leaving}
     return attacks.apgd(loss, task.x, norm=task.threat.ball, eps=task.threat.eps, **options)
 
 
@@ -120,8 +131,10 @@ def _along_a_loss(task: Task) -> Tensor:
     if task.options.get("check_every") is not None:
         return _until_broken(task, make)
     gradient = eot(ascent(make(single, task.wanted, **task.aimed)), samples, at_once=at_once)
-    rate = margin(task.module, task.wanted, **task.aimed)
-    return follow(gradient, task.name, task.module, task.x, task.y, task.threat, task.options, rate=rate)
+    of_gradient, of_answers = (margin(m, task.wanted, **task.aimed) for m in (single, task.module))
+    return follow(
+        gradient, task.name, task.x, task.threat, task.options, score=of_gradient, rate=of_answers, leave=task.leaving
+    )
 
 
 def _until_broken(task: Task, make: Callable[..., Loss]) -> Tensor:
@@ -146,17 +159,19 @@ def _of(function: Callable[..., Tensor], norms: tuple[str, ...] = tuple(NORMS)) 
 LOSS_AND_STARTS = {"loss": "cross_entropy", "best": False, "restarts": 1, "steps": USUAL_STEPS}
 ENTRIES: dict[str, Entry] = {
     "FGSM": Entry(
-        _of(pgd), lambda p: _steps(p, 1), _fgsm, follows_gradients=True, more=LOSS_AND_STARTS, check=_check_loss
+        _of(pgd), lambda p: _steps(p, 1), _fgsm, follows_gradients=True, leaves=True, more=LOSS_AND_STARTS,
+        check=_check_loss,
     ),
     "PGD": Entry(
-        _of(pgd), _steps, follows_gradients=True, more={**LOSS_AND_STARTS, "best": True, "check_every": None},
-        check=_check_pgd,
+        _of(pgd), _steps, follows_gradients=True, leaves=True, check=_check_pgd,
+        more={**LOSS_AND_STARTS, "best": True, "check_every": None},
     ),
     "MI-FGSM": Entry(
-        _of(pgd), _steps, lambda _: {"momentum": 1.0}, follows_gradients=True, more=LOSS_AND_STARTS, check=_check_loss
+        _of(pgd), _steps, lambda _: {"momentum": 1.0}, follows_gradients=True, leaves=True, more=LOSS_AND_STARTS,
+        check=_check_loss,
     ),
     "APGD": Entry(
-        _of(attacks.apgd), lambda p: _steps(p, 100), more={"loss": "cross_entropy"}, check=_check_loss
+        _of(attacks.apgd), lambda p: _steps(p, 100), leaves=True, more={"loss": "cross_entropy"}, check=_check_loss
     ),
     "SI-NI-TI-DIM": Entry(
         _of(attacks.si_ni_ti_dim), lambda p: _steps(p, 10) * p.get("copies", 5), targeted=False
@@ -184,7 +199,7 @@ def versions() -> dict[str, str]:
 
 def run(
     name: str, module: nn.Module, x: Tensor, y: Tensor, threat: Threat, parameters: Mapping[str, Any],
-    goal: Tensor | None = None,
+    goal: Tensor | None = None, leave: Leave | None = None,
 ) -> Tensor:  # fmt: skip
     """The attack `name`; parameters are those of its function in `art_ext.attacks`.
 
@@ -195,7 +210,7 @@ def run(
     Raises:
         ValueError: what `check_every` does not go with, or a loss that the model has too few classes for.
     """
-    task = Task(name, module, x, y, threat, dict(parameters), goal)
+    task = Task(name, module, x, y, threat, dict(parameters), goal, leave)
     if ENTRIES[name].non_lp:
         return _non_lp(task)
     return RUNS.get(name, _along_a_loss)(task)
@@ -230,25 +245,31 @@ def _usual(name: str, threat: Threat) -> dict[str, Any]:
 
 
 def follow(
-    gradient: Gradient,
-    name: str,
-    module: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    threat: Threat,
-    parameters: Mapping[str, Any],
-    rate: Loss | None = None,
-) -> Tensor:
-    """The attack `name` along any gradient; `rate` (the margin of `module`) rates its iterates."""
+    gradient: Gradient, name: str, x: Tensor, threat: Threat, parameters: Mapping[str, Any], *, score: Loss, rate: Loss,
+    leave: Leave | None = None,
+) -> Tensor:  # fmt: skip
+    """The attack `name` along any gradient.
+
+    Args:
+        gradient: ascent direction.
+        name: of an attack that can follow one.
+        x: clean images (N, C, H, W).
+        threat: norm and radius.
+        parameters: of the attack.
+        score: rates the iterates of a run where the best is kept, and says which images leave.
+        rate: rates what several runs found.
+        leave: when images leave the batch; none does unless given.
+    """
     options = {**_usual(name, threat), **parameters}
     if options.pop("check_every", None) is not None:
         raise ValueError("expected no check_every along a gradient that a defence gives, which comes without labels")
     options.pop("loss", None)
-    score = (rate or margin(module, y)) if options.pop("best", ENTRIES[name].more["best"]) else None
+    kept = options.pop("best", ENTRIES[name].more["best"]) or leave is not None
     restarts = options.pop("restarts", 1)
-    best = attacks.Best(score, x) if restarts > 1 else None
+    options |= {"norm": threat.ball, "eps": threat.eps, "score": score if kept else None, "leave": leave}
+    best = attacks.Best(rate, x) if restarts > 1 else None
     for _ in range(restarts):
-        x_adv = pgd(gradient, x, norm=threat.ball, eps=threat.eps, score=score, **options)
+        x_adv = pgd(gradient, x, **options)
         if best is None:
             return x_adv
         best.offer(x_adv)

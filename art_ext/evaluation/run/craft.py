@@ -44,7 +44,7 @@ def examples(job: Job, number: int, x: Tensor, y: Tensor, size: int, repeats: in
         elif job.knowledge is Knowledge.ADAPTIVE:
             x_adv = _adaptive(job, target, x, y, repeats)
         else:
-            x_adv = job.attack(target, x.clone(), y.clone(), job.threat)
+            x_adv = job.attack(target, x.clone(), y.clone(), job.threat, **({"leave": job.leave} if job.leave else {}))
     facts: Facts = {"seconds": clock(x.device) - start, **tracker.counts}
     x_adv = x_adv.detach().to(x)
     if tracker.counts["forward"]:
@@ -79,7 +79,8 @@ def _adaptive(job: Job, target: nn.Module, x: Tensor, y: Tensor, repeats: int) -
     candidates = []
     for name, gradient in purifier.adaptive_attacks(job.model.network, x, y).items():
         averaged = eot(gradient, job.eot_samples, at_once=1)
-        x_adv = native.follow(averaged, attack.name, target, x, y, job.threat, attack.parameters)
+        rate = margin(target, y)
+        x_adv = native.follow(averaged, attack.name, x, job.threat, attack.parameters, score=rate, rate=rate)
         job.threat.refuse_cheats(x, x_adv, f"{attack.title} along {name}")
         candidates.append(x_adv)
     if not candidates:

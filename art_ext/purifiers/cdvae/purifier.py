@@ -192,7 +192,7 @@ class CDVAE(Purifier):
 
     def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
         """Moves z away from that of the clean image, without labels; and Eq. 7 at the mean of z where it is sampled."""
-        attacks = {"latent": ascent(feature(self.latents, x))}
+        attacks: dict[str, Gradient] = {"latent": ascent(feature(self.latents, x))}
         if self.sample:
 
             def at_the_mean(v: Tensor) -> Tensor:

@@ -1,0 +1,126 @@
+"""The images of a batch that an attack still works on, and what a pass of them shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from art_ext.attacks.gradient import Ascent, Gradient, Pass
+from art_ext.attacks.losses import LogitLoss, Loss
+
+
+@dataclass(frozen=True)
+class Leave:
+    """When an image leaves the batch: once its score is above 0, and stays so.
+
+    Args:
+        confirm: further passes of a randomised model that must all give a score above 0; 0 for a deterministic one.
+        by: the score of those passes, where it is not that of the attack: of one sample, beside a score of a mean.
+    """
+
+    confirm: int = 0
+    by: LogitLoss | None = None
+
+    def __post_init__(self) -> None:
+        if self.confirm < 0:
+            raise ValueError(f"expected confirm >= 0, got {self.confirm}")
+
+
+class Seen(NamedTuple):
+    """What one look at the images shows: gradient (N, C, H, W), loss (N,), score (N,), and broken (N,)."""
+
+    gradient: Tensor | None
+    loss: Tensor | None
+    score: Tensor | None
+    broken: Tensor | None
+
+
+class Looks:
+    """Gradients of images and their scores, of one forward pass where the score is one of the same model's logits.
+
+    Args:
+        gradient: ascent direction.
+        score: positive where the attack succeeded.
+        at_images: gradients are taken at the images that are scored.
+        with_loss: the loss is wanted where no gradient is, too.
+        leave: when images leave; none does unless given.
+    """
+
+    def __init__(
+        self, gradient: Gradient, score: Loss | None, *, at_images: bool = True, with_loss: bool = False,
+        leave: Leave | None = None,
+    ) -> None:  # fmt: skip
+        self.gradient, self.score, self.at_images, self.with_loss = gradient, score, at_images, with_loss
+        self.leave = leave
+
+    @property
+    def shared(self) -> bool:
+        """Whether gradient and score come from one pass."""
+        a, b = getattr(self.gradient, "loss", None), self.score
+        return self.at_images and isinstance(a, LogitLoss) and isinstance(b, LogitLoss) and a.model is b.model
+
+    def rows(self, chosen: Tensor) -> Looks:
+        """The looks at some of the N images, given as a mask (N,) or as indices."""
+        score, leave = self.score, self.leave
+        if leave is not None and leave.by is not None:
+            leave = Leave(leave.confirm, leave.by.rows(chosen))
+        return Looks(
+            _rows(self.gradient, chosen), None if score is None else _rows(score, chosen),
+            at_images=self.at_images, with_loss=self.with_loss, leave=leave,
+        )  # fmt: skip
+
+    def __call__(self, x: Tensor, *, at: Tensor | None = None, backward: bool = True) -> Seen:
+        """Scores at x (N, C, H, W), gradients at `at`, which is x unless given."""
+        if self.shared:
+            assert isinstance(self.gradient, Ascent)
+            return self._of_one_pass(self.gradient.at(x, backward=backward))
+        score = None
+        if self.score is not None:
+            with torch.no_grad():
+                score = self.score(x)
+        broken = None if score is None else score > 0
+        at = x if at is None else at
+        if isinstance(self.gradient, Ascent) and (backward or self.with_loss):
+            found = self.gradient.at(at, backward=backward)
+            return Seen(found.gradient, found.loss, score, broken)
+        return Seen(self.gradient(at) if backward else None, None, score, broken)
+
+    def _of_one_pass(self, found: Pass) -> Seen:
+        assert isinstance(self.score, LogitLoss)
+        assert found.logits is not None
+        score = self.score.of(found.logits[0] if len(found.logits) == 1 else found.logits.mean(0))
+        broken = score > 0
+        if len(found.logits) > 1:  # of every sample, not of the mean
+            broken = torch.stack([self.score.of(logits) > 0 for logits in found.logits]).all(0)
+        return Seen(found.gradient, found.loss, score, broken)
+
+    def staying(self, x: Tensor, seen: Seen) -> Tensor | None:
+        """Which images x (N, C, H, W) stay in the batch after what was seen of them, (N,); None where all do."""
+        if self.leave is None or seen.broken is None or not bool(seen.broken.any()):
+            return None
+        gone = seen.broken.clone()
+        if self.leave.confirm:
+            gone[seen.broken] = self.rows(seen.broken)._confirmed(x[seen.broken])
+        return ~gone if bool(gone.any()) else None
+
+    def _confirmed(self, x: Tensor) -> Tensor:
+        """Whether each of the further passes gives a score above 0, (N,)."""
+        assert self.leave is not None
+        score = self.leave.by or self.score
+        assert score is not None
+        still = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        with torch.no_grad():
+            for _ in range(self.leave.confirm):
+                still &= score(x) > 0
+                if not bool(still.any()):
+                    break
+        return still
+
+
+def _rows(of: Any, chosen: Tensor) -> Any:
+    if not hasattr(of, "rows"):
+        raise TypeError(f"expected a loss of logits, whose images can leave one by one, got {of!r}")
+    return of.rows(chosen)
