@@ -46,15 +46,15 @@ def test_readme_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_quickstart(tmp_path: Path) -> None:
-    out = run("01_quickstart.py", "--images", 4, "--steps", 2, "--draws", 2, "--fast", "--out", tmp_path)
+    out = run("01_quickstart.py", "--images", 4, "--steps", 2, "--draws", 2, "--queries", 5, "--out", tmp_path)
     report = Report.from_json((tmp_path / "report.json").read_text())
     header, rows = report.table()
     assert header == ["model", "attack", "bare classifier", "blind", "bpda", "full"]
-    expected = ["clean", "art PGD-2", "torchattacks PGD-2", "autoattack custom", "worst case"]
+    expected = ["clean", "art PGD-2", "torchattacks PGD-2", "native AutoAttack-4", "worst case"]
     assert [row[1] for row in rows if row[0] == "RDP"] == expected
     assert [row[1] for row in rows if row[0] == "adversarially trained"] == expected
     assert [row[1] for row in rows if row[0] == "dynamic RDP"] == [
-        "clean", "native PGD-1", "native PGD-1 + EOT-2", "worst case",
+        "clean", "native APGD-CE and APGD-T + EOT-2",
     ]  # fmt: skip
     assert all(any(row[2:]) for row in rows)
     assert all("n=" in entry and "[" in entry for row in rows for entry in row[2:] if entry)

@@ -28,13 +28,13 @@ def suite(name: str, threat: Threat, *, classes: int, channels: int = 3) -> Suit
     """The attacks and settings of a ready-made evaluation.
 
     "smoke" shows in seconds that everything runs and claims nothing. "standard" has several losses and libraries and
-    AutoAttack, `standard` for deterministic models and `rand` for randomised ones. "full" adds long PGD, restarts,
-    gradient-free and targeted attacks, attacks outside the ball, and three seeds.
+    native AutoAttack. "full" adds the official AutoAttack, long PGD, restarts, gradient-free and targeted attacks,
+    attacks outside the ball, and three seeds.
 
     Args:
         name: one of `SUITES`.
         threat: what the attacks stay within; some exist for Linf only.
-        classes: AutoAttack's losses want four, its targeted attacks ten to be what its paper says.
+        classes: the official AutoAttack's losses want four, targeted attacks ten to be what its paper says.
         channels: of the images; ReColorAdv and TI-FGSM want three.
 
     Raises:
@@ -53,7 +53,7 @@ def suite(name: str, threat: Threat, *, classes: int, channels: int = 3) -> Suit
         )
     attacks = [Attack("native", "PGD", {"steps": 40}), *_library_pgd(threat, 40, torchattacks)]
     attacks += _apgd(threat, classes, restarts=1 if name == "standard" else 5)
-    attacks += _auto(classes)
+    attacks += _auto(name, threat, classes)
     if torchattacks:
         attacks.append(Attack("torchattacks", "Square", {"n_queries": 1000 if name == "standard" else 5000}))
     if name == "standard":
@@ -86,10 +86,17 @@ def _apgd(threat: Threat, classes: int, restarts: int) -> list[Attack]:
     return [Attack("native", "APGD", {"steps": 100, "loss": loss, **more}) for loss in losses]
 
 
-def _auto(classes: int) -> list[Attack]:
-    if classes < 4:
-        return []
-    return [Attack("autoattack", "standard", on="deterministic"), Attack("autoattack", "rand", on="randomised")]
+def _auto(name: str, threat: Threat, classes: int) -> list[Attack]:
+    """Native AutoAttack, with fewer targets and queries under EOT; in "full" the official one confirms it."""
+    attacks = []
+    if threat.norm != "L1":
+        few = {"targets": 1, "queries": 100} if name == "standard" else {"targets": 3, "queries": 500}
+        under_eot = Attack("native", "AutoAttack", few, on="randomised", label="native AutoAttack under EOT")
+        attacks += [Attack("native", "AutoAttack", on="deterministic"), under_eot]
+    if classes >= 4 and (name == "full" or threat.norm == "L1"):
+        official = {"standard": "deterministic", "rand": "randomised"}
+        attacks += [Attack("autoattack", version, on=on) for version, on in official.items()]
+    return attacks
 
 
 def _more(threat: Threat, linf: bool, channels: int) -> list[Attack]:

@@ -121,6 +121,9 @@ def noisy(problem: Problem, samples: int, average: str = "logits") -> tuple[Nois
 # What each attack needs to break the toy problem in a moment; those that are not here are tested below or elsewhere.
 QUICK = {
     ("native", "APGD"): {"steps": 10},
+    ("native", "AutoAttack"): {"steps": 10, "queries": 20, "targets": 2},
+    ("native", "FAB-T"): {"steps": 10, "targets": 2},
+    ("native", "Square"): {"queries": 200},
     ("native", "SI-NI-TI-DIM"): {"steps": 10, "kernel": 3},
     ("native", "StAdv"): {"steps": 30, "bound": 0.6, "smoothness": 0.0, "step_size": 0.05},
     ("native", "ReColorAdv"): {"steps": 30, "bound": 0.3, "step_size": 0.02, "smoothness": 0.0},

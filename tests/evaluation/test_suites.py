@@ -40,7 +40,10 @@ def test_a_suite_holds_attacks_that_its_threat_and_classes_allow(name: str, norm
     assert len({a.title for a in made.attacks}) == len(made.attacks)
     for attack in made.attacks:
         attack.stated(threat)
-    assert any(a.backend == "autoattack" for a in made.attacks) == (classes >= 4)
+    official = any(a.backend == "autoattack" for a in made.attacks)
+    ours = any((a.backend, a.name) == ("native", "AutoAttack") for a in made.attacks)
+    assert official == (classes >= 4 and (name != "standard" or norm == "L1"))
+    assert ours == (name != "smoke" and norm != "L1")
 
 
 def test_a_larger_suite_costs_more() -> None:

@@ -9,48 +9,10 @@ from torch import Tensor, nn
 
 import art_ext
 from art_ext import attacks
-from art_ext.attacks import NORMS, Averaged, Gradient, Leave, Loss, ascent, cross_entropy, dlr, eot, margin, pgd
-from art_ext.evaluation.backends.entry import PER_GRADIENT, Backend, Entry, defaults
+from art_ext.attacks import Averaged, Gradient, Leave, Loss, ascent, eot, margin, pgd
+from art_ext.evaluation.backends.entry import Backend, defaults
+from art_ext.evaluation.backends.native_entries import ENTRIES, LOSSES, SET_HERE, USUAL_STEPS
 from art_ext.evaluation.threat import Threat
-
-USUAL_STEPS = 40
-LOSSES: dict[str, Callable[..., Loss]] = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
-WITH_CHECKS = frozenset({"check_every", "steps", "step_size", "random_start", "best", "loss"})
-"""What goes with `check_every`."""
-SET_HERE = frozenset(
-    {"gradient", "model", "x", "y", "norm", "eps", "score", "start", "loss", "eot_samples", "at_once", "targeted"}
-    | {"leave"}
-)
-
-
-def _steps(parameters: Mapping[str, Any], usual: int = USUAL_STEPS) -> float:
-    return PER_GRADIENT * parameters.get("steps", usual) * parameters.get("restarts", 1)
-
-
-def _fgsm(threat: Threat) -> dict[str, Any]:
-    return {"steps": 1, "step_size": threat.eps, "random_start": False}
-
-
-def _check_loss(parameters: Mapping[str, Any], losses: Mapping[str, Any] | tuple[str, ...] = tuple(LOSSES)) -> None:
-    loss = parameters.get("loss", next(iter(losses)))
-    if loss not in losses:
-        raise ValueError(f"expected loss to be one of {', '.join(losses)}; got {loss!r}")
-
-
-def _check_jpeg(parameters: Mapping[str, Any]) -> None:
-    _check_loss(parameters, ("margin", "cross_entropy"))
-
-
-def _check_pgd(parameters: Mapping[str, Any]) -> None:
-    _check_loss(parameters)
-    if parameters.get("check_every") is None:
-        return
-    extra = sorted({*parameters} - WITH_CHECKS)
-    if extra or parameters.get("best"):
-        raise ValueError(
-            "expected check_every in an untargeted PGD of last iterates with steps, step_size, random_start and loss "
-            f"alone, got PGD with {dict(parameters)}"
-        )
 
 
 class Task(NamedTuple):
@@ -93,6 +55,26 @@ class Task(NamedTuple):
         if isinstance(module, Averaged) and module.average == "gradients":
             return module.module, module.eot_samples, module.at_once
         return module, 1, None
+
+
+def _autoattack(task: Task) -> Tensor:
+    module = task.module
+    eot: dict[str, Any] = {"confirm": 0 if task.leave is None else task.leave.confirm}
+    if isinstance(module, Averaged):
+        eot |= {"eot_samples": module.eot_samples, "average": module.average, "at_once": module.at_once}
+        module = module.module
+    return attacks.autoattack(module, task.x, task.y, norm=task.threat.ball, eps=task.threat.eps, **eot, **task.options)
+
+
+def _fab(task: Task) -> Tensor:
+    return attacks.fab(task.module, task.x, task.y, norm=task.threat.ball, eps=task.threat.eps, **task.options)
+
+
+def _square(task: Task) -> Tensor:
+    module, eot = task.module, dict[str, Any]()
+    if isinstance(module, Averaged):
+        module, eot = module.module, {"eot_samples": module.eot_samples, "at_once": module.at_once}
+    return attacks.square(module, task.x, task.y, norm=task.threat.ball, eps=task.threat.eps, **eot, **task.options)
 
 
 def _non_lp(task: Task) -> Tensor:
@@ -152,44 +134,14 @@ def _until_broken(task: Task, make: Callable[..., Loss]) -> Tensor:
     )  # fmt: skip
 
 
-def _of(function: Callable[..., Tensor], norms: tuple[str, ...] = tuple(NORMS)) -> dict[str, Any]:
-    return dict.fromkeys(norms, function)
-
-
-LOSS_AND_STARTS = {"loss": "cross_entropy", "best": False, "restarts": 1, "steps": USUAL_STEPS}
-ENTRIES: dict[str, Entry] = {
-    "FGSM": Entry(
-        _of(pgd), lambda p: _steps(p, 1), _fgsm, follows_gradients=True, leaves=True, more=LOSS_AND_STARTS,
-        check=_check_loss,
-    ),
-    "PGD": Entry(
-        _of(pgd), _steps, follows_gradients=True, leaves=True, check=_check_pgd,
-        more={**LOSS_AND_STARTS, "best": True, "check_every": None},
-    ),
-    "MI-FGSM": Entry(
-        _of(pgd), _steps, lambda _: {"momentum": 1.0}, follows_gradients=True, leaves=True, more=LOSS_AND_STARTS,
-        check=_check_loss,
-    ),
-    "APGD": Entry(
-        _of(attacks.apgd), lambda p: _steps(p, 100), leaves=True, more={"loss": "cross_entropy"}, check=_check_loss
-    ),
-    "SI-NI-TI-DIM": Entry(
-        _of(attacks.si_ni_ti_dim), lambda p: _steps(p, 10) * p.get("copies", 5), targeted=False
-    ),
-    "SSP": Entry(
-        _of(pgd), _steps, targeted=False, more={"best": False, "restarts": 1, "steps": USUAL_STEPS, "features": None},
-        objects=frozenset({"features"}),
-    ),
-    "StAdv": Entry(_of(attacks.stadv), lambda p: _steps(p, 100), non_lp=("bound", 0.05)),
-    "ReColorAdv": Entry(_of(attacks.recoloradv), lambda p: _steps(p, 100), non_lp=("bound", 0.06)),
-    "JPEG": Entry(
-        _of(attacks.jpeg_attack), lambda p: _steps(p, 100), non_lp=("eps", 0.125), more={"loss": "margin"},
-        check=_check_jpeg,
-    ),
-}  # fmt: skip
-RUNS: dict[str, Callable[[Task], Tensor]] = {"APGD": _apgd, "SI-NI-TI-DIM": _transfer, "SSP": _features}
-FOLLOWERS = tuple(name for name, entry in ENTRIES.items() if entry.follows_gradients)
-"""Attacks that can go along any gradient."""
+RUNS: dict[str, Callable[[Task], Tensor]] = {
+    "APGD": _apgd,
+    "AutoAttack": _autoattack,
+    "FAB-T": _fab,
+    "Square": _square,
+    "SI-NI-TI-DIM": _transfer,
+    "SSP": _features,
+}
 
 
 def versions() -> dict[str, str]:
