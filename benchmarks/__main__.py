@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -58,6 +59,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--only", nargs="+", choices=TOPICS, default=list(TOPICS), metavar="ROW",
                         help=f"out of {', '.join(TOPICS)}")  # fmt: skip
+    parser.add_argument("--without", nargs="+", default=[], metavar="NAME", help="contenders to leave out, such as ART")
     parser.add_argument("--threads", nargs="+", type=positive, default=[1, 2], help="of torch, one after the other")
     parser.add_argument("--rounds", type=positive, default=5, help="that count, after one that does not")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -80,8 +82,8 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("expected a CUDA device for --device cuda, got a torch that sees none")
     options = Options(args.images, device, args.data, args.seed)
     found = record.load(args.out, {"machine": machine(device), "versions": versions()})
-    plan = [(count, c) for count in args.threads for topic in args.only for c in TOPICS[topic](options)
-            if not c.once or count == args.threads[0]]  # fmt: skip
+    plan = [(count, _without(c, args.without)) for count in args.threads for topic in args.only
+            for c in TOPICS[topic](options) if not c.once or count == args.threads[0]]  # fmt: skip
     with tqdm(total=sum(c.runs(args.rounds) for _, c in plan), file=sys.stderr, mininterval=1) as bar:
         for count, comparison in plan:
             bar.set_description(f"{comparison.name}, {count} thread(s)")
@@ -96,6 +98,10 @@ def run(args: argparse.Namespace) -> None:
             found["rows"] = record.put(found["rows"], new)
             record.write(args.out, record.dumps(found))
             record.write(args.out.with_suffix(".md"), render(found))
+
+
+def _without(comparison: Comparison, names: Sequence[str]) -> Comparison:
+    return replace(comparison, contenders=[c for c in comparison.contenders if c.name not in names])
 
 
 def main(given: Sequence[str] | None = None) -> None:

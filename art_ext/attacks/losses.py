@@ -47,8 +47,12 @@ class LogitLoss:
         """The values (k * N,) that belong to logits (k * N, K)."""
         return self.rule(logits, *(_tiled(y, logits) for y in self.labels))
 
-    def rows(self, chosen: Tensor) -> LogitLoss:
-        """The loss of some of the N images, given as indices or as a mask (N,)."""
+    def belongs_to(self, x: Tensor) -> bool:
+        """Whether x (N, C, H, W) has as many images as there are labels: no copies of them."""
+        return all(len(y) == len(x) for y in self.labels)
+
+    def rows(self, chosen: Tensor | slice) -> LogitLoss:
+        """The loss of some of the N images, given as indices, a mask (N,) or a slice."""
         return LogitLoss(self.model, self.rule, *(y[chosen] for y in self.labels))
 
 

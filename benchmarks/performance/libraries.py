@@ -157,7 +157,7 @@ def native(
     attack = Attack(backend, name, parameters)
     module = Halved(problem.module) if half else problem.module
     if samples > 1:
-        module = Averaged(module, samples, average="gradients")
+        module = Averaged(module, samples, average="gradients", at_once=1)  # as `evaluate` does
     return lambda: attack(module, problem.x, problem.y, problem.threat, leave=Leave() if active else None)
 
 

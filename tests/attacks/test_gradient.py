@@ -324,3 +324,26 @@ def test_dlr_refuses_too_few_classes_and_a_target_that_is_the_label() -> None:
     for target in (torch.tensor([1, 1]), torch.tensor([1])):
         with pytest.raises(ValueError, match="expected a target other than the label for each of 2 labels, got"):
             dlr_targeted(fixed, Y, target)
+
+
+def test_a_large_batch_passes_in_pieces_on_a_cpu_and_gives_the_same() -> None:
+    seen: list[int] = []
+
+    def model(v: Tensor) -> Tensor:
+        seen.append(len(v))
+        return torch.stack([v.square().flatten(1).sum(1), v.flatten(1).sum(1)], 1)
+
+    x, y = torch.rand(70, 1, 3, 3), torch.randint(0, 2, (70,))
+    whole = ascent(lambda v: cross_entropy(model, y)(v))(x)
+    assert seen == [70]
+    found = ascent(cross_entropy(model, y)).at(x)
+    assert seen[1:] == [32, 32, 6]
+    assert found.gradient is not None
+    assert found.logits is not None
+    torch.testing.assert_close(found.gradient, whole)
+    torch.testing.assert_close(found.loss, cross_entropy(model, y)(x))
+    torch.testing.assert_close(found.logits, model(x)[None])
+    assert ascent(cross_entropy(model, y)).at(x, backward=False).gradient is None
+    seen.clear()
+    ascent(cross_entropy(model, y[:35]))(x)  # copies of 35 images
+    assert seen == [70]
