@@ -197,7 +197,8 @@ def _run(
             climb.judge(step - last, rho)
             last = step
     assert rated.value is not None
-    found[left], rating[left] = rated.x, rated.value
+    # What leaves is settled; who stays is not, though one pass of a randomised model scored above 0.
+    found[left], rating[left] = rated.x, rated.value if looks.leave is None else rated.value.clamp_max(0)
     return found, rating
 
 

@@ -141,7 +141,7 @@ class _Parts:
         return LogitLoss(self.seen, rule, y, target[rows])
 
     def _apgd(self, loss: Callable[[Tensor, Tensor], LogitLoss], x: Tensor, y: Tensor, rows: Tensor) -> Tensor:
-        leave = Leave(self.confirm, margin(self.model, y) if self.confirm else None)
+        leave = Leave(max(1, self.confirm), margin(self.model, y))
         return apgd(
             loss(y, rows), x, norm=self.norm, eps=self.eps, steps=self.steps, score=margin(self.seen, y), leave=leave,
             eot_samples=self.per_step, at_once=self.at_once,

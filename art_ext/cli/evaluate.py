@@ -70,6 +70,9 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
     ] = None,
     seed: options.Seed = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Images attacked at once.")] = 256,
+    crafting: Annotated[
+        str, typer.Option(help="Gradients of native attacks: float32, or bfloat16, checked on the first 64 images.")
+    ] = "float32",
     shard: Annotated[
         str | None, typer.Option(help="i/n, i from 0: every n-th batch alone, for n machines; art-ext report merges.")
     ] = None,
@@ -111,7 +114,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
         models, classes = _models(specs, purifier, method, found, normal, no_purifier_baseline, users)
         chosen = _suite(name, threat, classes, found.x.shape[1], attack)
         settings = chosen.options | _settings(knowledge, surrogate, numbers)
-        settings |= {"seed": seed, "batch_size": batch_size, "shard": part, "data": facts}
+        settings |= {"seed": seed, "batch_size": batch_size, "shard": part, "data": facts, "crafting": crafting}
         report = _run(models, chosen.attacks, found, where, {**settings, "threat": threat, "folder": out})
         _finish(report, out, part)
     if strict and any(v.verdict == "fail" for v in report.checks):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from tqdm import tqdm
 from art_ext.evaluation.backends import Attack
 from art_ext.evaluation.inspect import LOOKED_AT, Identity, ModelInfo, identities, inspect_model
 from art_ext.evaluation.judge import judge
-from art_ext.evaluation.numerics import full_precision, peak_memory, reset_peak_memory
+from art_ext.evaluation.numerics import full_precision, peak_memory, precision_flags, reset_peak_memory, usable
 from art_ext.evaluation.provenance import now, provenance
 from art_ext.evaluation.report import Cell, Refusal, Report, merge
 from art_ext.evaluation.run import Runner, Store
@@ -24,7 +23,7 @@ from art_ext.evaluation.run.manifest import NOTED, image_hashes, manifest, notes
 from art_ext.evaluation.run.unit_test import images_for, unit_test
 from art_ext.evaluation.schedule import Job, Schedule, schedule
 from art_ext.evaluation.seeding import all_seeded
-from art_ext.evaluation.settings import Probe, Settings, check_call, facts, given_knowledge, given_several
+from art_ext.evaluation.settings import Probe, Settings, check_call, facts, given_knowledge, given_several, renamed
 from art_ext.evaluation.targets import Defended
 from art_ext.evaluation.threat import Knowledge, Threat
 from art_ext.evaluation.untested import not_tested
@@ -51,6 +50,7 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
     survivors_only: bool = False,
     cross: bool = False,
     all_steps: bool = False,
+    crafting: str = "float32",
     probe: Probe | None = Probe(),  # noqa: B008  frozen
     folder: Path | str | None = None,
     shard: tuple[int, int] = (0, 1),
@@ -89,6 +89,9 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
             as strong as the attack makes them. Unless given, an image leaves an attack that sees the defence once it is
             broken (of a randomised model: once 20 passes in a row misclassify it); blind and transfer attacks, and all
             attacks with `cross`, run to their end.
+        crafting: "bfloat16" lets native attacks take their gradients in bfloat16 where a job has more than 64 images;
+            an image leaves only when float32 confirms it, and answers are float32's. The first 64 images are attacked
+            in float32, too, and so is every image of a row where bfloat16 surely leaves more of them.
         probe: what the sweeps behind the checks may cost; None for no sweeps.
         folder: keeps every block, the report and all examples; an interrupted evaluation goes on where it was, one that
             has ended is read back, and one of more images (x that begins with the same, or an attack's `images`) makes
@@ -109,20 +112,24 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
         ImportError: an attack's library is not installed.
     """
     started = now()
-    eot_samples = _renamed("draws", draws, "eot_samples", eot_samples)
-    repeats = _renamed("redraws", redraws, "repeats", repeats)
+    eot_samples = renamed("draws", draws, "eot_samples", eot_samples)
+    repeats = renamed("redraws", redraws, "repeats", repeats)
     known = given_knowledge(knowledge)
-    settings = Settings(known, eot_samples, average, repeats, seed, batch_size, survivors_only, cross, probe, all_steps)
+    settings = Settings(
+        known, eot_samples, average, repeats, seed, batch_size, survivors_only, cross, probe, all_steps, crafting
+    )
     models, attacks = given_several(models, "models"), given_several(attacks, "attacks")
     shard = check_call(models, attacks, x, y, settings, threat, shard)
     said = facts(data)
+    here, lacking = usable(settings.crafting, x.device)
+    made = replace(settings, crafting=here)
     networks = [network for model in models for network in model.parts()]
     parameters = [p for network in networks for p in network.parameters()]
     with full_precision(), evaluating(*networks), trainable((), parameters), all_seeded(settings.seed):
         who = {m.name: identities(m) for m in models}  # before a first pass may change what is inside
         images, labels = x.detach().clone(), y.detach().clone()
         found = _inspected(models, who, images, labels, threat, settings)
-        planned = schedule(models, attacks, threat, tuple(x.shape[1:]), len(x), settings, found)
+        planned = schedule(models, attacks, threat, tuple(x.shape[1:]), len(x), made, found)
         for job in (*planned.jobs, *planned.probes):
             job.stated()  # what a library has no form of is refused before anything is kept
         call = manifest(
@@ -130,12 +137,12 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
             {name: info.fingerprint for name, info in found.items() if info.fingerprint is not None},
         )  # fmt: skip
         store = Store(folder)
-        remarks = notes(store.known(), call)
+        remarks = [*lacking, *notes(store.known(), call)]
         store.claim(call, lambda n: image_hashes(images[:n], labels[:n]))
         there = _read_back(store, _digest(call))
         if there is not None:
             return replace(there, notes=(*there.notes, READ_BACK))
-        work = _Work(models, attacks, images, labels, threat, settings, shard, store, found, who)
+        work = _Work(models, attacks, images, labels, threat, made, shard, store, found, who)
         report = work.report(planned, call, progress, started, suite, remarks)
         return _finished(report, work)
 
@@ -184,6 +191,7 @@ class _Work:
                 self.found[model.name] = replace(self.found[model.name], answers_repeat=again)
         inspected = tuple(self.found[m.name] for m in self.models)
         where = provenance(call, self.x, self.settings.batch_size, inspected)
+        where["precision"] = precision_flags(self.settings.crafting)
         where["peak_memory_bytes"] = max(self.runner.peak, peak_memory(self.x.device))
         report = Report(
             self.threat.plain(), (*clean.values(), *cells), (),
@@ -285,11 +293,3 @@ def _finished(report: Report, work: _Work) -> Report:
         return there
     store.finish(report.to_json(), work.examples())
     return Report.from_json(report.to_json())
-
-
-def _renamed(old: str, given: Any, new: str, value: Any) -> Any:
-    """The value of a keyword that was given under its old spelling."""
-    if given is None:
-        return value
-    warnings.warn(f"{old} is called {new} now", DeprecationWarning, stacklevel=3)
-    return given

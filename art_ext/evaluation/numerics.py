@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import torch
+
+from art_ext.nn.precision import BFLOAT16, FLOAT32, has_bfloat16
 
 T = TypeVar("T")
 DEVICES = ("cpu", "cuda")
@@ -32,11 +35,27 @@ def full_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(flags[1])
 
 
-def precision_flags() -> dict[str, Any]:
-    """What decides how torch rounds, for the report."""
+def usable(crafting: str, device: torch.device) -> tuple[str, list[str]]:
+    """The precision that examples are made in on a device, and what the report says where another one was asked for.
+
+    Warns where the device has no instructions for bfloat16: float32 is the faster one there.
+    """
+    if crafting != BFLOAT16 or has_bfloat16(device):
+        return crafting, []
+    said = f"{device_name(device)} has no bfloat16 instructions: examples are made in float32"
+    warnings.warn(said, UserWarning, stacklevel=3)
+    return FLOAT32, [said]
+
+
+def precision_flags(crafting: str = FLOAT32) -> dict[str, Any]:
+    """What decides how torch rounds, for the report.
+
+    Args:
+        crafting: what examples are made in, where a row does not say another one.
+    """
     return {
-        "crafting": "float32",
-        "answers": "float32",
+        "crafting": crafting,
+        "answers": FLOAT32,
         "tf32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
         "cudnn": torch.backends.cudnn.version(),
         "cudnn_benchmark": torch.backends.cudnn.benchmark,

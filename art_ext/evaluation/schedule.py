@@ -10,15 +10,20 @@ from typing import Any
 
 from torch import nn
 
-from art_ext.attacks import Leave
+from art_ext.attacks import Averaged, Frozen, Leave
 from art_ext.evaluation.backends import Attack
+from art_ext.evaluation.blocks import BLOCK
 from art_ext.evaluation.inspect import ModelInfo, identity
 from art_ext.evaluation.settings import Settings
 from art_ext.evaluation.tags import Tag
 from art_ext.evaluation.targets import Defended
 from art_ext.evaluation.threat import Knowledge, Threat
+from art_ext.nn.checkpointing import Pieces
+from art_ext.nn.precision import FLOAT32, RoughGradients
 from art_ext.purifiers import Purifier
 
+COMPARED = 2 * BLOCK
+"""First images of a job that are crafted in float32, too, where the others are not."""
 CONFIRMED_BY = 20
 """The fewest passes of a randomised model that must all misclassify an image before it leaves."""
 
@@ -38,6 +43,7 @@ class Job:
         relaxed: the gradient passes the purifier's final clamp.
         tags: what a probe is for; none for the attacks that were asked for.
         leave: when images leave the batch; None where all stay to the end.
+        crafting: what its gradients are computed in.
     """
 
     model: Defended
@@ -52,6 +58,7 @@ class Job:
     relaxed: bool = False
     tags: frozenset[Tag] = frozenset()
     leave: Leave | None = None
+    crafting: str = FLOAT32
 
     def target(self, seed: int, piece: int | None = None) -> nn.Module:
         """The module that is attacked, in eval mode.
@@ -62,7 +69,8 @@ class Job:
         """
         frozen = seed if self.frozen else None
         options: dict[str, Any] = {"average": self.average, "frozen": frozen, "relaxed": self.relaxed, "piece": piece}
-        return self.model.target(self.knowledge, self.eot_samples, **options).eval()  # wrappers begin in train mode
+        module = self.model.target(self.knowledge, self.eot_samples, **options)
+        return (module if self.crafting == FLOAT32 else _rough(module)).eval()  # wrappers begin in train mode
 
     def stated(self) -> dict[str, Any]:
         """Every parameter, as JSON values."""
@@ -71,7 +79,8 @@ class Job:
         threat = {"norm": self.threat.norm, "eps": self.threat.eps}
         usual = self.attack.stated(self.threat)
         stops = {} if self.leave is None else {"leave": "broken", "confirm": self.leave.confirm}
-        return {**threat, **usual, "eot_samples": self.eot_samples, "seed": self.seed, **eot, **stops}
+        rough = {} if self.crafting == FLOAT32 else {"crafting": self.crafting}
+        return {**threat, **usual, "eot_samples": self.eot_samples, "seed": self.seed, **eot, **stops, **rough}
 
     def key(self, source: str) -> str:
         """What tells its examples of a block from all others, given the identity of what is differentiated."""
@@ -129,9 +138,13 @@ def schedule(
                     samples = 1
                 images = min(attack.images or n, n)
                 jobs.append(Job(model, attack, knowledge, threat, settings.seed, images, samples, settings.average))
-    jobs = [replace(job, leave=_leave(job, jobs, settings, found)) for job in jobs]
+    jobs = [
+        replace(job, leave=_leave(job, jobs, settings, found), crafting=_crafting(job, settings, found)) for job in jobs
+    ]
     probes = [job for model in models for job in _probes(model, threat, shape, n, settings, found[model.name].random)]
-    probes = [replace(job, leave=_leave(job, (), settings, found)) for job in probes]
+    probes = [
+        replace(job, leave=_leave(job, (), settings, found), crafting=_crafting(job, settings, found)) for job in probes
+    ]
     return Schedule(tuple(jobs), tuple(probes))
 
 
@@ -167,6 +180,25 @@ def _leave(
     if job.knowledge is Knowledge.UNDEFENDED and blind:
         return None
     return Leave(max(CONFIRMED_BY, job.eot_samples) if found[job.model.name].random else 0)
+
+
+def _crafting(job: Job, settings: Settings, found: Mapping[str, ModelInfo]) -> str:
+    """What the gradients of a job are computed in: bfloat16 where that was asked for and may pay.
+
+    It may not with so few images that all are crafted in float32, too. Only attacks that broken images can leave ask
+    for an answer in float32 before they do; adaptive ones follow gradients that the method computes itself; a network
+    of another format than float32 has its own.
+    """
+    able = job.attack.leaves and job.knowledge is not Knowledge.ADAPTIVE and job.images > COMPARED
+    return settings.crafting if able and found[job.model.name].dtype == FLOAT32 else FLOAT32
+
+
+def _rough(module: nn.Module) -> nn.Module:
+    """A target whose gradients are rough, under the EOT samples, pieces and shared draw that `Job.target` put there."""
+    if isinstance(module, Averaged | Pieces | Frozen):
+        module.module = _rough(module.module)
+        return module
+    return RoughGradients(module)
 
 
 def _probes(

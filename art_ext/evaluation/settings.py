@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from art_ext.evaluation.numerics import check_device
 from art_ext.evaluation.targets import Defended
 from art_ext.evaluation.threat import Knowledge, Threat
 from art_ext.images import check_images
+from art_ext.nn.precision import FLOAT32, PRECISIONS
 from art_ext.plain import number, plain
 
 UNIT_TESTS = 8
@@ -69,6 +71,7 @@ class Settings:
     cross: bool
     probe: Probe | None
     all_steps: bool = False
+    crafting: str = FLOAT32
 
     def __post_init__(self) -> None:
         for name in ("eot_samples", "repeats", "batch_size"):
@@ -78,6 +81,8 @@ class Settings:
             raise ValueError(f"expected seed as a whole number of 64 bits, got {self.seed}")
         if self.average not in AVERAGES:
             raise ValueError(f"expected average to be one of {', '.join(AVERAGES)}; got {self.average!r}")
+        if self.crafting not in PRECISIONS:
+            raise ValueError(f"expected crafting to be one of {', '.join(PRECISIONS)}; got {self.crafting!r}")
         if not self.knowledge or not all(isinstance(k, Knowledge) for k in self.knowledge):
             names = ", ".join(f"Knowledge.{k.name}" for k in Knowledge)
             raise TypeError(f"expected knowledge as members of Knowledge ({names}), got {list(self.knowledge)}")
@@ -94,6 +99,14 @@ class Settings:
         probe = None if self.probe is None else dict(vars(self.probe))
         found = {**vars(self), "knowledge": [k.value for k in self.knowledge], "probe": probe}
         return {k: v for k, v in found.items() if k != "batch_size"}
+
+
+def renamed(old: str, given: Any, new: str, value: Any) -> Any:
+    """The value of a keyword that was given under its old spelling."""
+    if given is None:
+        return value
+    warnings.warn(f"{old} is called {new} now", DeprecationWarning, stacklevel=3)
+    return given
 
 
 def given_knowledge(knowledge: Any) -> tuple[Any, ...]:

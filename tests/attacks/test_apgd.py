@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from art_ext.attacks import L1, L2, Linf, Loss, Norm, apgd, cross_entropy, dlr, margin, pgd
+from art_ext.attacks import L1, L2, Leave, Linf, Loss, Norm, apgd, cross_entropy, dlr, margin, pgd
 from art_ext.attacks.apgd import checkpoints
 
 
@@ -268,3 +268,18 @@ def test_random_starts_are_those_of_the_ambient_generator() -> None:
 def test_bad_arguments(bad: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         apgd(still, HALF, **{"norm": Linf(), "eps": 0.1, **bad})
+
+
+def test_restarts_go_on_where_a_success_was_not_confirmed() -> None:
+    """A randomised model scores above 0 in every gradient pass and below it in every pass that confirms."""
+    graphs = []
+
+    def model(v: Tensor) -> Tensor:
+        graphs.append(torch.is_grad_enabled())
+        one = 0 * v.flatten(1).sum(1)
+        return torch.stack([one, one + (1 if torch.is_grad_enabled() else -1)], 1)
+
+    y = torch.zeros(2).long()
+    options = {"norm": Linf(), "eps": 0.1, "steps": 4, "score": margin(model, y), "leave": Leave(2)}
+    apgd(cross_entropy(model, y), torch.rand(2, 1, 2, 2), **options, restarts=3)
+    assert sum(graphs) == 3 * 4

@@ -508,5 +508,6 @@ def test_clean_cost_is_paired() -> None:
 
 def test_every_check_is_exercised_here() -> None:
     here = Path(__file__).parent
-    source = "".join((here / f"test_{name}.py").read_text("utf-8") for name in ("checks", "headline", "broken"))
+    names = ("checks", "crafting", "headline", "broken")
+    source = "".join((here / f"test_{name}.py").read_text("utf-8") for name in names)
     assert [check for check in (*CHECKS, *MODEL_CHECKS) if f'"{check}"' not in source] == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from art_ext.evaluation.judge import attacks, headline
+from art_ext.evaluation.judge import attacks, crafting, headline
 from art_ext.evaluation.judge.models import Found, on_model
 from art_ext.evaluation.report import Report, Verdict
 
@@ -18,6 +18,7 @@ CHECKS: dict[str, Callable[[Report, str], Found | None]] = {
     "knowledge as labelled": attacks.knowledge_as_labelled,
     "randomness": attacks.randomness,
     "silent success": attacks.silent_success,
+    "crafting not weaker": crafting.crafting_not_weaker,
     "undefended breaks": attacks.undefended_breaks,
     "static baseline": attacks.static_baseline,
     "black-box not stronger": attacks.black_box_not_stronger,

@@ -57,7 +57,9 @@ class Cell:
         indices: which images, where they are not the first ones in order (a shard).
         observed: what was seen during the attack: images passed "forward" and "backward", the purifier's share of them,
             images "watched" and "silent" successes among them, images "still" right and "unmoved" ones among them,
-            images whose answers "varied" between two passes of a model that was taken for deterministic.
+            images whose answers "varied" between two passes of a model that was taken for deterministic, images
+            "compared" in two formats of gradients, and those of them that were "left_by_float32", "left_by_bfloat16"
+            and "left_by_bfloat16_alone".
         tags: the sweeps and checks that a probe was made for; none for the attacks that were asked for.
         predicted: repeats x images: the class, -1 for logits that are not finite; empty in reports before schema 3.
         refusal: the kind of reason in `refused`.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from art_ext.attacks import Averaged, Best, eot, margin
 from art_ext.evaluation.backends import native
 from art_ext.evaluation.numerics import clock
+from art_ext.evaluation.run.crafting import confirmed
 from art_ext.evaluation.run.store import Facts, Piece
 from art_ext.evaluation.run.tracker import ModelTracker
 from art_ext.evaluation.schedule import Job
@@ -44,7 +45,8 @@ def examples(job: Job, number: int, x: Tensor, y: Tensor, size: int, repeats: in
         elif job.knowledge is Knowledge.ADAPTIVE:
             x_adv = _adaptive(job, target, x, y, repeats)
         else:
-            x_adv = job.attack(target, x.clone(), y.clone(), job.threat, **({"leave": job.leave} if job.leave else {}))
+            leave = confirmed(job)
+            x_adv = job.attack(target, x.clone(), y.clone(), job.threat, **({"leave": leave} if leave else {}))
     facts: Facts = {"seconds": clock(x.device) - start, **tracker.counts}
     x_adv = x_adv.detach().to(x)
     if tracker.counts["forward"]:

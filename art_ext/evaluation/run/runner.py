@@ -15,6 +15,7 @@ from art_ext.evaluation.numerics import OUT_OF_MEMORY, halving, peak_memory, res
 from art_ext.evaluation.report.data import CLEAN, NO_ANSWER, Cell, Refusal
 from art_ext.evaluation.run import craft
 from art_ext.evaluation.run.collect import Collected
+from art_ext.evaluation.run.crafting import Crafting, Left
 from art_ext.evaluation.run.store import Facts, Piece, Store
 from art_ext.evaluation.schedule import Job
 from art_ext.evaluation.seeding import all_seeded, block_seed
@@ -24,6 +25,7 @@ from art_ext.evaluation.threat import Cheated, Knowledge
 from art_ext.nn import predicted
 from art_ext.nn.checkpointing import Pieces
 from art_ext.nn.hashing import sha256
+from art_ext.nn.precision import FLOAT32
 
 WATCHED = 64
 """Images that adversarial iterates are looked for around, and whose final answers are asked for twice."""
@@ -52,6 +54,7 @@ class Runner:
         self.paid: dict[str, Job] = {}
         self.broken: dict[tuple[str, Knowledge], dict[int, bool]] = {}
         self.todo: dict[tuple[int, int], Tensor] = {}  # by the id of a job and the number of a block
+        self.crafting = Crafting(self._left, lambda error: error is store.failed)
 
     def clean(self, model: Defended) -> Cell:
         """The answers to the clean images."""
@@ -65,11 +68,10 @@ class Runner:
 
         Whatever an attack or a model raises refuses this row by name, and leaves the others alone.
         """
-        cell = self.empty(job)
         info, parts = self.found[job.model.name], list(blocks(job.images, self.shard))
         if info.gradient is Gradient.MISSING and _needs_gradient(job):
             advance(1.0)
-            return replace(cell, refused=f"no gradient: {info.gradient_error}", refusal=Refusal.NO_GRADIENT)
+            return replace(self.empty(job), refused=f"no gradient: {info.gradient_error}", refusal=Refusal.NO_GRADIENT)
         collected = Collected()
         self._measure_memory()
         for at, (number, rows) in enumerate(parts):
@@ -79,11 +81,11 @@ class Runner:
                 if error is self.store.failed:  # a full disk, say: the next call goes on from here
                     raise
                 advance(1.0 - at / len(parts))
-                return _refused(cell, error)
+                return _refused(self.empty(job), error)
             advance(1.0 / len(parts))
         if not parts:
             advance(1.0)  # all of it is other shards'
-        return collected.into(cell, self.y, self._repeats(job.model, job), self._sharded)
+        return collected.into(self.empty(job), self.y, self._repeats(job.model, job), self._sharded)
 
     def on_another(self, job: Job, other: Defended) -> Cell:
         """The answers of another model on the examples of a job that has been run."""
@@ -92,8 +94,9 @@ class Runner:
             cell, model=other.name, attack=f"{cell.attack} from {job.model.name}", source=job.model.name,
             knowledge=Knowledge.TRANSFER.value,
         )  # fmt: skip
+        made = self.crafting.known_of(job).job
         for number, rows in blocks(job.images, self.shard):
-            piece, _ = self._examples(job, number, rows)
+            piece, _ = self._examples(made, number, rows)
             try:
                 collected.add(rows, self._answers(other, other.module, piece.x_adv, number, self._repeats(other)))
             except Exception as error:
@@ -102,7 +105,8 @@ class Runner:
 
     def kept(self, job: Job) -> Tensor:
         """All examples of a job that has been run, those of this shard, on the CPU."""
-        found = [self._examples(job, number, rows)[0].x_adv.cpu() for number, rows in blocks(job.images, self.shard)]
+        made, parts = self.crafting.known_of(job).job, blocks(job.images, self.shard)
+        found = [self._examples(made, number, rows)[0].x_adv.cpu() for number, rows in parts]
         return torch.cat(found) if found else self.x[:0].cpu()
 
     def changed_since(self, clean: Cell, model: Defended) -> int:
@@ -122,10 +126,10 @@ class Runner:
 
     def empty(self, job: Job) -> Cell:
         """The cell of a job without answers."""
-        bound = job.attack.bound
+        bound, stated = job.attack.bound, self.crafting.known_of(job).stated()
         return Cell(
             job.model.name, job.attack.titled(job.eot_samples), job.knowledge.value, (), job.attack.backend,
-            job.stated(), threat="" if bound is None else f"{job.attack.name} {bound[0]} {bound[1]:g}",
+            stated, threat="" if bound is None else f"{job.attack.name} {bound[0]} {bound[1]:g}",
             black_box=job.attack.black_box, tags=job.tags,
         )  # fmt: skip
 
@@ -143,16 +147,29 @@ class Runner:
         return self.settings.repeats if self.found[model.name].random and not frozen else 1
 
     def _block(self, job: Job, number: int, rows: slice, collected: Collected) -> None:
+        crafted = self.crafting.of(job)
+        job = crafted.job
         piece, done = self._examples(job, number, rows)
-        module = job.target(block_seed(job.seed, "frozen", number)) if job.frozen else job.model.module
+        module = self._answering(job, number)
         answers = self._answers(job.model, module, piece.x_adv, number, self._repeats(job.model, job))
         answers[:, ~done] = NO_ANSWER  # broken before
         facts = dict(piece.facts)
         if rows.start < WATCHED and not self.found[job.model.name].random and not job.tags:
             facts["varied"] = self._varied(job.model, module, piece.x_adv)
         facts |= self._moves(job, piece, answers, rows)
+        compared = crafted.facts.get(number, {})
+        facts |= {**compared, "seconds": facts["seconds"] + compared.get("seconds", 0.0)}
         collected.add(rows, answers, facts, ~done)
         self._note(job, rows, answers)
+
+    def _left(self, job: Job, number: int, rows: slice) -> Left:
+        """What a job leaves of a whole block, in one answer; a sequence, too, is compared on all of its images."""
+        piece, _ = self._examples(job, number, rows, whole=True)
+        answers = self._answers(job.model, self._answering(job, number), piece.x_adv, number, 1)
+        return Left(answers[0] == self.y[rows], piece.facts)
+
+    def _answering(self, job: Job, number: int) -> nn.Module:
+        return job.target(block_seed(job.seed, "frozen", number)) if job.frozen else job.model.module
 
     def _answers(self, model: Defended, module: nn.Module, x: Tensor, number: int, repeats: int) -> Tensor:
         """Classes that a model gives in each repeat, (repeats, N); -1 where the logits are not finite."""
@@ -189,12 +206,13 @@ class Runner:
         seen = torch.tensor([v == "1" for v in moved], device=still.device)
         return {"still": int(still.sum()), "unmoved": int((still & ~seen).sum())}
 
-    def _examples(self, job: Job, number: int, rows: slice) -> tuple[Piece, Tensor]:
+    def _examples(self, job: Job, number: int, rows: slice, whole: bool = False) -> tuple[Piece, Tensor]:
         """Examples of a block with what was observed, and which images were attacked at all."""
         x, y = self.x[rows], self.y[rows]
         every = torch.ones(len(x), dtype=torch.bool, device=x.device)
         # As it was at the job's first time: by now more may be broken, by the job itself.
-        todo = self.todo.setdefault((id(job), number), ~self._known_broken(job, rows) if self._in_turn(job) else every)
+        left = ~self._known_broken(job, rows) if self._in_turn(job) else every
+        todo = every if whole else self.todo.setdefault((id(job), number), left)
         # Neither a last block nor what a sequence has left is taken for one of more images.
         key = f"{job.key(self._source(job))} {number} {sha256([x[todo], y[todo]])}"
         piece = self.store.get(key, lambda x_adv: _fits(job, x[todo], x_adv))
@@ -204,19 +222,19 @@ class Runner:
         facts = dict(piece.facts)
         if self.paid.setdefault(key, job) is not job:
             facts["seconds"] = 0.0  # another cell's examples
-        whole = x.clone()
-        whole[todo] = piece.x_adv.to(x)
+        x_adv = x.clone()
+        x_adv[todo] = piece.x_adv.to(x)
         for name, other in (("goal", y.tolist()), ("moved", ["1"] * len(x))):
             if name in facts and not bool(todo.all()):
                 found = iter(facts[name])
                 facts[name] = [next(found) if t else o for t, o in zip(todo.tolist(), other, strict=True)]
-        return Piece(whole, facts), todo
+        return Piece(x_adv, facts), todo
 
     def _made(self, job: Job, number: int, x: Tensor, y: Tensor, early: bool) -> Piece:
         # Iterates belong to a moment: of a randomised model, a probe or a bound of its own they say nothing.
         random = self.found[job.model.name].random
         adaptive = job.knowledge is Knowledge.ADAPTIVE
-        watch = early and not (random or adaptive or job.tags or job.attack.bound)
+        watch = early and not (random or adaptive or job.tags or job.attack.bound or job.crafting != FLOAT32)
         repeats = self._repeats(job.model, job)
         return halving(self._piece(job.model, x), lambda size: craft.examples(job, number, x, y, size, repeats, watch))
 
