@@ -211,6 +211,7 @@ def test_a_training_step_and_its_passes_run() -> None:
     assert not found[training.PASSES].unavailable
 
 
+@pytest.mark.slow  # in a process of its own: what the heap kept from other tests would serve it
 def test_memory_is_what_is_held_beyond_what_was_there() -> None:
     before = torch.zeros(40 * memory.MIB // 4)
     held = memory_cases.peak_of(lambda: torch.zeros(99), lambda: torch.zeros(20 * memory.MIB // 4).sum() and None, CPU)

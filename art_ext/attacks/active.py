@@ -91,7 +91,7 @@ class Looks:
     def _of_one_pass(self, found: Pass) -> Seen:
         assert isinstance(self.score, LogitLoss)
         assert found.logits is not None
-        score = self.score.of(found.logits[0] if len(found.logits) == 1 else found.logits.mean(0))
+        score = self.score.of(found.logits[0] if len(found.logits) == 1 else _mean(found.logits))
         broken = score > 0
         if len(found.logits) > 1:  # of every sample, not of the mean
             broken = torch.stack([self.score.of(logits) > 0 for logits in found.logits]).all(0)
@@ -118,6 +118,14 @@ class Looks:
                 if not bool(still.any()):
                     break
         return still
+
+
+def _mean(logits: Tensor) -> Tensor:
+    """Mean of the samples (S, N, K) that are finite, (N, K); NaN where none is.
+
+    One sample in many that gives NaN is one wrong answer, and not the best that an iterate can be.
+    """
+    return logits.masked_fill(~torch.isfinite(logits).all(2, keepdim=True), torch.nan).nanmean(0)
 
 
 def _rows(of: Any, chosen: Tensor) -> Any:

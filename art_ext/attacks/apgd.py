@@ -73,16 +73,16 @@ def apgd(  # noqa: PLR0913  those of the paper, of EOT and of active sets
     settled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for _ in range(restarts):
         start = (x + norm.sample(x, eps)).clamp(0, 1)
-        if leave is None:
-            best, rating = _run(looks, x, start, norm, eps, steps, rho)
-        else:
-            best, rating = found.clone(), value.clone()
-            left = ~settled
-            best[left], rating[left] = _run(looks.rows(left), x[left], start[left], norm, eps, steps, rho)
+        best, rating, gone = found.clone(), value.clone(), settled.clone()
+        left = ~settled if leave is not None else torch.ones_like(settled)
+        best[left], rating[left], gone[left] = _run(
+            looks if bool(left.all()) else looks.rows(left), x[left], start[left], norm, eps, steps, rho
+        )
         better = (rating > value) & ~settled
         found, value = torch.where(per_sample(better, x), best, found), torch.where(better, rating, value)
         if score is not None:
-            settled = value > 0
+            # One pass of a randomised model that scores above 0 settles nothing: what has left does.
+            settled = gone if leave is not None else value > 0
             if bool(settled.all()):
                 break
     return found
@@ -168,8 +168,8 @@ def _run(
     eps: float,
     steps: int,
     rho: float,
-) -> tuple[Tensor, Tensor]:
-    """The best point of one run and how it is rated, (N,)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The best point of one run, how it is rated, (N,), which is inf for the images that left, and which did, (N,)."""
     found, rating = start.clone(), x.new_full((len(x),), -torch.inf)
     left = torch.arange(len(x), device=x.device)
     judged, last = set(checkpoints(steps)) - {0}, 0
@@ -186,9 +186,7 @@ def _run(
         rated.offer(at, loss if seen.score is None else seen.score)
         staying = looks.staying(at, seen)
         if staying is not None:
-            assert rated.value is not None
-            gone = left[~staying]
-            found[gone], rating[gone] = at[~staying], rated.value[~staying]
+            found[left[~staying]], rating[left[~staying]] = at[~staying], torch.inf
             looks, rated, left = looks.rows(staying), rated.rows(staying), left[staying]
             climb.keep(staying)
             if not len(left):
@@ -197,9 +195,10 @@ def _run(
             climb.judge(step - last, rho)
             last = step
     assert rated.value is not None
-    # What leaves is settled; who stays is not, though one pass of a randomised model scored above 0.
-    found[left], rating[left] = rated.x, rated.value if looks.leave is None else rated.value.clamp_max(0)
-    return found, rating
+    found[left], rating[left] = rated.x, rated.value
+    gone = torch.ones_like(rating, dtype=torch.bool)
+    gone[left] = False
+    return found, rating, gone
 
 
 def _usable(seen: Seen, x: Tensor) -> tuple[Tensor, Tensor]:

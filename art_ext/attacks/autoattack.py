@@ -98,10 +98,12 @@ def rated(model: Model, x: Tensor, y: Tensor, passes: int, at_once: int | None) 
     A margin is that of `logit_margin`; a pass whose logits are not finite is a wrong answer. One pass at least.
     """
     found = [
-        logit_margin(model(batch), y.repeat(k)).view(k, len(x)) for k, batch in copies_of(x, max(1, passes), at_once)
+        logit_margin(model(batch), y.repeat(k)).view(k, len(x))
+        for k, batch in copies_of(x, max(1, passes), at_once or max(1, len(x)))
     ]
     margins = torch.cat(found)
-    return margins.mean(0), (margins > 0).all(0)
+    mean = margins.masked_fill(margins.isinf(), torch.nan).nanmean(0)  # of the finite ones
+    return mean.nan_to_num(torch.inf), (margins > 0).all(0)
 
 
 class _Parts:

@@ -88,7 +88,7 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
         all_steps: native attacks spend all their steps on images that they have broken, too, so that the examples are
             as strong as the attack makes them. Unless given, an image leaves an attack that sees the defence once it is
             broken (of a randomised model: once 20 passes in a row misclassify it); blind and transfer attacks, and all
-            attacks with `cross`, run to their end.
+            attacks with `cross`, run to their end. AutoAttack, FAB-T and Square always stop at what breaks an image.
         crafting: "bfloat16" lets native attacks take their gradients in bfloat16 where a job has more than 64 images;
             an image leaves only when float32 confirms it, and answers are float32's. The first 64 images are attacked
             in float32, too, and so is every image of a row where bfloat16 surely leaves more of them.

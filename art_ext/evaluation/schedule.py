@@ -78,7 +78,9 @@ class Job:
         # An attack that is bounded by an eps of its own has that one in the row.
         threat = {"norm": self.threat.norm, "eps": self.threat.eps}
         usual = self.attack.stated(self.threat)
-        stops = {} if self.leave is None else {"leave": "broken", "confirm": self.leave.confirm}
+        stops: dict[str, Any] = {} if self.leave is None else {"leave": "broken", "confirm": self.leave.confirm}
+        if stops and "best" in usual:
+            stops["best"] = True  # an image leaves by its score, and the best by that is what stays
         rough = {} if self.crafting == FLOAT32 else {"crafting": self.crafting}
         return {**threat, **usual, "eot_samples": self.eot_samples, "seed": self.seed, **eot, **stops, **rough}
 
@@ -138,13 +140,10 @@ def schedule(
                     samples = 1
                 images = min(attack.images or n, n)
                 jobs.append(Job(model, attack, knowledge, threat, settings.seed, images, samples, settings.average))
-    jobs = [
-        replace(job, leave=_leave(job, jobs, settings, found), crafting=_crafting(job, settings, found)) for job in jobs
-    ]
+    jobs = [replace(job, leave=_leave(job, jobs, settings, found)) for job in jobs]
     probes = [job for model in models for job in _probes(model, threat, shape, n, settings, found[model.name].random)]
-    probes = [
-        replace(job, leave=_leave(job, (), settings, found), crafting=_crafting(job, settings, found)) for job in probes
-    ]
+    probes = [replace(job, leave=_leave(job, (), settings, found)) for job in probes]
+    jobs, probes = ([replace(j, crafting=_crafting(j, settings, found)) for j in some] for some in (jobs, probes))
     return Schedule(tuple(jobs), tuple(probes))
 
 
@@ -170,26 +169,29 @@ def _leave(
     """When images leave the job's batches.
 
     None does where the attacker does not see what is evaluated, or where the examples have another use: a blind attack
-    may share those on a bare network, and with `cross` other models get them.
+    may share those on a bare network, and with `cross` other models get them. AutoAttack knows nothing else, and is
+    told how to tell that an image of a randomised model is broken.
     """
-    if settings.all_steps or settings.cross or job.frozen or not job.attack.leaves:
+    sees = job.knowledge in (Knowledge.UNDEFENDED, Knowledge.FULL, Knowledge.BPDA)
+    if job.frozen or not (job.attack.leaves and sees):
         return None
-    if job.knowledge not in (Knowledge.UNDEFENDED, Knowledge.FULL, Knowledge.BPDA):
-        return None
+    random = found[job.model.name].random
     blind = any(j.knowledge is Knowledge.BLIND and j.attack is job.attack for j in jobs)
-    if job.knowledge is Knowledge.UNDEFENDED and blind:
+    shared = settings.cross or (job.knowledge is Knowledge.UNDEFENDED and blind)
+    if (settings.all_steps or shared) and not (job.attack.only_leaves and random):
         return None
-    return Leave(max(CONFIRMED_BY, job.eot_samples) if found[job.model.name].random else 0)
+    return Leave(max(CONFIRMED_BY, job.eot_samples) if random else 0)
 
 
 def _crafting(job: Job, settings: Settings, found: Mapping[str, ModelInfo]) -> str:
     """What the gradients of a job are computed in: bfloat16 where that was asked for and may pay.
 
     It may not with so few images that all are crafted in float32, too. Only attacks that broken images can leave ask
-    for an answer in float32 before they do; adaptive ones follow gradients that the method computes itself; a network
-    of another format than float32 has its own.
+    for an answer in float32 before they do; without that, restarts would end at what float32 denies. Adaptive attacks
+    follow gradients that the method computes itself; a network of another format than float32 has its own.
     """
     able = job.attack.leaves and job.knowledge is not Knowledge.ADAPTIVE and job.images > COMPARED
+    able &= job.leave is not None or job.attack.parameters.get("restarts", 1) == 1
     return settings.crafting if able and found[job.model.name].dtype == FLOAT32 else FLOAT32
 
 

@@ -24,6 +24,10 @@ class Suite:
     options: dict[str, Any]
 
 
+SEEING = (Knowledge.UNDEFENDED, Knowledge.BPDA, Knowledge.FULL)
+"""AutoAttack stops where it breaks what it sees: too little to carry over to a defence that it does not see."""
+
+
 def suite(name: str, threat: Threat, *, classes: int, channels: int = 3) -> Suite:
     """The attacks and settings of a ready-made evaluation.
 
@@ -91,8 +95,10 @@ def _auto(name: str, threat: Threat, classes: int) -> list[Attack]:
     attacks = []
     if threat.norm != "L1":
         few = {"targets": 1, "queries": 100} if name == "standard" else {"targets": 3, "queries": 500}
-        under_eot = Attack("native", "AutoAttack", few, on="randomised", label="native AutoAttack under EOT")
-        attacks += [Attack("native", "AutoAttack", on="deterministic"), under_eot]
+        under_eot = Attack(
+            "native", "AutoAttack", few, on="randomised", label="native AutoAttack under EOT", knowledge=SEEING
+        )
+        attacks += [Attack("native", "AutoAttack", on="deterministic", knowledge=SEEING), under_eot]
     if classes >= 4 and (name == "full" or threat.norm == "L1"):
         official = {"standard": "deterministic", "rand": "randomised"}
         attacks += [Attack("autoattack", version, on=on) for version, on in official.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -283,3 +284,23 @@ def test_restarts_go_on_where_a_success_was_not_confirmed() -> None:
     options = {"norm": Linf(), "eps": 0.1, "steps": 4, "score": margin(model, y), "leave": Leave(2)}
     apgd(cross_entropy(model, y), torch.rand(2, 1, 2, 2), **options, restarts=3)
     assert sum(graphs) == 3 * 4
+
+
+def test_what_left_a_run_is_settled_and_not_replaced() -> None:
+    """Beyond 0.5 each sample is wrong, towards one class or the other, so that the mean is right: margin below 0."""
+    sides = itertools.cycle([(1.0, 2.0, -10.0), (1.0, -10.0, 2.0)])
+
+    def model(v: Tensor) -> Tensor:
+        beyond = (v.flatten(1).mean(1) > 0.5)[:, None]
+        right = torch.tensor([1.0, 0.0, 0.0]) + 0 * v.flatten(1).sum(1, keepdim=True)
+        return torch.where(beyond, torch.tensor(next(sides)), right)
+
+    x, y = torch.full((20, 1, 1, 1), 0.5), torch.zeros(20).long()
+    left = []
+    for restarts in (1, 6):
+        torch.manual_seed(0)
+        options = {"norm": Linf(), "eps": 0.1, "steps": 0, "score": margin(model, y), "leave": Leave(2)}
+        x_adv = apgd(cross_entropy(model, y), x, **options, restarts=restarts, eot_samples=2, at_once=1)
+        left.append(int((x_adv.flatten() <= 0.5).sum()))
+    assert left[0] > 3
+    assert left[1] < left[0] / 2

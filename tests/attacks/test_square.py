@@ -247,16 +247,19 @@ def test_samples_are_averaged_and_the_image_kept_is_measured_anew() -> None:
     assert torch.equal(model.calls[4][:1], model.calls[2][1:2])
 
 
-def test_a_randomised_model_is_broken_only_by_a_second_mean() -> None:
-    # Start: 1 and 1, then -1 and -1: luck. Next: kept -1, tried 2 (mean of 1 and 3), then again -1 and 2: broken.
-    model = Script(-9, -9, 1, 1, -1, -1, -1, 1, -1, 3, -1, 2, -9)
+def test_a_randomised_model_is_broken_only_where_twenty_more_passes_are_wrong() -> None:
+    # Start: 1 and 1, then -1: luck. Next: kept -1, tried 2 (mean of 1 and 3), then 2 for ever: broken.
+    model = Script(-9, -9, 1, 1, -1, -1, 1, -1, 3, 2)
     found = square(model, IMAGE, ZERO, norm=Linf(), eps=0.1, queries=50, eot_samples=2)
-    assert model.sizes() == [2, 2, 2, 4, 2]
-    assert torch.equal(found, model.calls[4][:1])
+    assert model.sizes() == [2, 2, 1, 4, *[1] * 20]
+    assert torch.equal(found, model.calls[4])
     assert torch.equal(found, model.calls[3][1:2])
-    lucky = Script(1, 1, -1, -1, -2)  # so is the clean image
+    almost = Script(-9, -9, 1, 1, *[1] * 19, -2)  # the twentieth is right
+    square(almost, IMAGE, ZERO, norm=Linf(), eps=0.1, queries=2, eot_samples=2)
+    assert almost.sizes() == [2, 2, *[1] * 20, 4]
+    lucky = Script(1, 1, -1, -2)  # so is the clean image
     square(lucky, IMAGE, ZERO, norm=Linf(), eps=0.1, queries=2, eot_samples=2)
-    assert lucky.sizes() == [2, 2, 2, 4]
+    assert lucky.sizes() == [2, 1, 2, 4]
 
 
 def test_no_call_is_larger_than_at_once() -> None:

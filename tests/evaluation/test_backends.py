@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext import presets
-from art_ext.attacks import Averaged, Gradient
+from art_ext.attacks import Averaged, Gradient, Leave
 from art_ext.data import fashion_mnist
 from art_ext.evaluation.backends import BACKENDS, YOURS, Attack, art
 from art_ext.evaluation.backends.wrapped import Wrapped
@@ -283,7 +284,7 @@ def test_checked_pgd_attacks_each_sample_and_stops(problem: Problem) -> None:
     attack = Attack("native", "PGD", {"steps": 6, "check_every": 3})
     x_adv = attack(Averaged(Counting(), 4, "gradients"), problem.x, problem.y, LINF)
     assert bool((problem.classifier(x_adv).argmax(1) != problem.y).all())
-    assert seen == [4 * len(problem.x)] * 4  # three steps and a check, all broken by then
+    assert sum(seen) == 4 * 4 * len(problem.x)  # three steps and a check, all broken by then
     with pytest.raises(ValueError, match="got averaged logits"):
         attack(Averaged(Counting(), 4, "logits"), problem.x, problem.y, LINF)
 
@@ -587,3 +588,38 @@ def test_a_wrapped_module_is_the_module(problem: Problem) -> None:
     (expected,) = torch.autograd.grad(problem.classifier(x).sum(), x)
     assert torch.equal(found, expected)
     assert Wrapped(problem.classifier.eval()).training is False
+
+
+def test_restarts_of_pgd_leave_out_what_is_broken_and_keep_it() -> None:
+    """Beyond 0.5 each sample is wrong, towards one class or the other; the mean of the two is right."""
+    sides = itertools.cycle([(1.0, 2.0, -10.0), (1.0, -10.0, 2.0)])
+
+    class Sides(torch.nn.Module):
+        def forward(self, v: torch.Tensor) -> torch.Tensor:
+            beyond = (v.flatten(1).mean(1) > 0.5)[:, None]
+            right = torch.tensor([1.0, 0.0, 0.0]) + 0 * v.flatten(1).sum(1, keepdim=True)
+            return torch.where(beyond, torch.tensor(next(sides)), right)
+
+    x, y, left = torch.full((20, 1, 1, 1), 0.5), torch.zeros(20).long(), []
+    for restarts in (1, 6):
+        torch.manual_seed(0)
+        attack = Attack("native", "PGD", {"steps": 1, "restarts": restarts})
+        x_adv = attack(Averaged(Sides(), 2, "gradients", 1), x, y, Threat("Linf", 0.1), leave=Leave(2))
+        left.append(int((x_adv.flatten() <= 0.5).sum()))
+    assert left[0] > 3
+    assert left[1] < left[0] / 2
+
+
+def test_one_sample_without_a_number_is_one_wrong_answer_and_not_the_best() -> None:
+    """NaN at the start alone, in one sample of four: the iterates that follow are better."""
+    calls = itertools.count()
+
+    class Once(torch.nn.Module):
+        def forward(self, v: torch.Tensor) -> torch.Tensor:
+            total = v.flatten(1).sum(1)
+            return torch.stack([-total, total - 100], 1) + (torch.nan if next(calls) == 0 else 0)
+
+    x, y = torch.full((3, 1, 2, 2), 0.5), torch.zeros(3).long()
+    attack = Attack("native", "PGD", {"steps": 5, "step_size": 0.05})
+    x_adv = attack(Averaged(Once(), 4, "gradients", 1), x, y, Threat("Linf", 0.1))
+    assert bool((x_adv > 0.59).all())

@@ -148,6 +148,11 @@ class Attack:
         return self._entry is not None and self._entry.leaves and self.parameters.get("check_every") is None
 
     @property
+    def only_leaves(self) -> bool:
+        """Whether images that are broken leave its batch whatever is asked for, as AutoAttack's do."""
+        return self._entry is not None and self._entry.only_leaves
+
+    @property
     def title(self) -> str:
         """For people, and what tells the attacks of one evaluation apart."""
         return self.titled(self.eot_samples or 1)

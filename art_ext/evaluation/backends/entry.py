@@ -42,6 +42,7 @@ class Entry:
         non_lp: the parameter that bounds it and its default, for an attack that stays in no ball.
         follows_gradients: it can go along any gradient that it is given.
         leaves: images that are broken can leave its batch, so that `run` takes `leave`.
+        only_leaves: they do, whatever is asked for.
         more: parameters that the function does not have, and their defaults; None where there is none.
         objects: parameters that may be modules.
         check: raises a ValueError for parameters that do not go together.
@@ -55,6 +56,7 @@ class Entry:
     non_lp: tuple[str, float] | None = None
     follows_gradients: bool = False
     leaves: bool = False
+    only_leaves: bool = False
     more: Mapping[str, Any] = field(default_factory=dict)
     objects: frozenset[str] = frozenset()
     check: Callable[[Mapping[str, Any]], None] = anything

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 import art_ext
 from art_ext import attacks
 from art_ext.attacks import Averaged, Gradient, Leave, Loss, ascent, eot, margin, pgd
+from art_ext.attacks.active import Looks, Seen
+from art_ext.attacks.losses import LogitLoss
 from art_ext.evaluation.backends.entry import Backend, defaults
 from art_ext.evaluation.backends.native_entries import ENTRIES, LOSSES, SET_HERE, USUAL_STEPS
 from art_ext.evaluation.threat import Threat
@@ -219,14 +222,38 @@ def follow(
     kept = options.pop("best", ENTRIES[name].more["best"]) or leave is not None
     restarts = options.pop("restarts", 1)
     options |= {"norm": threat.ball, "eps": threat.eps, "score": score if kept else None, "leave": leave}
-    best = attacks.Best(rate, x) if restarts > 1 else None
+    if restarts == 1:
+        return pgd(gradient, x, **options)
+    if leave is not None:
+        return _restarted(Looks(gradient, score, leave=leave), x, rate, restarts, options)
+    best = attacks.Best(rate, x)
     for _ in range(restarts):
-        x_adv = pgd(gradient, x, **options)
-        if best is None:
-            return x_adv
-        best.offer(x_adv)
-    assert best is not None
+        best.offer(pgd(gradient, x, **options))
     return best.x
+
+
+def _restarted(looks: Looks, x: Tensor, rate: Loss, restarts: int, options: dict[str, Any]) -> Tensor:
+    """Several runs of PGD; an image that is broken in one is left out of the next, as it is."""
+    found, left = x.clone(), torch.arange(len(x), device=x.device)
+    best = attacks.Best(rate, x)
+    for _ in range(restarts):
+        x_adv = pgd(looks.gradient, x[left], **(options | {"score": looks.score, "leave": looks.leave}))
+        best.offer(x_adv)
+        assert looks.score is not None
+        with torch.no_grad():
+            broken = looks.score(x_adv) > 0
+        staying = looks.staying(x_adv, Seen(None, None, None, broken))
+        if staying is None:
+            continue
+        found[left[~staying]] = x_adv[~staying]
+        left, looks, kept = left[staying], looks.rows(staying), best.rows(staying)
+        assert isinstance(rate, LogitLoss)
+        rate = rate.rows(staying)
+        best = attacks.Best(rate, kept.x, kept.value)
+        if not len(left):
+            return found
+    found[left] = best.x
+    return found
 
 
 BACKEND = Backend(ENTRIES, run, stated, versions, load=lambda function: function, given=SET_HERE)

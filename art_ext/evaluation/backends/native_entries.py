@@ -80,7 +80,7 @@ ENTRIES: dict[str, Entry] = {
         _of(attacks.apgd), lambda p: _steps(p, 100), leaves=True, more={"loss": "cross_entropy"}, check=_check_loss
     ),
     "AutoAttack": Entry(
-        _of(attacks.autoattack, ("Linf", "L2")), _auto_cost, targeted=False, leaves=True
+        _of(attacks.autoattack, ("Linf", "L2")), _auto_cost, targeted=False, leaves=True, only_leaves=True
     ),
     "FAB-T": Entry(
         _of(attacks.fab, ("Linf", "L2")), lambda p: _steps(p, 100) * 4 / 3 * p.get("targets", 9), targeted=False

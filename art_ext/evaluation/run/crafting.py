@@ -95,7 +95,7 @@ def confirmed(job: Job) -> Leave | None:
     AutoAttack takes what `confirm` says for randomness, and decides in float32 itself what is done.
     """
     leave = job.leave
-    if leave is None or job.crafting == FLOAT32 or job.attack.name == "AutoAttack":
+    if leave is None or job.crafting == FLOAT32 or job.attack.only_leaves:
         return leave
     return Leave(max(1, leave.confirm), leave.by)
 
