@@ -19,6 +19,9 @@ from art_ext.data import fashion_mnist
 from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate, save_page
 from art_ext.purifiers import RDP
 
+# AutoAttack stops at what breaks the model that it sees, so no attacker who does not see the defence uses it here.
+SEEING = (Knowledge.UNDEFENDED, Knowledge.BPDA, Knowledge.FULL)
+
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--images", type=int, default=100, help="test images, the same for every attack")
 parser.add_argument("--steps", type=int, default=20, help="of PGD")
@@ -32,13 +35,15 @@ def attacks(steps: int, eot_samples: int, queries: int) -> list[Attack]:
     return [
         Attack("art", "PGD", pgd | {"num_random_init": 1}, on="deterministic"),
         Attack("torchattacks", "PGD", pgd, on="deterministic"),
-        Attack("native", "AutoAttack", short, on="deterministic"),
+        Attack("native", "AutoAttack", short, on="deterministic", knowledge=SEEING),
+        Attack("native", "PGD", pgd, on="randomised", knowledge=(Knowledge.BLIND,)),
         Attack(
             "native",
             "AutoAttack",
             {"steps": max(1, 3 * steps // 5), "targets": 1, "queries": 0},
             eot_samples=eot_samples,
             on="randomised",
+            knowledge=SEEING,
             label=f"native APGD-CE and APGD-T + EOT-{eot_samples}",
         ),
     ]

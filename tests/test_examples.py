@@ -54,7 +54,7 @@ def test_quickstart(tmp_path: Path) -> None:
     assert [row[1] for row in rows if row[0] == "RDP"] == expected
     assert [row[1] for row in rows if row[0] == "adversarially trained"] == expected
     assert [row[1] for row in rows if row[0] == "dynamic RDP"] == [
-        "clean", "native APGD-CE and APGD-T + EOT-2",
+        "clean", "native PGD-2", "native APGD-CE and APGD-T + EOT-2", "worst case",
     ]  # fmt: skip
     assert all(any(row[2:]) for row in rows)
     assert all("n=" in entry and "[" in entry for row in rows for entry in row[2:] if entry)
