@@ -20,7 +20,7 @@ from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threa
 from art_ext.purifiers import RDP
 
 # AutoAttack stops at what breaks the model that it sees, so no attacker who does not see the defence uses it here.
-SEEING = (Knowledge.UNDEFENDED, Knowledge.BPDA, Knowledge.FULL)
+SEEING = (Knowledge.BPDA, Knowledge.FULL)
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--images", type=int, default=100, help="test images, the same for every attack")

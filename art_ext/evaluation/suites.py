@@ -24,7 +24,7 @@ class Suite:
     options: dict[str, Any]
 
 
-SEEING = (Knowledge.UNDEFENDED, Knowledge.BPDA, Knowledge.FULL)
+SEEING = (Knowledge.BPDA, Knowledge.FULL)
 """AutoAttack stops where it breaks what it sees: too little to carry over to a defence that it does not see."""
 
 

@@ -11,7 +11,7 @@ from art_ext.evaluation import SUITES, Attack, Defended, Knowledge, Probe, Tag, 
 from art_ext.evaluation.inspect import Found, ModelInfo
 from art_ext.evaluation.run.unit_test import images_for
 from art_ext.evaluation.schedule import Schedule, schedule
-from art_ext.evaluation.settings import Settings
+from art_ext.evaluation.settings import Settings, check_call
 from art_ext.evaluation.tags import old_spelling, tags_of
 
 from .conftest import Blur, Halves, Noise, Problem
@@ -127,3 +127,12 @@ def test_one_samples_pass_is_one_pass(problem: Problem) -> None:
         evaluate([model], [attack], problem.x, problem.y, threat=LINF, eot_samples=6, average=average, probe=None,
                  progress=False)  # fmt: skip
     assert max(seen) == 12
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_a_suite_can_be_asked_for(name: str, problem: Problem) -> None:
+    made = suite(name, LINF, classes=4, channels=1)
+    given = {k: made.options[k] for k in ("knowledge", "eot_samples", "repeats", "probe")}
+    whole = Settings(**given, average="logits", seed=0, batch_size=8, survivors_only=False, cross=False)
+    models = [Defended("bare", problem.classifier), Defended("blur", problem.classifier, Blur())]
+    assert check_call(models, made.attacks, problem.x, problem.y, whole, LINF, (0, 1)) == (0, 1)
