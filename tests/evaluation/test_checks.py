@@ -511,3 +511,8 @@ def test_every_check_is_exercised_here() -> None:
     names = ("checks", "crafting", "headline", "broken")
     source = "".join((here / f"test_{name}.py").read_text("utf-8") for name in names)
     assert [check for check in (*CHECKS, *MODEL_CHECKS) if f'"{check}"' not in source] == []
+
+
+def test_the_unit_test_of_an_l1_ball_is_run_where_pgd_is_weak() -> None:
+    found = unit_tested(Defended("m", net(), Blur()), torch.rand(6, 1, 10, 10), Threat("L1", 5.0), 1)
+    assert found[0] in ("warn", "fail"), found
