@@ -11,6 +11,9 @@ from torch import Tensor
 from art_ext.attacks.gradient import Ascent, Gradient, Pass
 from art_ext.attacks.losses import LogitLoss, Loss
 
+CONFIRMED_BY = 20
+"""The fewest passes of a randomised model that must all misclassify an image before an attack gives it up as broken."""
+
 
 @dataclass(frozen=True)
 class Leave:

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from art_ext.attacks.active import Leave
+from art_ext.attacks.active import CONFIRMED_BY, Leave
 from art_ext.attacks.apgd import apgd
 from art_ext.attacks.fab import fab
 from art_ext.attacks.losses import LogitLoss, Model, cross_entropy, dlr_targeted, logit_margin, margin
@@ -72,7 +72,7 @@ def autoattack(  # noqa: PLR0913  those of its parts, and of EOT
         raise ValueError(f"expected average out of {', '.join(AVERAGES)} and confirm >= 0, got {average!r}, {confirm}")
     if eot_samples < 1 or targets < 1:
         raise ValueError(f"expected eot_samples >= 1 and targets >= 1, got {eot_samples} and {targets}")
-    confirm = max(confirm, 20, eot_samples) if eot_samples > 1 else confirm
+    confirm = max(confirm, CONFIRMED_BY, eot_samples) if eot_samples > 1 else confirm
     search = _Parts(model, norm, eps, steps, targets, queries, eot_samples, average, confirm, at_once)
     x = x.detach()
     found = x.clone()

@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from art_ext.attacks.active import CONFIRMED_BY
 from art_ext.attacks.losses import Model, logit_margin
 from art_ext.attacks.norms import Norm, per_sample
 from art_ext.attacks.search import check_arguments
@@ -16,9 +17,6 @@ from art_ext.nn.copies import copies_of
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Queries, of 10000, after which the area of the square is halved [arXiv:1912.00049, the authors' program]."""
-
-CONFIRMED_BY = 20
-"""The fewest passes of a randomised model that must all misclassify an image before it is done."""
 
 
 @torch.no_grad()

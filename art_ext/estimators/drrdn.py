@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 from torch import Tensor
 
 from art_ext.classifiers.drrdn import DRRDN
-from art_ext.nn.copies import in_slices
+from art_ext.estimators.sliced import SlicedClassifier
 from art_ext.nn.modes import evaluating
 from art_ext.plain import check_device_type
 
@@ -21,7 +19,7 @@ INFERENCE = ("encoder", "d_s", "c_s")
 """Parts of the model that run at inference."""
 
 
-class DRRDNClassifier(PyTorchClassifier):
+class DRRDNClassifier(SlicedClassifier):
     """A DRRDN [Yang et al., AAAI 2021] wherever ART takes a classifier; train it with `DRRDNTrainer`.
 
     | Predictions, losses and gradients are those of c_s(d_s(g(x))), the class-specific branch, an ordinary network
@@ -52,20 +50,6 @@ class DRRDNClassifier(PyTorchClassifier):
     def layer_names(self) -> list[str]:
         """The parts that run at inference, which `get_activations` takes."""
         return list(INFERENCE)
-
-    def predict(
-        self, x: NDArray[Any], batch_size: int = 128, training_mode: bool = False, **kwargs: Any
-    ) -> NDArray[Any]:  # fmt: skip
-        """Predictions, a batch at a time: ART prepares, and copies, all images that it is given.
-
-        :param x: Images in the classifier's range and layout.
-        :param batch_size: Images at once.
-        :param training_mode: `True` for model set to training mode.
-        :param kwargs: Ignored; ART's signature has them.
-        :return: Predictions of shape `(nb_samples, nb_classes)`.
-        """
-        whole = partial(super().predict, batch_size=batch_size, training_mode=training_mode, **kwargs)
-        return in_slices(whole, x, batch_size)
 
     def representations(self, x: NDArray[Any], batch_size: int = 128) -> dict[str, NDArray[np.float32]]:
         """What images become inside.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -16,11 +15,12 @@ from torch import Tensor, nn
 
 from art_ext.attacks.randomness import Averaged
 from art_ext.attacks.renamed import renamed
-from art_ext.nn.copies import copies_of, in_slices
+from art_ext.estimators.sliced import SlicedClassifier
+from art_ext.nn.copies import copies_of
 from art_ext.nn.modes import trainable
 
 
-class EOTClassifier(PyTorchClassifier):
+class EOTClassifier(SlicedClassifier):
     """A classifier with a randomised defence as an adaptive attacker sees it: expectation over transformation.
 
     | Paper link: https://arxiv.org/abs/1802.00420
@@ -91,20 +91,6 @@ class EOTClassifier(PyTorchClassifier):
             warnings.warn("draws of EOTClassifier is called eot_samples now", DeprecationWarning, stacklevel=2)
             kwargs["eot_samples"] = kwargs.pop("draws")
         super().set_params(**kwargs)
-
-    def predict(
-        self, x: NDArray[Any], batch_size: int = 128, training_mode: bool = False, **kwargs: Any
-    ) -> NDArray[Any]:  # fmt: skip
-        """Predictions, a batch at a time: ART prepares, and copies, all images that it is given.
-
-        :param x: Images in the classifier's range and layout.
-        :param batch_size: Images at once.
-        :param training_mode: `True` for model set to training mode.
-        :param kwargs: Ignored; ART's signature has them.
-        :return: Predictions of shape `(nb_samples, nb_classes)`.
-        """
-        whole = partial(super().predict, batch_size=batch_size, training_mode=training_mode, **kwargs)
-        return in_slices(whole, x, batch_size)
 
     def get_activations(
         self,

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from art_ext.attacks import Averaged, Frozen, Leave
+from art_ext.attacks.active import CONFIRMED_BY
 from art_ext.evaluation.backends import Attack
 from art_ext.evaluation.blocks import BLOCK
 from art_ext.evaluation.inspect import ModelInfo, identity
@@ -24,8 +25,6 @@ from art_ext.purifiers import Purifier
 
 COMPARED = 2 * BLOCK
 """First images of a job that are crafted in float32, too, where the others are not."""
-CONFIRMED_BY = 20
-"""The fewest passes of a randomised model that must all misclassify an image before it leaves."""
 
 
 @dataclass(frozen=True)

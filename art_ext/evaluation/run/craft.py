@@ -45,8 +45,7 @@ def examples(job: Job, number: int, x: Tensor, y: Tensor, size: int, repeats: in
         elif job.knowledge is Knowledge.ADAPTIVE:
             x_adv = _adaptive(job, target, x, y, repeats)
         else:
-            leave = confirmed(job)
-            x_adv = job.attack(target, x.clone(), y.clone(), job.threat, **({"leave": leave} if leave else {}))
+            x_adv = job.attack(target, x.clone(), y.clone(), job.threat, leave=confirmed(job))
     facts: Facts = {"seconds": clock(x.device) - start, **tracker.counts}
     x_adv = x_adv.detach().to(x)
     if tracker.counts["forward"]:
