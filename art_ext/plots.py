@@ -14,7 +14,9 @@ from torch import Tensor
 
 from art_ext.detectors.metrics import Roc
 from art_ext.evaluation.report import Report
-from art_ext.evaluation.report.tables import AXES, one_line
+from art_ext.evaluation.report.estimates import REPEATS, clean_of
+from art_ext.evaluation.report.tables import AXES, left_of_row, one_line
+from art_ext.evaluation.statistics import Interval
 from art_ext.images import check_images
 
 COLOURS = {
@@ -61,7 +63,7 @@ def image_grid(columns: Mapping[str, Tensor], errors: Sequence[tuple[str, str]] 
 
 
 def accuracy_bars(report: Report) -> Figure:
-    """Accuracy of every model under every attack and knowledge, with 95 % intervals; the dashed line is clean.
+    """What every attack leaves of every model, with 95 % intervals, as `Report.table` has it; the dashed line is clean.
 
     Raises:
         ValueError: nothing was attacked.
@@ -74,7 +76,7 @@ def accuracy_bars(report: Report) -> Figure:
     axes = figure.subplots(1, len(models), sharex=True, squeeze=False)[0]
     for axis, model in zip(axes, models, strict=True):
         cells = report.attacked(model)[::-1]
-        found = [c.accuracy for c in cells]
+        found = [left_of_row(report, c) for c in cells]
         means = np.array([100 * i.mean for i in found])
         spread = np.abs(np.array([[100 * i.low, 100 * i.high] for i in found]).T - means)
         colours = [COLOURS.get(c.knowledge, "#555e6c") for c in cells]
@@ -105,18 +107,40 @@ def curves(report: Report) -> Figure:
     names = {"eps": f"eps ({report.threat['norm']})", "steps": "steps of PGD", "eot_samples": "EOT samples"}
     for panel, (axis, found) in zip(panels, shown.items(), strict=True):
         for model, points in found.items():
-            at = [v for v, _ in points]
-            means, lows, highs = (np.array([100 * getattr(i, k) for _, i in points]) for k in ("mean", "low", "high"))
-            line = {"marker": "o", "ms": 3.5, "lw": 1.4, "capsize": 2, "color": colours.get(model)}
-            panel.errorbar(at, means, yerr=np.abs(np.stack([means - lows, highs - means])), label=_name(model), **line)
+            _with_intervals(panel, points, label=_name(model), color=colours.get(model))
         panel.set(xlabel=names[axis], ylim=(-3, 103))
         if axis != "eps":
-            panel.set_xscale("log", base=2)
-            at = sorted({v for points in found.values() for v, _ in points})
-            panel.set_xticks(at, [f"{v:g}" for v in at])
+            _powers(panel, sorted({v for points in found.values() for v, _ in points}))
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("accuracy (%)")
     panels[0].legend(fontsize=7, frameon=False)
+    return figure
+
+
+def repeat_curves(report: Report) -> Figure:
+    """Worst case of the randomised models over the number of repeats, with 95 % intervals.
+
+    Dashed, for clean ones of the same images.
+
+    Raises:
+        ValueError: no randomised model was attacked.
+    """
+    found = {m: report.repeat_curve(m) for m in report.models() if report.attacked(m)}
+    found = {m: points for m, points in found.items() if len(points) > 1}
+    if not found:
+        raise ValueError("expected a report with a randomised model that was attacked, got none")
+    figure = Figure(figsize=(7.0, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for i, (model, points) in enumerate(found.items()):
+        shown = [(r, left) for r, left in points if r in REPEATS or r == len(points)]
+        _with_intervals(axis, shown, label=_name(model), color=f"C{i % 10}")
+        clean = [(r, clean_of(report, model, left.n, r).mean) for r, left in shown]
+        axis.plot([r for r, _ in clean], [100 * mean for _, mean in clean], color=f"C{i % 10}", ls="--", lw=1)
+    axis.plot([], [], color="#1c2430", ls="--", lw=1, label="clean images")
+    _powers(axis, [r for r in REPEATS if any(r <= len(points) for points in found.values())])
+    axis.set(xlabel="R, answers to each image", ylabel="right in all of them (%)", ylim=(-3, 103))
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", fontsize=7, frameon=False)
     return figure
 
 
@@ -301,6 +325,8 @@ def figures(report: Report) -> dict[str, bytes]:
         made["Accuracy of every attack"] = png(accuracy_bars(report))
     if any(len(report.curve(m, axis)) > 1 for m in report.models() for axis in AXES):
         made["Accuracy against budget, steps and EOT samples"] = png(curves(report))
+    if any(report.worst_case(m).repeats > 1 for m in report.models() if report.attacked(m)):
+        made["Worst case over repeats; dashed, clean images"] = png(repeat_curves(report))
     crossed = dict.fromkeys(c.attack.removesuffix(f" from {c.source}") for c in report.cells if c.source)
     for attack in list(crossed)[:1]:
         made[f"Examples of {attack} on other models"] = png(transfer_heatmap(report, attack))
@@ -317,6 +343,19 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
 def _name(text: str) -> str:
     """A name as it is: matplotlib reads what stands between dollar signs, and leaves out what begins with "_"."""
     return one_line(text).replace("$", r"\$").replace("_", " _", 1 if text.startswith("_") else 0)
+
+
+def _with_intervals(axis: Axes, points: Sequence[tuple[float, Interval]], **line: Any) -> None:
+    """A line through the means, in per cent, with their intervals."""
+    means, lows, highs = (np.array([100 * getattr(i, k) for _, i in points]) for k in ("mean", "low", "high"))
+    spread = np.abs(np.stack([means - lows, highs - means]))
+    axis.errorbar([v for v, _ in points], means, yerr=spread, marker="o", ms=3.5, lw=1.4, capsize=2, **line)
+
+
+def _powers(axis: Axes, ticks: Sequence[float]) -> None:
+    """Numbers that double, each at the same distance from the one before."""
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(ticks, [f"{v:g}" for v in ticks])
 
 
 def _bare(axis: Axes, title: str) -> None:

@@ -3,7 +3,7 @@
     python examples/01_quickstart.py                       # what `make demo` runs, under three minutes on two cores
     python examples/01_quickstart.py --images 1000 --out out/long
 
-Writes report.json, report.html and the pictures in it: accuracy.png, curves.png, images.png.
+Writes report.json, report.html and the pictures in it: accuracy.png, curves.png, repeats.png, images.png.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def main() -> None:
     threat = Threat("Linf", 0.1)
     plan = attacks(args.steps, args.eot_samples, args.queries)
     probe = Probe(max(1, args.images // 8), steps=max(1, args.steps // 2))
-    report = evaluate(models, plan, data.x, data.y, threat=threat, eot_samples=args.eot_samples, repeats=3, probe=probe)
+    report = evaluate(models, plan, data.x, data.y, threat=threat, eot_samples=args.eot_samples, repeats=5, probe=probe)
 
     attack = Attack("native", "PGD", {"steps": args.steps, "step_size": 0.01})
     x, y = data.x[:6], data.y[:6]
@@ -90,7 +90,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     report.save(args.out / "report.json")
     save_page(report, args.out / "report.html", pictures)
-    for name, picture in zip(("accuracy", "curves", "images"), pictures.values(), strict=True):
+    for name, picture in zip(("accuracy", "curves", "repeats", "images"), pictures.values(), strict=True):
         (args.out / f"{name}.png").write_bytes(picture)
     show(report)
     print(f"written to {args.out}: {', '.join(sorted(p.name for p in args.out.iterdir()))}")

@@ -20,7 +20,7 @@ from art.estimators.classification import PyTorchClassifier
 from art_ext.classifiers import VGG, ResNet18, SmallCNN
 from art_ext.data import Images, fashion_mnist, from_npz
 from art_ext.defences import RDPPreprocessor, RDPTrainer
-from art_ext.evaluation import wilson
+from art_ext.evaluation import mean_interval
 from art_ext.nn import seeded
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -36,7 +36,7 @@ parser.add_argument("--out", type=Path, default=Path("out/rdp"))
 
 
 def accuracy(classifier: PyTorchClassifier, x: np.ndarray, y: np.ndarray) -> str:
-    return str(wilson(float((classifier.predict(x).argmax(1) == y).mean()), len(x)))
+    return str(mean_interval(classifier.predict(x).argmax(1) == y))
 
 
 def main() -> None:

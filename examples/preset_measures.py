@@ -1,4 +1,4 @@
-"""Figures of presets for `make_presets.py`: clean accuracy and accuracy under PGD, on the first n test images."""
+"""Figures of presets for `make_presets.py`: clean accuracy and accuracy under PGD, on n test images."""
 
 from __future__ import annotations
 
@@ -39,36 +39,41 @@ def attacked(
 def measure(
     module: nn.Module, n: int, folder: Path | str = presets.FOLDER, data: Path | str | None = None
 ) -> dict[str, Any]:
-    """Clean accuracy and accuracy under PGD-40 at Linf 0.1 on the first n test images that ship with the package.
+    """Clean accuracy and accuracy under PGD-40 at Linf 0.1 on the first n test images of the file that is shipped.
+
+    The file is shuffled, and the random starts of PGD go by its order.
 
     A preset for CIFAR-10 is measured on the test images in the folder `data`, under PGD-20 at 8/255.
     """
     if data is not None:
         return measure_cifar10(module, n, data)
-    test = fashion_mnist("test", n)
+    test = fashion_mnist("test")
+    assert test.order is not None
+    stored = test.order.argsort()[:n]
+    x, y = test.x[stored], test.y[stored]
     if isinstance(module, DIR):
-        return measure_dir(module, test.x, test.y)
+        return measure_dir(module, x, y)
     if isinstance(module, AToP):
-        return measure_atop(module, test.x, test.y)
+        return measure_atop(module, x, y)
     if isinstance(module, CDVAE):
-        return measure_cdvae(module, presets.load("fashion_mnist_cdvae_classifier", folder), test.x, test.y)
+        return measure_cdvae(module, presets.load("fashion_mnist_cdvae_classifier", folder), x, y)
     if not isinstance(module, RDP):
-        found = {"n": n, "clean": accuracy(module, test.x, test.y)}
-        x_adv = attacked(module, test.x, test.y, 40)
-        found["pgd40"] = accuracy(module, x_adv, test.y)
+        found = {"n": n, "clean": accuracy(module, x, y)}
+        x_adv = attacked(module, x, y, 40)
+        found["pgd40"] = accuracy(module, x_adv, y)
         if isinstance(module, DRRDN):
-            told = diagnose(module, test.x, x_adv, test.y)
+            told = diagnose(module, x, x_adv, y)
             found |= {k: v for k, v in told.items() if k != "mutual_information"}  # which is no share of images
         return found
     classifier = presets.load("fashion_mnist_cnn", folder)
     surrogate = presets.load("fashion_mnist_surrogate", folder)
     defended = nn.Sequential(module, classifier)
-    found = {"n": n, "bare_clean": accuracy(classifier, test.x, test.y)}
-    found["clean"] = accuracy(defended, test.x, test.y)
+    found = {"n": n, "bare_clean": accuracy(classifier, x, y)}
+    found["clean"] = accuracy(defended, x, y)
     for name, model in {"blind": classifier, "transfer": surrogate, "full": defended}.items():
-        x_adv = attacked(model, test.x, test.y, 40)
-        found[f"bare_pgd40_{name}"] = accuracy(classifier, x_adv, test.y)
-        found[f"pgd40_{name}"] = accuracy(defended, x_adv, test.y)
+        x_adv = attacked(model, x, y, 40)
+        found[f"bare_pgd40_{name}"] = accuracy(classifier, x_adv, y)
+        found[f"pgd40_{name}"] = accuracy(defended, x_adv, y)
     return found
 
 

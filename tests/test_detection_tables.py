@@ -93,12 +93,44 @@ def test_differences_are_of_the_same_images() -> None:
 
 
 def test_counting_who_beats_whom() -> None:
-    gaps = [[0.1, 0.05, 0.2, 9], [0.1, -0.1, 0.3, 9], [0.0, -0.1, 0.1, 9], [-0.2, -0.3, -0.1, 9]]
-    rows = [{"difference": {"AUC": gap}} for gap in gaps] + [{"difference": {}}]
-    told = "R(x) above x in 2 of 4 cells (1 surely), below in 1 (1 surely)"
-    assert detection.compared(rows, "AUC") == f"on the images kept in both (n=9), {told}"
-    rows[0]["difference"]["AUC"][3] = 7
-    assert detection.compared(rows, "AUC") == f"on the images kept in both (n=7 to 9), {told}"
+    # z = 2 * 1.96 * mean / width. 3.92: p = 0.00009. 1.96: 0.05, by itself sure. -2.24: 0.025. -2.61: 0.009.
+    gaps = [[0.1, 0.05, 0.15], [0.1, 0.0, 0.2], [0.0, -0.1, 0.1], [-0.08, -0.15, -0.01], [-0.2, -0.35, -0.05]]
+    kinds = (f"KD{detection.UNSEEN}", "KD", "LID", "MD", "MD")
+    rows: list[Any] = [
+        {"detector": kind, "difference": {"AUC": [*gap, 100]}} for kind, gap in zip(kinds, gaps, strict=True)
+    ]
+    rows += [{"detector": "KD", "difference": {}}]
+    found = [detection.chance(*gap, 100) for gap in gaps]
+    assert found == pytest.approx([8.86e-5, 0.05, 1, 0.0250, 0.0089], rel=0.01)
+    # Holm: 5 * 0.00009, 4 * 0.0089 are below 0.05; 3 * 0.025 is not, nor is anything after it.
+    told = (
+        "R(x) above x in 2 of 5 cells (1 surely, after Holm: KD 1), below in 2 of 5 cells (1 surely, after Holm: MD 1)"
+    )
+    assert detection.compared(rows, "AUC") == f"on the images kept in both (n=100), {told}"
+    # Where the cells were fewer, the third would be sure.
+    assert "below in 2 of 2 cells (2 surely, after Holm: MD 2)" in detection.compared([rows[i] for i in (3, 4)], "AUC")
+    rows[0]["difference"]["AUC"][3] = 99  # too few to be sure of anything
+    told = "R(x) above x in 2 of 5 cells (0 surely, after Holm), below in 2 of 5 cells (1 surely, after Holm: MD 1)"
+    assert detection.compared(rows, "AUC") == f"on the images kept in both (n=99 to 100), {told}"
+    none = "0 of 0 cells (0 surely, after Holm)"
+    assert detection.compared(rows[-1:], "AUC").endswith(f"R(x) above x in {none}, below in {none}")
+
+
+def test_few_images_have_no_interval() -> None:
+    low, high = np.arange(99.0)[:, None], np.arange(50.0, 149.0)
+    row = detection.summary(
+        {"x": (low, high, 0.0), "R(x)": None}, {"x": np.arange(99), "R(x)": np.array([])}, resamples=20, scores=False
+    )
+    value = auc(low, high)
+    assert row["spaces"]["x"]["AUC"] == [pytest.approx(value, abs=1e-5), None, None, 99]
+    json.dumps(row, allow_nan=False)
+    shown = detection._entry([{"detector": "KD", "attack": "FGSM", **row}], "KD", "FGSM", "x")
+    assert shown.endswith(f" / {100 * value:.1f} [undetermined]")
+    kept = {"TNR at 95 % TPR": [0.5, 0.4, 0.6, 100], "AUC": [1.0, 1.0, 1.0, 100]}
+    told = detection._entry([{"detector": "KD", "attack": "FGSM", "spaces": {"x": kept}}], "KD", "FGSM", "x")
+    assert told == "50.0 [40.0, 60.0] / 100.0 [undetermined]"
+    assert detection.chance(0.2, None, None, 200) == 1
+    assert detection.chance(0.2, 0.2, 0.2, 200) == 1
 
 
 def test_attacks_are_the_papers() -> None:

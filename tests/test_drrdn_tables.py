@@ -11,7 +11,9 @@ from typing import Any
 import cifar10
 import drrdn_cifar10
 import drrdn_mnist
+import drrdn_tables
 import numpy as np
+import parts
 import pytest
 import torch
 from PIL import Image
@@ -78,7 +80,7 @@ def test_the_mnist_script_from_end_to_end(tmp_path: Path, monkeypatch: pytest.Mo
     ]
     assert len(reports["transfer"].transfer_matrix("PGD-40")[1]) == 16
     assert {c.parameters["loss"] for c in reports["white"].attacked("DRRDN") if c.attack[:2] == "CW"} == {"margin"}
-    text = drrdn_mnist.table(reports)
+    text = drrdn_tables.table(reports)
     found = {line.split("|")[1].strip(): line.count("%") for line in text.splitlines() if "%" in line and "|" in line}
     transferred, ablated = ("Standard", "Madry", "TRADES"), ("DRRDN", "DRRDN-MI", "DRRDN-REC", "halves")
     assert found == dict.fromkeys(transferred, 4) | dict.fromkeys(ablated, 3)
@@ -86,28 +88,15 @@ def test_the_mnist_script_from_end_to_end(tmp_path: Path, monkeypatch: pytest.Mo
     assert [len(row["correct"]) for row in hybrids["rows"]] == [5] * 4
     own, fresh = ("c_i_on_z_s", "c_i_on_z_i", "c_s_on_z_i", "mutual_information"), ("domain", "class")
     assert set(hybrids["parts"]) == {*own, *(f"{what} from {part}" for what in fresh for part in ("z_s", "z_i"))}
-    assert drrdn_mnist.hybrid_table(quick).count(" %") == 4
+    assert drrdn_tables.hybrid_table(quick).count(" %") == 4
     assert (tmp_path / "figure2.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_cifar_script_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cifar(tmp_path)
     monkeypatch.setattr(cifar10, "Probe", lambda *_: None)
-    size = [
-        "--depth",
-        10,
-        "--widen",
-        1,
-        "--epochs",
-        1,
-        "--train-steps",
-        1,
-        "--batch-size",
-        6,
-        "--models",
-        "TRADES",
-        "DRRDN",
-    ]
+    size = ["--depth", 10, "--widen", 1, "--epochs", 1, "--train-steps", 1, "--batch-size", 6]
+    size += ["--models", "TRADES", "DRRDN"]
     where = ["--data", tmp_path, "--runs", tmp_path / "runs", "--out", tmp_path / "found.json"]
     started(monkeypatch, drrdn_cifar10, *where, *size, "--images", 4, "--strong-images", 2, "--quick")
     text = (tmp_path / "found.json").read_text("utf-8")
@@ -233,20 +222,25 @@ def test_transfers_stand_under_their_source() -> None:
         return Report({"norm": "Linf", "eps": 0.3}, (*clean, *cells), (), (), {})
 
     reports = {"white": report(*white), "transfer": report(*crossed), "ablation": report(*ablation)}
-    alone = drrdn_mnist.table(reports)  # PGD's worst case would be none
+    alone = drrdn_tables.table(reports)  # PGD's worst case would be none
     assert "worst case" not in alone
     assert "AutoAttack" not in alone
-    text = drrdn_mnist.table(reports | {"autoattack": report(*auto)})
+    text = drrdn_tables.table(reports | {"autoattack": report(*auto)})
     assert "| AutoAttack | worst case |" in text
+    header, _, *gaps = text.split("\n\n")[1].splitlines()
+    assert header == f"| {parts.POINTS} | clean | CW-100 | AutoAttack |"
+    told = [[entry.split(" [")[0] for entry in row.strip("| ").split(" | ")] for row in gaps]
+    assert told == [[f"DRRDN minus {m}", "+0.0", "+0.0", auto] for m, auto in
+                    (("TRADES", "+0.0"), ("Madry", "+0.0"), ("halves", "-50.0"))]  # fmt: skip
     grid = next(t for t in text.split("\n\n") if t.startswith("| model | Standard")).splitlines()
     header = [e.strip() for e in grid[0].strip("|").split("|")]
     row = next(line for line in grid if line.startswith("| DRRDN"))
     entries = [e.strip().split(" %")[0] for e in row.strip("|").split("|")]
     assert dict(zip(header, entries, strict=True))["Madry"] == "75.0"
     assert entries.count("25.0") == 3
-    assert "DRRDN minus halves, PGD-100: +50.0" in text
-    assert "DRRDN minus halves, AutoAttack: -50.0" in text
-    assert "DRRDN minus TRADES, CW-100: +0.0" in text
+    last = text.split("\n\n")[-1].splitlines()
+    assert last[0] == f"| {parts.POINTS} | clean | PGD-100 |"
+    assert last[-1].split(" | ")[2].startswith("+50.0 [")
 
 
 def test_all_images_are_those_before_and_those_of_the_tables() -> None:
@@ -258,12 +252,34 @@ def test_all_images_are_those_before_and_those_of_the_tables() -> None:
         )
         return Report({"norm": "Linf", "eps": 0.3}, tuple(cells), (), (), {"images": 4})
 
-    text = drrdn_mnist.pooled({"white": report(c="1110", P="1100"), "before": report(c="1111", P="1110")})
+    text = drrdn_tables.pooled({"white": report(c="1110", P="1100"), "before": report(c="1111", P="1110")})
     rows = [line for line in text.splitlines() if "%" in line]
     assert [row.split("|")[1].strip() for row in rows] == list(drrdn_mnist.COMPARED)
     for row in rows:
         assert [e.strip().split(" %")[0] for e in row.split("|")[2:4]] == ["87.5", "62.5"]
         assert row.count("n=8") == 2
+
+
+def test_what_the_images_before_show_by_themselves() -> None:
+    def report(**correct: str) -> Report:
+        cells = (Cell(m, "PGD-40", "undefended", (tuple(c == "1" for c in right),)) for m, right in correct.items())
+        return Report({"norm": "Linf", "eps": 0.3}, tuple(cells), (), (), {})
+
+    later = report(DRRDN="1" * 20, TRADES="1" * 10 + "0" * 10, Madry="1" * 20, halves="1" * 8 + "0" * 12)
+    before = report(DRRDN="1111111111", TRADES="1111111011", Madry="1111111111", halves="0000000000")
+    text = drrdn_tables.replication({"white": later, "before": before})
+    rows = [
+        [entry.strip() for entry in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| D")
+    ]
+    # TRADES on those before: one of ten, with the added 1 and -1 of twelve, 1/12 +- 2.2010 * sqrt((3/12 - 1/144) / 11);
+    # on the later ones 10/22 +- 2.0796 * sqrt((12/22 - (10/22)**2) / 21); on all 11/32 +- 2.0395 * sqrt(0.2881 / 31).
+    assert rows[0] == [
+        "DRRDN minus TRADES", "+10.0 [-24.4, +41.1] n=10", "+50.0 [+19.0, +71.9] n=20", "+36.7 [+14.7, +54.0] n=30"
+    ]  # fmt: skip
+    assert [row[1].split(" [")[0] for row in rows] == ["+10.0", "+0.0", "+100.0"]
+    # Madry's shows nothing anywhere, that of halves both times.
+    assert text.endswith("\n\nShown by the images of the tables and not by those before alone: DRRDN minus TRADES.")
+    assert "Shown" not in drrdn_tables.replication({"white": later, "before": later})
 
 
 @pytest.mark.parametrize(("options", "there"), [(["--first", "0"], False), (["--held-out"], False), ([], True)])

@@ -63,7 +63,7 @@ def test_quickstart(tmp_path: Path) -> None:
     html = (tmp_path / "report.html").read_text("utf-8")
     check_every_number(report, html)
     assert html.count("data:image/png;base64,") == 3
-    pictures = ("images.png", "accuracy.png", "curves.png")
+    pictures = ("images.png", "accuracy.png", "curves.png", "repeats.png")
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
 
 
@@ -149,7 +149,7 @@ def test_paper_table_of_atop(tmp_path: Path) -> None:
     known = Report.load(tmp_path / "atop_fashion_mnist_known.json")
     assert len(known.models()) == 2 + 7
     (averaged,) = [c for c in known.attacked("RT2 + AToP, PGD in L2") if c.knowledge == "full"]
-    assert (averaged.attack, averaged.parameters["check_every"], averaged.images) == ("native PGD-3 + EOT-2", 2, 4)
+    assert (averaged.attack, averaged.parameters["check_every"], averaged.images) == ("native PGD-3 + EOT-10", 2, 4)
     assert known.provenance["data"]["purifiers"]["pretraining_epochs"] == 1
 
 

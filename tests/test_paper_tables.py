@@ -8,13 +8,14 @@ from pathlib import Path
 
 import ablations
 import atop_fashion_mnist
+import atop_repeats
 import dir_fashion_mnist
 import parts
 import pytest
-import render
 import torch
+import verdicts
 
-from art_ext.evaluation import Cell, Report
+from art_ext.evaluation import Cell, Report, judge
 from art_ext.evaluation.report import Verdict
 from art_ext.purifiers import AToP
 from art_ext.training import Objective
@@ -70,10 +71,11 @@ def test_dirs_table_says_what_dir_adds_to_its_target() -> None:
     at = {name: i for i, name in enumerate(found["model"])}
     assert (found[target][at["AutoAttack"]], found[dir_][at["AutoAttack"]]) == ("100.0", "50.0")
     assert (found[target][at["BPDA + EOT-20, PGD-40"]], found[dir_][at["BPDA + EOT-20, PGD-40"]]) == ("100.0", "75.0")
-    assert [found[m][-1] for m in (target, dir_, frozen)] == ["100.0", "0.0", "0.0"]
+    assert [found[m][at["worst case"]] for m in (target, dir_, frozen)] == ["100.0", "0.0", "0.0"]
     assert "- PGD-20: -25.0" in text
     assert "- AutoAttack: -50.0" in text
-    assert "- worst case: -100.0" in text
+    assert "- worst case, R = 1: -100.0 [" in text
+    assert "- worst case, R = 5: -100.0 [" in text
     assert "PGD-200 + EOT-20:" not in text  # nobody ran it
 
 
@@ -85,10 +87,12 @@ def test_gains_are_paired_and_only_of_what_both_were_put_through() -> None:
     )  # fmt: skip
     columns = {"FGSM": ("native FGSM",), "PGD": ("native PGD-20",), "StAdv": ("native StAdv-50 0.05",)}
     text = parts.gains([report], [("a", "b"), ("a", "nobody")], columns)
-    # Differences 1, 0, 0, -1: deviation sqrt(2 / 3), half a width of 1.96 * sqrt(2 / 3) / 2 = 0.800.
+    # Two images are added, one in each direction. Clean: 0, 0, 0, 0, 1, -1, deviation sqrt(2 / 6) and half a width of
+    # 2.5706 * sqrt(2 / 6 / 5) = 0.664. FGSM: 1, 0, 0, -1, 1, -1, 2.5706 * sqrt(4 / 6 / 5) = 0.939. StAdv: 0, 0, 1, -1,
+    # 3.1824 * sqrt(2 / 4 / 3) = 1.299, which is all there is.
     assert text.splitlines() == [
-        "| points | clean | FGSM | StAdv |", "|---|---|---|---|",
-        "| a minus b | +0.0 [+0.0, +0.0] n=4 | +0.0 [-80.0, +80.0] n=4 | +0.0 [+0.0, +0.0] n=2 |",
+        "| points, over images, for these networks | clean | FGSM | StAdv |", "| --- | --- | --- | --- |",
+        "| a minus b | +0.0 [-66.4, +66.4] n=4 | +0.0 [-93.9, +93.9] n=4 | +0.0 [-100.0, +100.0] n=2 |",
     ]  # fmt: skip
 
 
@@ -101,25 +105,30 @@ def test_atops_frozen_models_have_rows_of_their_own() -> None:
     those = {"blind": blind, "averaged": averaged, "autoattack": auto, "frozen": frozen, "known": small}
     text = atop_fashion_mnist.table({**those, "unseen": small})
     found = rows(text.split("\n\n")[0])
-    assert found["model"][-3:] == ["PGD-200 + EOT-20", "AutoAttack", "worst case"]
-    assert found["RT2"][-3:] == ["50.0", "66.7", "33.3"]  # the worst case over the three that both saw
-    assert [found["RT2, frozen"][-1], found["undefended"][1]] == ["0.0", "0.0"]
-    assert "| RT2 minus undefended | +0.0 [+0.0, +0.0] n=4 | +100.0 [+100.0, +100.0] n=4 |" in text
+    assert found["model"][-5:-2] == ["PGD-200 + EOT-20", "AutoAttack", "worst case"]
+    # The worst case is over the three images that both saw, of which it leaves the second; PGD leaves two of these
+    # three and two of all four, so that the estimate is 2/4 + (1 - 2)/3.
+    assert found["RT2"][-5:] == ["50.0", "66.7", "33.3", "100.0", "16.7"]
+    assert [found["RT2, frozen"][-3], found["undefended"][1]] == ["0.0", "0.0"]
+    # 1, 1, 1, 1, 1, -1: 2/3 - 2.5706 * sqrt((1 - 4/9) / 5) = -0.190
+    assert "| RT2 minus undefended | +0.0 [-66.4, +66.4] n=4 | +100.0 [-19.0, +100.0] n=4 |" in text
+    assert atop_repeats.ABOUT not in text  # of no model that was fine-tuned
 
 
 def test_where_the_posters_order_holds() -> None:
     def each(attack: str, knowledge: str, **correct: str) -> list[Cell]:
         return [cell(f"{kind} + AToP", attack, knowledge, right) for kind, right in correct.items()]
 
-    # FGSM: half of the eight each time, 0.5 +- 0.37; PGD-20: one and one of four, 0.25 +- 0.49 each.
+    # FGSM: half of the twelve each time; with the added ones 6 of 14 +- 2.1604 * sqrt((8 / 14 - (6 / 14)**2) / 13),
+    # 0.429 +- 0.373. PGD-20: one and one of four.
     report = made(
-        *each("native FGSM", "blind", RT1="00000000", RT2="11111111", RT3="11110000"),
+        *each("native FGSM", "blind", RT1="0" * 12, RT2="1" * 12, RT3="111111000000"),
         *each("native PGD-20", "blind", RT1="1100", RT2="1111", RT3="1110"),
         *each("native PGD-10", "blind", RT1="1111", RT2="1110", RT3="1100"),
         *each("native PGD-200 + EOT-20", "full", RT1="11", RT2="1111"),
     )
     assert atop_fashion_mnist.ordering([report]) == (
-        "The poster's order of the fine-tuned ones, RT2 > RT3 > RT1, holds under FGSM, blind (n=8); it holds in the "
+        "The poster's order of the fine-tuned ones, RT2 > RT3 > RT1, holds under FGSM, blind (n=12); it holds in the "
         "means alone under PGD-20, blind (n=4); it does not hold under PGD-10, blind (n=4)."
     )
     assert atop_fashion_mnist.ordering([]) == ""
@@ -141,29 +150,74 @@ def test_what_the_worst_case_leaves_of_the_best() -> None:
     stadv = made(cell("RT2 + AToP", "native StAdv-50", "full", "0000", threat="StAdv"))
     # Of the first three images RT1 keeps one, RT2 two; each would be as good over all images or with one report less.
     found = atop_fashion_mnist.remains({"blind": blind, "averaged": averaged, "stadv": stadv})
+    # Two of three and the added ones: 4/7 +- 2.4469 * sqrt((4/7 - 16/49) / 6) = 0.571 +- 0.494. The difference 0, 1, 0
+    # and the added 1 and -1: 1/5 +- 2.7764 * sqrt((3/5 - 1/25) / 4) = 0.2 +- 1.039.
+    kept, apart = "66.7 % [7.7, 100.0] n=3", "33.3 points [-83.9, 100.0] n=3"
+    each = "; ".join(f"at R = {r} RT2 + AToP is the best of them with {kept}, {apart} above RT1 + AToP" for r in (1, 5))
     assert found == (
-        "In the worst case RT2 + AToP is the best of them with 66.7 % [20.8, 93.9] n=3; the adversarially trained "
-        "network, which purifies nothing, keeps 66.7 % [20.8, 93.9] n=3."
+        f"In the worst case {each}. The adversarially trained network, which purifies nothing, keeps {kept} at every R."
     )
     assert atop_fashion_mnist.remains({"blind": blind}) == ""
+    curves = atop_fashion_mnist.table({"blind": blind, "averaged": averaged}).split(atop_repeats.ABOUT)[1]
+    assert list(rows(curves.split("\n\n")[1]))[2:] == [
+        f"RT{i} + AToP, {what}" for i in (1, 2) for what in ("no attack", "worst case")
+    ]
+    assert curves.count("RT2 + AToP minus RT1 + AToP, ") == 2
 
 
 def test_the_page_tells_which_checks_were_run_and_what_the_sweeps_found() -> None:
-    verdicts = [
+    said = [
         Verdict("converged", "undefended", "pass", "a"),
         Verdict("converged", "RT2 + AToP", "warn", "b"),
         Verdict("converged", "RT3 + AToP", "pass", "c"),
         Verdict("gives logits", "RT3 + AToP", "pass", "d"),
         Verdict("seeds", "RT3 + AToP", "not run", "e"),
+        Verdict("seeds", "RT2 + AToP", "undetermined", "f"),
     ]
-    report = replace(made(cell("RT2 + AToP", "native PGD-20", "full", "1111")), checks=tuple(verdicts))
-    swept = render.sweeps(report, ["undefended"])
-    assert [line.split(" | ")[-1][0] for line in swept[4:-1]] == ["b", "c", "e"]
-    told = render.unhappy({"first": report, "second": report})
-    assert [line for line in told if "| warn |" in line] == [
-        f"| {part} | converged | RT2 + AToP | warn | b |" for part in ("first", "second")
+    report = replace(made(cell("RT2 + AToP", "native PGD-20", "full", "1111")), checks=tuple(said))
+    swept = verdicts.sweeps(report, ["undefended"])
+    assert [line.split(" | ")[-1][0] for line in swept[-1].splitlines()[2:]] == ["b", "c", "e", "f"]
+    told = "\n".join(verdicts.unhappy({"first": report, "second": report}))
+    assert [line for line in told.splitlines() if " | warn | " in line or " | undetermined | " in line] == [
+        *(f"| {part} | converged | RT2 + AToP | warn | b |" for part in ("first", "second")),
+        *(f"| {part} | seeds | RT2 + AToP | undetermined | f |" for part in ("first", "second")),
     ]
-    assert told[-1] == "Checks that passed, and how often: converged (4), gives logits (2)."
+    passed, idle = (
+        "Checks that passed, and how often: converged (4), gives logits (2).",
+        "Had nothing to judge: seeds (2).",
+    )
+    assert told.endswith(f"{passed} {idle}")
+    alone = "\n".join(verdicts.unhappy({"first": verdicts.without_sweeps(report, ["undefended"])}))
+    assert alone == (
+        "No check warned, failed or was undetermined. "
+        "Checks that passed, and how often: converged (1), gives logits (1)."
+    )
+
+
+def test_many_verdicts_of_a_kind_stand_in_one_row() -> None:
+    said = [Verdict("seeds", f"m{i}", "warn", f"detail {i}") for i in range(5)]
+    few, many = (replace(made(cell("m0", "native PGD-20", "full", "1111")), checks=tuple(said[:n])) for n in (4, 5))
+    assert len("\n".join(verdicts.unhappy({"p": few})).splitlines()) == 9  # title, header, four rows, nothing passed
+    (row,) = (
+        line for line in "\n".join(verdicts.unhappy({"p": many})).splitlines() if "detail" in line and "m0" in line
+    )
+    assert row == "| seeds | 5 times: m0; m1; m2; m3; m4 | warn | for m0: detail 0 |"
+
+
+def test_verdicts_are_judged_anew_but_those_on_the_model_itself() -> None:
+    kept, stale = Verdict("saturated pixels", "d", "warn", "then"), Verdict("converged", "d", "pass", "then")
+    stored = replace(made(cell("d", "native PGD-20", "full", "1111")), checks=(kept, stale))
+    found = verdicts.judged(stored).checks
+    assert found[0] == kept
+    assert stale not in found
+    assert {v.check for v in found[1:]} == {v.check for v in judge(stored)}
+
+
+def test_of_a_mean_alone_the_interval_is_the_widest_that_it_can_have() -> None:
+    assert parts.of_share(0.6000000238, 5) == parts.interval([1, 1, 1, 0, 0])
+    # 3.5 of 5: no values in [0, 1] with this mean are further apart than 1, 1, 1, 0.5, 0.
+    assert parts.of_share(0.7, 5) == parts.interval([1, 1, 1, 0.5, 0])
+    assert parts.of_share(0, 5) == parts.interval([0] * 5)
 
 
 def test_networks_are_kept_for_the_same_training_alone(tmp_path: Path) -> None:

@@ -43,6 +43,12 @@ def whiskers(axis: Axes) -> np.ndarray:
     return np.array([segment[:, 0] for segment in bars.lines[2][0].get_segments()])
 
 
+def whiskers_up(axis: Axes) -> np.ndarray:
+    """The same of bars that stand upright."""
+    (bars,) = (c for c in axis.containers if isinstance(c, ErrorbarContainer))
+    return np.array([segment[:, 1] for segment in bars.lines[2][0].get_segments()])
+
+
 def test_grid_shows_every_image_in_its_place() -> None:
     columns = {"clean": torch.rand(3, 1, 4, 5), "attacked": torch.rand(3, 1, 4, 5)}
     figure = image_grid(columns)
@@ -115,10 +121,22 @@ def test_bars_are_as_long_as_the_accuracies() -> None:
         assert [p.get_width() for p in axis.patches] == pytest.approx([100 * i.mean for i in intervals])
         np.testing.assert_allclose(whiskers(axis), [[100 * i.low, 100 * i.high] for i in intervals], atol=1e-9)
         assert axis.get_xlim() == (0, 100)
-    # Wilson for 2 of 4, z = 1.96: 0.5 -+ z / (1 + z^2 / 4) * sqrt(1 / 16 + z^2 / 64) = 0.5 -+ 0.349955
-    np.testing.assert_allclose(whiskers(rdp)[2], [15.0045, 84.9955], atol=1e-3)
+    # 2 of 4 with two right and two wrong ones added: t with 7 degrees of freedom is 2.364624, its error sqrt(2 / 7 / 8)
+    half = 100 * 2.364624 * (2 / 7 / 8) ** 0.5
+    np.testing.assert_allclose(whiskers(rdp)[2], [50 - half, 50 + half], atol=1e-3)
     colours = ["#555e6c", COLOURS["full"], COLOURS["blind"]]  # grey where the knowledge has no colour
     assert [to_hex(p.get_facecolor()) for p in rdp.patches] == colours
+
+
+def test_bars_of_a_sequence_are_what_is_left() -> None:
+    cells = (
+        Cell("m", "clean", "none", ((T, T, T, T),) * 2),
+        Cell("m", "PGD", "full", ((T, T, T, F), (T, F, T, F))),
+        Cell("m", "APGD", "full", ((T, T, F, F), (T, T, T, F)), skipped=(3,)),
+    )
+    (axis,) = accuracy_bars(report(*cells)).axes
+    # The mean of PGD is 5 of 8; of four images one is right in both repeats of both (the mean of APGD would be 5 of 8).
+    assert [p.get_width() for p in axis.patches] == [25, 62.5]
 
 
 def test_the_dashed_line_is_the_models_own_clean_accuracy() -> None:
@@ -169,6 +187,30 @@ def test_curves_go_through_the_accuracies() -> None:
     assert random.curve("m", "draws") == random.curve("m", "eot_samples")  # the old word
     with pytest.raises(ValueError, match="sweeps"):
         plots.curves(Report({"norm": "Linf", "eps": 0.1}, (clean,), (), (), {}, sweep[:1][1:]))
+
+
+def test_curves_over_repeats_go_through_the_worst_cases() -> None:
+    four = ((T, T, T, F), (T, T, F, F), (T, F, F, F), (T, F, F, F))
+    cells = (
+        Cell("fixed", "clean", "none", ((T, T, T, T),)),
+        Cell("m", "clean", "none", ((T, T, T, T), (T, T, T, F), (T, T, T, F), (T, T, F, F))),
+        Cell("fixed", "PGD", "undefended", ((F, T, F, T),)),
+        Cell("m", "PGD", "full", tuple(row[:3] for row in four)),
+    )
+    (axis,) = plots.repeat_curves(report(*cells)).axes
+    worst, clean = axis.containers[0].lines[0], next(line for line in axis.lines if line.get_linestyle() == "--")
+    # Right in 4, 2 and 1 of four repeats; in two of two: 1, 1 / 6, 0; in three or four: 1, 0, 0.
+    expected = [[1, 700 / 12], [2, 700 / 18], [3, 100 / 3], [4, 100 / 3]]
+    np.testing.assert_allclose(worst.get_xydata(), expected)
+    # The same three images: 4, 4 and 3 of four; the third in two of two with 1 / 2, in three of three with 1 / 4.
+    np.testing.assert_allclose(clean.get_xydata(), [[1, 1100 / 12], [2, 250 / 3], [3, 75], [4, 200 / 3]])
+    intervals = [i for _, i in report(*cells).repeat_curve("m")]
+    np.testing.assert_allclose(whiskers_up(axis), [[100 * i.low, 100 * i.high] for i in intervals], atol=1e-9)
+    assert [t.get_text() for t in axis.figure.legends[0].get_texts()] == ["clean images", "m"]
+    assert "Worst case over repeats; dashed, clean images" in plots.figures(report(*cells))
+    assert list(plots.figures(report(*cells[:1], cells[2]))) == ["Accuracy of every attack"]
+    with pytest.raises(ValueError, match="expected a report with a randomised model that was attacked, got none"):
+        plots.repeat_curves(report(*cells[:3]))
 
 
 def test_names_are_drawn_as_they_are() -> None:

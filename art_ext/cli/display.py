@@ -50,19 +50,16 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> T
 
 
 def show(report: Report) -> None:
-    """Prints accuracies, repeats, attacks that do not count, checks and notes."""
-    from art_ext.evaluation.report.tables import check_table, radius, refused_table
+    """Prints accuracies, what repeats and estimates say, attacks that do not count, checks and notes."""
+    from art_ext.evaluation.report.tables import check_table, more_tables, radius
 
     out = console()
     out.print(table(f"Accuracy with 95 % intervals, {radius(report)}", *report.table()))
-    more = {
-        "Randomised models, asked again": report.repeat_table(),
-        "Refused": refused_table(report),
-        "Checks": check_table(report),
-    }
-    for title, (header, rows) in more.items():
-        if rows:
-            out.print(table(title, header, rows))
+    for title, found, _ in more_tables(report):
+        out.print(table(title, *found))
+    header, rows = check_table(report)
+    if rows:
+        out.print(table("Checks", header, rows))
     for note in report.notes:
         say(f"note: {note}")
 
@@ -70,8 +67,8 @@ def show(report: Report) -> None:
 def write(report: Report, folder: Path) -> None:
     """Writes report.json, report.md and report.html, with pictures, each at once or not at all."""
     from art_ext.evaluation import save_page
+    from art_ext.files import replacing
     from art_ext.plots import figures
-    from art_ext.training import replacing
 
     report.save(folder / "report.json")
     with replacing(folder / "report.md") as temporary:

@@ -49,7 +49,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
     norm: Annotated[str, typer.Option(help="Of the perturbation: Linf, L2 or L1.")] = "Linf",
     eps: Annotated[str, typer.Option(help="Radius for images in [0, 1]; a fraction or a decimal.")] = "8/255",
     images: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many images (of a folder: in turn from each class).")
+        int | None, typer.Option(min=1, help="Only the first so many images, the classes as evenly as possible.")
     ] = None,
     knowledge: Annotated[
         list[str] | None,
@@ -179,16 +179,15 @@ def _shard(text: str | None) -> tuple[int, int]:
 
 def _chosen(found: Images, data: Path, images: int | None) -> tuple[Images, dict[str, Any]]:
     """The first images, and what the report says about them."""
-    from art_ext.data import Images
+    from art_ext.data import Images, order_sha256
 
     if images is not None and images > len(found.x):
         raise ValueError(f"expected --images of at most {len(found.x)}, what {data} holds, got {images}")
-    chosen = Images(found.x[:images], found.y[:images], found.classes)
-    there, left = len(found.y.unique()), len(chosen.y.unique())
-    if left == 1 < there:
-        warn(f"the first {len(chosen.x)} images are of one class out of {there}: shuffle them")
-    order = "in turn from each class" if data.is_dir() else "in their order"
-    return chosen, {"name": data.name, "images": f"the first of {len(found.x)}, {order}"}
+    assert found.order is not None
+    chosen = Images(found.x[:images], found.y[:images], found.classes, found.order[:images])
+    # The order of all images: it is the same for every --images.
+    facts = {"order": "balanced by class", "order_sha256": order_sha256(found.order)}
+    return chosen, {"name": data.name, "images": f"the first of {len(found.x)}", **facts}
 
 
 def _models(

@@ -26,7 +26,7 @@ def load_images(
     channels: int | None = None,
     labels_needed: bool = True,
 ) -> Images:
-    """Images with labels; those of a folder one of each class in turn, so that the first n are a fair sample.
+    """Images with labels, in balanced order; those to train on keep theirs, but in a folder.
 
     Args:
         path: npz, folder, or "fashion_mnist".
@@ -55,7 +55,17 @@ def load_images(
         found = data.from_npz(path, images=images, labels=labels)
     if not len(found.x):
         raise ValueError(f"expected at least one image, got none in {path}")
-    return found
+    return _balanced(found) if split == "test" and found.labels is not None else found
+
+
+def _balanced(found: Images) -> Images:
+    """The images in balanced order."""
+    import torch
+
+    from art_ext.data import Images, balanced_order
+
+    order = torch.tensor(balanced_order(found.y))
+    return Images(found.x[order], found.y[order], found.classes, order)
 
 
 @contextmanager
@@ -90,13 +100,11 @@ def _keys(path: Path, keys: str, labels_needed: bool) -> tuple[str, str | None]:
 
 
 def _folder(path: Path, size: tuple[int, int] | None, channels: int | None) -> Images:
-    from art_ext.data import Images, image_folder
+    from art_ext.data import image_folder
 
     if channels not in (None, 1, 3):
         raise ValueError(f"expected --channels 1 or 3, got {channels}")
-    found = image_folder(path, size=size, channels=cast(Literal[1, 3], channels or _channels(path)))
-    order = in_turn(found.y.tolist())
-    return Images(found.x[order], found.y[order], found.classes)
+    return image_folder(path, size=size, channels=cast(Literal[1, 3], channels or _channels(path)))
 
 
 def _channels(path: Path) -> int:
@@ -114,13 +122,3 @@ def _channels(path: Path) -> int:
             except Exception:  # a damaged file is reported by the reader that decodes it
                 continue
     return 1
-
-
-def in_turn(labels: list[int]) -> list[int]:
-    """Positions that take one image of each class in turn, each class in its own order."""
-    seen: dict[int, int] = {}
-    ranks = []
-    for position, label in enumerate(labels):
-        ranks.append((seen.get(label, 0), label, position))
-        seen[label] = seen.get(label, 0) + 1
-    return [position for _, _, position in sorted(ranks)]

@@ -5,15 +5,18 @@ from art_ext.data.augment import shift_and_flip
 from art_ext.data.datasets import from_hugging_face, from_torchvision
 from art_ext.data.fashion import FASHION_MNIST_CLASSES, fashion_mnist
 from art_ext.data.folder import image_folder
+from art_ext.data.order import balanced_order, order_sha256
 
 __all__ = [
     "FASHION_MNIST_CLASSES",
     "Images",
+    "balanced_order",
     "fashion_mnist",
     "from_arrays",
     "from_hugging_face",
     "from_npz",
     "from_torchvision",
     "image_folder",
+    "order_sha256",
     "shift_and_flip",
 ]

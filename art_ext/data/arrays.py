@@ -27,11 +27,13 @@ class Images:
         x: (N, C, H, W) in [0, 1], float32.
         labels: class indices (N,), int64, or None where they are not known.
         classes: the name of each class index, or None where they are not known.
+        order: where each image was in its source (N,), int64, or None where the images are in its order.
     """
 
     x: Tensor
     labels: Tensor | None = None
     classes: tuple[str, ...] | None = None
+    order: Tensor | None = None
 
     @property
     def y(self) -> Tensor:
@@ -46,7 +48,7 @@ class Images:
 
 
 def from_arrays(x: Array, y: Array | None = None, *, channels_first: bool | None = None) -> Images:
-    """The images and labels of numpy arrays or torch tensors, copied.
+    """The images and labels of numpy arrays or torch tensors, copied, in their order.
 
     Args:
         x: uint8 in [0, 255] or floating point in [0, 1]; (N, H, W), (N, C, H, W) or (N, H, W, C).
@@ -59,7 +61,7 @@ def from_arrays(x: Array, y: Array | None = None, *, channels_first: bool | None
         ValueError: if a shape, a range or a label is not as above, or the channel axis cannot be told.
     """
     images = _unit_range(_channels_first(_tensor(x), channels_first))
-    return Images(images, None if y is None else _class_indices(y, len(images)).to(images.device))
+    return Images(images, None if y is None else class_indices(y, len(images)).to(images.device))
 
 
 def from_npz(path: str | PathLike[str], *, images: str = "x", labels: str | None = "y") -> Images:
@@ -129,8 +131,17 @@ def _unit_range(x: Tensor) -> Tensor:
     return x.clamp_(0, 1)
 
 
-def _class_indices(y: Array, count: int) -> Tensor:
-    """Turns (N,), (N, 1) or one-hot (N, K) into int64 (N,), where N must be `count`."""
+def class_indices(y: Array, count: int) -> Tensor:
+    """Turns (N,), (N, 1) or one-hot (N, K) into int64 (N,).
+
+    Args:
+        y: labels, as `from_arrays` takes them.
+        count: what N must be.
+
+    Raises:
+        TypeError: if y is no array of numbers.
+        ValueError: if it is not N class indices.
+    """
     values = y.detach().cpu().numpy() if isinstance(y, Tensor) else y
     if not isinstance(values, np.ndarray):
         raise TypeError(f"expected labels as a numpy array or a torch tensor, got {type(y).__name__}")

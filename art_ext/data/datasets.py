@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
-from art_ext.data.arrays import Images, from_arrays
+from art_ext.data.arrays import Images, class_indices, from_arrays
+from art_ext.data.order import balanced_order
 from art_ext.data.pixels import pixels, stack
 
 
@@ -22,8 +24,9 @@ class PairDataset(Protocol):
 
 
 def from_torchvision(dataset: PairDataset) -> Images:
-    """The images and labels of a torchvision data set, or of any sequence of (image, label) pairs.
+    """The images and labels of a torchvision data set, or of any sequence of (image, label) pairs, in balanced order.
 
+    The first n images hold the classes as evenly as possible (`balanced_order`); `order` says where each was.
     The images are of one size: Pillow images, or tensors or arrays (H, W), (C, H, W) or (H, W, C), uint8 or
     in [0, 1]. `dataset.classes` become the class names if it is a list of strings.
 
@@ -42,6 +45,9 @@ def from_torchvision(dataset: PairDataset) -> Images:
 
 def from_hugging_face(dataset: Iterable[Any], image: str = "image", label: str | None = "label") -> Images:
     """The images and labels of one split of a Hugging Face data set, a list of dicts or a dict of lists.
+
+    With labels, the first n images hold the classes as evenly as possible (`balanced_order`), and `order` says where
+    each was; without, the images keep their order.
 
     Args:
         dataset: one split (`dataset["train"]`), streaming or not.
@@ -81,10 +87,13 @@ def _check_columns(found: Mapping[str, Any], columns: Sequence[str]) -> None:
 
 def _images(images: Sequence[Any], labels: Sequence[Any] | None, classes: Any) -> Images:
     """One data set from single images, single labels and what the data set says about class names."""
-    y = None
+    y, order = None, None
     if labels is not None:
-        y = np.array([label.tolist() if isinstance(label, Tensor) else label for label in labels])
+        said = np.array([label.tolist() if isinstance(label, Tensor) else label for label in labels])
+        y = class_indices(said, len(images))
+        order = torch.tensor(balanced_order(y), dtype=torch.int64)
+        images, y = [images[i] for i in order.tolist()], y[order]
     channels_first = False if images and isinstance(images[0], Image.Image) else None
-    read = from_arrays(stack([pixels(image) for image in images]), y, channels_first=channels_first)
+    x = from_arrays(stack([pixels(image) for image in images]), channels_first=channels_first).x
     named = isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes)
-    return Images(read.x, read.labels, tuple(classes) if named else None)
+    return Images(x, y, tuple(classes) if named else None, order)

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from art_ext.data.arrays import Images, from_arrays
+from art_ext.data.order import balanced_order
 from art_ext.data.pixels import check_eight_bits
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -19,7 +21,10 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".t
 def image_folder(
     path: str | PathLike[str], *, size: int | tuple[int, int] | None = None, channels: Literal[1, 3] = 3
 ) -> Images:
-    """The images below `path`, ordered by file name, each labelled with its subfolder.
+    """The images below `path`, each labelled with its subfolder, in balanced order.
+
+    The first n images hold the classes as evenly as possible (`balanced_order`), each class ordered by file name;
+    `order` says where each image is in the list of all files, class by class.
 
     The sorted names of the subfolders are `classes`; their own subfolders are searched too. Hidden subfolders
     and files without the suffix of an image are passed over. Transparency is dropped; EXIF rotation is not
@@ -46,8 +51,10 @@ def image_folder(
         if image.shape != decoded[0].shape:
             first = f"{_size(decoded[0])} in {labelled[0][0]}"
             raise ValueError(f"expected images of one size, got {first} and {_size(image)} in {file}: say size=")
-    images = from_arrays(np.stack(decoded), np.array([label for _, label in labelled]), channels_first=False)
-    return Images(images.x, images.labels, tuple(folder.name for folder in folders))
+    order = balanced_order([label for _, label in labelled])
+    labels = np.array([labelled[i][1] for i in order])
+    images = from_arrays(np.stack([decoded[i] for i in order]), labels, channels_first=False)
+    return Images(images.x, images.labels, tuple(folder.name for folder in folders), torch.tensor(order))
 
 
 def _image_files(folder: Path) -> list[Path]:

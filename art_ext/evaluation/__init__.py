@@ -12,7 +12,7 @@ from art_ext.evaluation.inspect import ModelInfo
 from art_ext.evaluation.judge import judge
 from art_ext.evaluation.report import Cell, Report, Verdict, save_page
 from art_ext.evaluation.settings import Probe
-from art_ext.evaluation.statistics import Interval, bootstrap, paired_difference, wilson
+from art_ext.evaluation.statistics import Interval, bootstrap, double_sampling, mean_interval, paired_difference, wilson
 from art_ext.evaluation.suites import SUITES, Suite, suite
 from art_ext.evaluation.tags import Tag
 from art_ext.evaluation.targets import Defended
@@ -37,8 +37,10 @@ __all__ = [
     "Verdict",
     "binarisation_test",
     "bootstrap",
+    "double_sampling",
     "evaluate",
     "judge",
+    "mean_interval",
     "merged",
     "paired_difference",
     "plan",

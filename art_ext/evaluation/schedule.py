@@ -12,6 +12,7 @@ from torch import nn
 
 from art_ext.attacks import Averaged, Frozen, Leave
 from art_ext.attacks.active import CONFIRMED_BY
+from art_ext.attacks.until_broken import FEWEST_SAMPLES
 from art_ext.evaluation.backends import Attack
 from art_ext.evaluation.blocks import BLOCK
 from art_ext.evaluation.inspect import ModelInfo, identity
@@ -126,6 +127,9 @@ def schedule(
         n: images.
         settings: of the evaluation.
         found: what was found of each model, by name.
+
+    Raises:
+        ValueError: an attack on a randomised model that looks at too few samples before an image rests.
     """
     jobs = []
     for attack in attacks:
@@ -137,6 +141,11 @@ def schedule(
                 samples = attack.eot_samples or settings.eot_samples
                 if not (random and knowledge.sees_defence):
                     samples = 1
+                elif attack.parameters.get("check_every") is not None and samples < FEWEST_SAMPLES:
+                    raise ValueError(
+                        f"expected at least {FEWEST_SAMPLES} EOT samples for check_every on the randomised "
+                        f"{model.name}, got {samples}: an image that is right now and then would be taken for broken"
+                    )
                 images = min(attack.images or n, n)
                 jobs.append(Job(model, attack, knowledge, threat, settings.seed, images, samples, settings.average))
     jobs = [replace(job, leave=_leave(job, jobs, settings, found)) for job in jobs]
@@ -223,6 +232,7 @@ def _probes(
     jobs = [
         base,
         other(Tag.FGSM, attack=Attack("native", "FGSM")),
+        *(other(Tag.APGD, attack=attack) for attack in _stronger(probe.steps, threat)),
         *(other(Tag.EPS, threat=at(share * threat.eps)) for share in (0.25, 0.5, 2.0)),
         other(Tag.EPS, Tag.CHANCE, threat=at(threat.to_grey(shape))),
         other(Tag.STEPS, attack=_pgd(max(1, probe.steps // 4))),
@@ -240,6 +250,12 @@ def _probes(
     if model.purifier is not None:
         jobs.append(other(Tag.CLAMP, relaxed=True))
     return jobs
+
+
+def _stronger(steps: int, threat: Threat) -> list[Attack]:
+    """Attacks of another kind with two losses, of twice the steps; in L1, which APGD lacks, PGD."""
+    name, losses = ("PGD", ("margin",)) if threat.norm == "L1" else ("APGD", ("cross_entropy", "margin"))
+    return [Attack("native", name, {"steps": 2 * steps, "loss": loss}) for loss in losses]
 
 
 def _pgd(steps: int) -> Attack:

@@ -12,6 +12,8 @@ from art_ext.evaluation.threat import Knowledge, Threat
 
 SUITES = ("smoke", "standard", "full")
 KNOWN = (Knowledge.TRANSFER, Knowledge.BLIND, Knowledge.BPDA, Knowledge.FULL, Knowledge.ADAPTIVE)
+REPEATS = 5
+"""Answers of a randomised model to each example, in every suite: a worst case falls with their number."""
 LEE_KIM = 0.007 / (8 / 255)
 """Step of PGD-200 in units of eps [Lee & Kim 2023, arXiv:2303.09051]."""
 
@@ -53,7 +55,8 @@ def suite(name: str, threat: Threat, *, classes: int, channels: int = 3) -> Suit
         if classes >= 4:
             attacks.append(Attack("autoattack", "custom", {"attacks": ["apgd-ce"]}, images=16, on="deterministic"))
         return Suite(
-            tuple(attacks), {"knowledge": KNOWN, "eot_samples": 4, "repeats": 2, "probe": Probe(16, 5), "suite": name}
+            tuple(attacks),
+            {"knowledge": KNOWN, "eot_samples": 4, "repeats": REPEATS, "probe": Probe(16, 5), "suite": name},
         )
     attacks = [Attack("native", "PGD", {"steps": 40}), *_library_pgd(threat, 40, torchattacks)]
     attacks += _apgd(threat, classes, restarts=1 if name == "standard" else 5)
@@ -62,7 +65,7 @@ def suite(name: str, threat: Threat, *, classes: int, channels: int = 3) -> Suit
         attacks.append(Attack("torchattacks", "Square", {"n_queries": 1000 if name == "standard" else 5000}))
     if name == "standard":
         return Suite(
-            tuple(attacks), {"knowledge": KNOWN, "eot_samples": 20, "repeats": 10, "probe": Probe(), "suite": name}
+            tuple(attacks), {"knowledge": KNOWN, "eot_samples": 20, "repeats": REPEATS, "probe": Probe(), "suite": name}
         )
     attacks += _more(threat, linf, channels)
     return Suite(
@@ -70,7 +73,7 @@ def suite(name: str, threat: Threat, *, classes: int, channels: int = 3) -> Suit
         {
             "knowledge": KNOWN,
             "eot_samples": 20,
-            "repeats": 20,
+            "repeats": REPEATS,
             "probe": Probe(128, 40, seeds=3, unit_tests=32),
             "suite": name,
         },

@@ -15,6 +15,7 @@ class Tag(str, Enum):
         START: from another random start.
         CHANCE: at the radius where every image can become the same grey one.
         FGSM: one step.
+        APGD: another attack with another loss, which may be stronger than PGD.
         FROZEN: attacker and defence share one draw.
         CLAMP: the gradient passes the purifier's final clamp.
     """
@@ -28,6 +29,7 @@ class Tag(str, Enum):
     START = "start"
     CHANCE = "chance"
     FGSM = "fgsm"
+    APGD = "apgd"
     FROZEN = "frozen"
     CLAMP = "clamp"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from art_ext.evaluation import paired_difference, wilson
+from art_ext.evaluation import mean_interval, paired_difference
 from art_ext.training import replacing
 from benchmarks.performance.measure import TIMES, Comparison, Measured
 from benchmarks.performance.targets import TARGETS, Target
@@ -49,7 +49,7 @@ def _contender(name: str, found: Mapping[str, Measured], comparison: Comparison)
     made["ratio"] = {k: v / usual[k] for k, v in made["median"].items() if usual.get(k)}
     if mine.robust:
         shares = _shares(mine, comparison.repeats)
-        made |= {"robust": mine.robust, "accuracy": list(wilson(sum(shares) / len(shares), len(shares)))}
+        made |= {"robust": mine.robust, "accuracy": list(mean_interval(shares, comparison.repeats))}
         if reference.robust:
             made["minus_ours"] = list(paired_difference(shares, _shares(reference, comparison.repeats)))
     return made

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from art_ext.evaluation import Interval
+from art_ext.evaluation import Interval, mean_interval, paired_difference
+from benchmarks.performance.targets import Target
 
 INTRODUCTION = """# Performance
 
 Written by `python -m benchmarks` from `performance.json`. Contenders of a row run in turn in one process; a figure is
 the median of the rounds. *Times ours* is a contender's time (memory) over that of the row's reference, in bold: above 1
 the reference is faster (smaller). It and the targets are of CPU time with one thread on a CPU, of wall time otherwise.
-*Robust* is the accuracy that the attack leaves, with a 95 % Wilson interval; *minus ours* is paired on the same images.
-A target of speed is not met where our attack surely leaves more than the one that it is compared with.
+*Robust* is the accuracy that the attack leaves, with a 95 % interval (Student's t over images, two right and two wrong
+ones added); *minus ours* is paired on the same images (Student's t, one image added in each direction). A target of
+speed is not met where our attack surely leaves more than the one that it is compared with.
 """
 UNITS = {"cpu": "CPU s", "wall": "wall s", "mib": "MiB"}
 ORDER = ("cpu", "wall", "mib")
@@ -38,11 +40,14 @@ def _where(record: dict[str, Any]) -> list[str]:
 
 
 def _targets(rows: Iterable[dict[str, Any]]) -> list[str]:
-    lines = [
-        [r["name"], str(r["threads"]), _asked(t), _bound(t), _number(t["found"]), _leaves(t), _met(t["met"])]
-        for r in rows
-        for t in r["targets"]
-    ]
+    lines = []
+    for r in rows:
+        for t in r["targets"]:
+            apart = _apart(r, t["ours"], t["against"])
+            leaves = "" if apart is None else _points(apart)
+            lines.append(
+                [r["name"], str(r["threads"]), _asked(t), _bound(t), _number(t["found"]), leaves, _met(t, apart)]
+            )
     return _markdown(["row", "threads", "compared", "target", "found", "ours leaves more by", "met"], lines)
 
 
@@ -56,12 +61,23 @@ def _bound(target: dict[str, Any]) -> str:
     return f"at most {target['bound']:g} times" if target["most"] else f"{target['bound']:g} times as fast"
 
 
-def _leaves(target: dict[str, Any]) -> str:
-    return _points(target["leaves_more"]) if "leaves_more" in target else ""
+def _met(target: dict[str, Any], apart: Interval | None) -> str:
+    if target["found"] is None:
+        return "not measured"
+    asked = Target(target["ours"], target["against"], target["bound"], most=target["most"])
+    return "yes" if asked.met(target["found"]) and (apart is None or apart.low <= 0) else "**no**"
 
 
-def _met(met: bool | None) -> str:
-    return {True: "yes", False: "**no**", None: "not measured"}[met]
+def _shares(row: dict[str, Any], name: str) -> list[float]:
+    """Per image, the share of repeats in which it is right under a contender's attack; none if that is not known."""
+    digits = next((c.get("robust", "") for c in row["contenders"] if c["name"] == name), "")
+    return [int(digit) / row["repeats"] for digit in digits]
+
+
+def _apart(row: dict[str, Any], ours: str, theirs: str) -> Interval | None:
+    """By how much more the first leaves than the second; None where the answers of one are not known."""
+    a, b = _shares(row, ours), _shares(row, theirs)
+    return paired_difference(a, b) if a and b else None
 
 
 def _rows(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -93,14 +109,14 @@ def _contender(contender: dict[str, Any], row: dict[str, Any], measures: Sequenc
     rounds = contender["rounds"][by]
     figures = [_number(contender["median"].get(m)) for m in measures]
     spread = f"{min(rounds):.3g} {max(rounds):.3g}" if len(rounds) > 1 else ""
-    robust = str(Interval(*contender["accuracy"])) if "accuracy" in contender else ""
-    apart = _points(contender["minus_ours"]) if "minus_ours" in contender else ""
-    return [name, *figures, _number(contender.get("ratio", {}).get(by)), spread, robust, apart]
+    shares, apart = _shares(row, contender["name"]), _apart(row, contender["name"], row["reference"])
+    robust = str(mean_interval(shares, row["repeats"])) if shares else ""
+    minus = _points(apart) if apart is not None and contender["name"] != row["reference"] else ""
+    return [name, *figures, _number(contender.get("ratio", {}).get(by)), spread, robust, minus]
 
 
-def _points(interval: Sequence[float]) -> str:
-    mean, low, high, n = interval
-    return f"{100 * mean:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] n={n}"
+def _points(apart: Interval) -> str:
+    return f"{100 * apart.mean:+.1f} points [{100 * apart.low:+.1f}, {100 * apart.high:+.1f}] n={apart.n}"
 
 
 def _number(value: float | None) -> str:

@@ -12,10 +12,15 @@ from art_ext import presets
 from art_ext.classifiers.drrdn import DRRDNObjective
 from art_ext.data import fashion_mnist
 from art_ext.nn import FeatureExtractor, seeded
-from art_ext.purifiers.atop import AToPFineTuning, AToPPretraining
-from art_ext.purifiers.cdvae import CDVAEGame, CDVAETraining
-from art_ext.purifiers.dir import DIRPretraining, DIRRestoration
-from art_ext.purifiers.rdp import RDPObjective
+from art_ext.objectives import (
+    AToPFineTuning,
+    AToPPretraining,
+    CDVAEGame,
+    CDVAETraining,
+    DIRPretraining,
+    DIRRestoration,
+    RDPObjective,
+)
 from art_ext.training import Batches, Objective, fit
 from benchmarks.performance.libraries import has_bfloat16
 from benchmarks.performance.measure import Comparison, Contender, Run

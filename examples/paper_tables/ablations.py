@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from art_ext import __version__
 from art_ext.data import Images, fashion_mnist, shift_and_flip
-from art_ext.evaluation import paired_difference, wilson
+from art_ext.evaluation import mean_interval, paired_difference
 from art_ext.training import Batches, Checkpoint, Data, Objective, Scheduler, fit, replacing
 
 
@@ -87,14 +87,16 @@ def table(rows: Sequence[Mapping[str, Any]], attacks: Mapping[str, str], compare
         compared: keys of the attacks whose difference is shown.
         full: the variant that the others are compared with.
     """
-    header = ["variant", *attacks.values(), *(f"{attacks[a]} minus full" for a in compared)]
+    minus = [f"{attacks[a]} minus full" for a in compared]
+    header = ["variant (differences: over images, for these networks)", *attacks.values(), *minus]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     whole = {a: over_seeds(rows, full, a) for a in compared}
     for name in dict.fromkeys(r["variant"] for r in rows):
         mean = {a: over_seeds(rows, name, a) for a in attacks}
-        entries = [str(wilson(sum(v) / len(v), len(v))) for v in mean.values()]
-        gaps = [paired_difference(mean[a], whole[a]) for a in compared]
+        entries = [str(mean_interval(v)) for v in mean.values()]
+        gaps = [paired_difference(mean[a], whole[a]) for a in compared if name != full]
         entries += [f"{100 * g.mean:+.1f} [{100 * g.low:+.1f}, {100 * g.high:+.1f}]" for g in gaps]
+        entries += [""] * (len(minus) - len(gaps))
         lines.append("| " + " | ".join([name, *entries]) + " |")
     return "\n".join(lines)
 

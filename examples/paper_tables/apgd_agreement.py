@@ -25,7 +25,7 @@ import art_ext
 from art_ext import presets
 from art_ext.attacks import NORMS, Loss, apgd, cross_entropy, dlr, margin
 from art_ext.data import fashion_mnist
-from art_ext.evaluation import paired_difference, wilson
+from art_ext.evaluation import mean_interval, paired_difference
 
 LOSSES: dict[str, Callable[[nn.Module, Tensor], Loss]] = {"ce": cross_entropy, "dlr": dlr}
 PRESET = "fashion_mnist_cnn"
@@ -75,7 +75,7 @@ def main() -> None:
     def record(name: str, x_adv: Tensor, seconds: float, reference: list[bool] | None) -> list[bool]:
         assert float(NORMS[args.norm].size(x_adv - data.x).max()) <= args.eps * (1 + 1e-4)
         right = [a and b for a, b in zip(survivors(model, x_adv, data.y), clean, strict=True)]
-        accuracy, difference = wilson(sum(right) / len(right), len(right)), paired_difference(right, reference or right)
+        accuracy, difference = mean_interval(right), paired_difference(right, reference or right)
         rows.append({
             "attack": name,
             "robust_accuracy": accuracy._asdict(),
@@ -100,7 +100,7 @@ def main() -> None:
                 record(f"apgd {loss}, {restart} restart(s)", found, time.perf_counter() - start, reference)
     written = {
         "preset": PRESET,
-        "clean": wilson(sum(clean) / len(clean), len(clean))._asdict(),
+        "clean": mean_interval(clean)._asdict(),
         "rows": rows,
         "options": {**vars(args), "out": str(args.out), "steps": 100, "restarts": RESTARTS},
         "versions": {"art-ext": art_ext.__version__, "torch": torch.__version__, "threads": torch.get_num_threads(),

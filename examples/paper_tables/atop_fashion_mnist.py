@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import ablations
+import atop_repeats
 import parts
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -172,7 +173,8 @@ def part(name: str, found: list[Defended], attacks: list[Attack], args: argparse
 def eot_pgd(steps: int, args: argparse.Namespace) -> Attack:
     """PGD along exact gradients, averaged over draws."""
     lengths = {"steps": 3, "check_every": 2} if args.quick else {"steps": steps, "check_every": CHECK_EVERY}
-    return Attack("native", "PGD", lengths, args.slow_images, knowledge=FULL)
+    samples = 10 if args.quick else None  # fewer are too few to check by
+    return Attack("native", "PGD", lengths, args.slow_images, samples, knowledge=FULL)
 
 
 def moved(args: argparse.Namespace) -> Attack:
@@ -272,6 +274,10 @@ def table(reports: Mapping[str, Report], l2: Report | None = None) -> str:
     if "frozen" in reports:
         worst_over |= {m: [reports["frozen"]] for m in reports["frozen"].models() if m.endswith(FROZEN)}
     lines = [parts.table(seven, COLUMNS, worst_over), parts.gains(seven, GAINS, COLUMNS)] if seven else []
+    tuned = [kind + TUNED for kind in KINDS]
+    if "averaged" in reports and {*tuned} & {*reports["averaged"].models()}:
+        lines += [atop_repeats.ABOUT, atop_repeats.curves(in_the_ball(reports), tuned)]
+        lines += [atop_repeats.differences(in_the_ball(reports), [pair for pair in GAINS if {*pair} <= {*tuned}])]
     for norm, part, eps in (("Linf", "known", EPS), ("L2", "unseen", EPS_L2)):
         if part in reports:
             found = reports[part]
@@ -288,24 +294,17 @@ def in_the_ball(reports: Mapping[str, Report]) -> list[Report]:
 
 
 def remains(reports: Mapping[str, Report]) -> str:
-    """A sentence on the worst case of the best of the fine-tuned ones, and of the adversarially trained network.
+    """Sentences on the worst case of the best of the fine-tuned ones, and of the adversarially trained network.
 
     Empty where one of them or the averaged gradients are missing: the worst case of blind attackers would flatter.
     """
     if "averaged" not in reports:
         return ""
-    there = [m for m in reports["averaged"].models() if m == ROBUST or m.endswith(TUNED)]
-    kept = {m: parts.worst(in_the_ball(reports), m) for m in there}
-    n = min(map(len, kept.values()), default=0)
-    kept = {m: values[:n] for m, values in kept.items()}
-    best = max((m for m in there if m != ROBUST), key=lambda m: sum(kept[m]), default=None)
-    if best is None or ROBUST not in kept:
+    there = reports["averaged"].models()
+    tuned = [m for m in there if m.endswith(TUNED)]
+    if not tuned or ROBUST not in there:
         return ""
-    left, beside = parts.interval(kept[best]), parts.interval(kept[ROBUST])
-    return (
-        f"In the worst case {best} is the best of them with {left}; the adversarially trained network, which purifies "
-        f"nothing, keeps {beside}."
-    )
+    return atop_repeats.best(in_the_ball(reports), tuned, ROBUST)
 
 
 def ordering(reports: Sequence[Report]) -> str:

@@ -9,10 +9,11 @@ same ones.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from math import sqrt
+from math import erfc, isfinite, sqrt
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from art_ext.attacks import L2, Linf, ascent, cross_entropy, margin, pgd
 from art_ext.detectors import LID, KernelDensity, LayerDetector, Mahalanobis, auc, tnr_at_tpr
 from art_ext.evaluation import Interval, bootstrap
+from art_ext.evaluation.statistics import ENOUGH, Z95, holm
 from art_ext.nn import seeded
 
 STEPS = 5
@@ -32,6 +34,8 @@ NOISES = (0.0, 0.0005, 0.001, 0.0014, 0.002, 0.005, 0.01)
 PROTOCOLS, TARGETS = ("paper", "all"), ("own", "x")
 METRICS: dict[str, Callable[..., float]] = {"TNR at 95 % TPR": tnr_at_tpr, "AUC": auc}
 KNOWN, UNSEEN = "", ", calibrated on FGSM"
+LEVEL = 0.05
+"""Of the differences that are called sure, in both directions and all cells of a block together."""
 Scores = NDArray[np.float64]
 
 
@@ -207,8 +211,9 @@ def _gap(metric: Callable[..., float], a: Scores, b: Scores, c: Scores, d: Score
     return metric(a, b) - metric(c, d)
 
 
-def _listed(found: Interval) -> list[float]:
-    return [round(v, 5) for v in found[:3]] + [found.n]
+def _listed(found: Interval) -> list[float | None]:
+    """Mean, ends and n; no ends where they are undetermined."""
+    return [round(v, 5) if isfinite(v) else None for v in found[:3]] + [found.n]
 
 
 def _rounded(values: Scores) -> list[float]:
@@ -235,23 +240,50 @@ def table(rows: Sequence[Mapping[str, Any]], spaces: Sequence[str]) -> str:
 
 
 def compared(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
-    """In how many cells R(x) beats x and is beaten, and in how many the interval of the difference says so.
+    """In how many cells R(x) beats x and is beaten, and in how many of them, by detector, that is sure.
+
+    Sure is by Holm over all the cells.
 
     Intervals are over test images, given the calibration and the networks, of which there is one each.
     """
-    gaps = [r["difference"][metric] for r in rows if r["difference"]]
-    more, less = sum(g[0] > 0 for g in gaps), sum(g[0] < 0 for g in gaps)
-    surely, not_at_all = sum(g[1] > 0 for g in gaps), sum(g[2] < 0 for g in gaps)
+    compared = [r for r in rows if r["difference"]]
+    gaps = [r["difference"][metric] for r in compared]
+    sure = [p <= LEVEL for p in holm([chance(*gap) for gap in gaps])]
+    kinds = [r["detector"].removesuffix(UNSEEN) for r in compared]
+
+    def told(sign: int) -> str:
+        there = [(kind, s) for kind, g, s in zip(kinds, gaps, sure, strict=True) if sign * g[0] > 0]
+        times = Counter(kind for kind, s in there if s)
+        of_each = "".join(f", {kind} {n}" for kind, n in times.items())
+        return f"{len(there)} of {len(gaps)} cells ({times.total()} surely, after Holm{of_each.replace(',', ':', 1)})"
+
     n = sorted(g[3] for g in gaps)
     images = "" if not n else f" (n={n[0]})" if n[0] == n[-1] else f" (n={n[0]} to {n[-1]})"
-    return (
-        f"on the images kept in both{images}, R(x) above x in {more} of {len(gaps)} cells ({surely} surely), below in "
-        f"{less} ({not_at_all} surely)"
-    )
+    return f"on the images kept in both{images}, R(x) above x in {told(1)}, below in {told(-1)}"
+
+
+def chance(mean: float, low: float | None, high: float | None, n: int) -> float:
+    """Two-sided probability of so large a difference by chance, by a normal law as wide as the bootstrap's interval.
+
+    1 where the interval is undetermined.
+
+    Args:
+        mean: difference.
+        low: end of its 95 % interval.
+        high: likewise.
+        n: images.
+    """
+    if low is None or high is None or n < ENOUGH or high <= low:
+        return 1.0
+    return erfc(abs(mean) * 2 * Z95 / (high - low) / sqrt(2))
 
 
 def _entry(rows: Sequence[Mapping[str, Any]], kind: str, attack: str, space: str) -> str:
     found = next((r["spaces"].get(space) for r in rows if (r["detector"], r["attack"]) == (kind, attack)), None)
-    if found is None:
-        return ""
-    return " / ".join(f"{100 * m:.1f} [{100 * a:.1f}, {100 * b:.1f}]" for m, a, b, _ in (found[k] for k in METRICS))
+    return "" if found is None else " / ".join(_shown(*found[k]) for k in METRICS)
+
+
+def _shown(mean: float, low: float | None, high: float | None, n: int) -> str:
+    if low is None or high is None or n < ENOUGH or high <= low:
+        return f"{100 * mean:.1f} [undetermined]"
+    return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"

@@ -45,7 +45,6 @@ from art_ext.detectors import (
     orthogonal,
     threshold_at,
 )
-from art_ext.evaluation import wilson
 from art_ext.nn import seeded
 from art_ext.purifiers import CDVAE
 from art_ext.purifiers.cdvae import CDVAETraining
@@ -260,7 +259,7 @@ def table(found: Mapping[str, Any]) -> str:
     ]
     for row in found["adaptive"]:
         columns = [row["flagged_clean"], *(row["broken"][name] for name in names)]
-        entries = [str(wilson(sum(c) / len(c), len(c))) for c in columns]
+        entries = [str(parts.interval(c)) for c in columns]
         lines.append("| " + " | ".join([row["detector"], row["system"], *entries]) + " |")
     return "\n".join(lines)
 

@@ -38,7 +38,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,6 +46,7 @@ import ablations
 import parts
 import torch
 import torch.nn.functional as F
+from drrdn_tables import COMPARED, MODELS, PREFIX, hybrid_table, table
 from torch import Tensor, nn
 
 from art_ext.attacks import Linf, ascent, cross_entropy, pgd
@@ -59,9 +59,7 @@ from art_ext.nn.hashing import sha256
 from art_ext.plots import representation_map
 from art_ext.training import Batches, Objective
 
-PREFIX = "drrdn_mnist"
 EPS, STEP = 0.3, 0.01
-MODELS = ("Standard", "Madry", "TRADES", "DRRDN")
 OFF = {"domain": 0.0, "adversarial": 0.0, "entropy": 0.0}
 VARIANTS: dict[str, dict[str, Any]] = {
     "DRRDN": {},
@@ -69,9 +67,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "DRRDN-REC": {"lambda_rec": 0.0},
     "halves": {"lambda_mi": 0.0, "lambda_rec": 0.0, "weights": OFF},
 }
-COMPARED = (*MODELS, "halves")
-COLUMNS = {k: (k,) for k in ("FGSM, step 0.1", "FGSM", "PGD-40", "PGD-100", "CW-40", "CW-100")}
-COLUMNS |= {"AutoAttack": ("autoattack standard",)}
 TRAINING = (
     "train", "epochs", "batch_size", "rate", "weight_decay", "rise", "warmup", "width", "hidden", "dropout",
     "normalised",
@@ -286,50 +281,6 @@ def figure2(standard: nn.Module, model: DRRDN, test: Images, x_adv: Tensor, path
             shown = {"class-specific": of.z_s, "class-irrelevant": of.z_i, "standard": z}
             found.append({k: v.cpu().numpy() for k, v in shown.items()})
     representation_map(found[0], found[1], test.y.cpu().numpy()).savefig(path, dpi=110)
-
-
-def table(reports: Mapping[str, Report]) -> str:
-    """Tables 1 and 4; without AutoAttack no model has a worst case."""
-    both = [reports[k] for k in ("white", "autoattack") if k in reports]
-    lines = [parts.table(both, COLUMNS, dict.fromkeys(COMPARED, both) if "autoattack" in reports else {})]
-    for attack in ("CW-100", "AutoAttack"):
-        cells = {m: parts.cell(both, m, COLUMNS[attack]) for m in ("DRRDN", "halves", "TRADES", "Madry")}
-        found = {m: c.survived for m, c in cells.items() if c is not None}
-        lines += [
-            f"DRRDN minus {m}, {attack}: {parts.gap(found['DRRDN'], v)}" for m, v in found.items() if m != "DRRDN"
-        ]
-    if "before" in reports:
-        before = reports["before"].provenance["images"]
-        lines += [f"With the {before} images before them, added once the above was seen:", pooled(reports)]
-    names, matrix = reports["transfer"].transfer_matrix("PGD-40")
-    lines += ["PGD-40 made on the model of the column, tried on that of the row:"]
-    grid = ["| model | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    grid += ["| " + " | ".join([name, *(str(matrix[source, name]) for source in names)]) + " |" for name in names]
-    lines += ["\n".join(grid), "Ablation:"]
-    alone = [reports["ablation"]]
-    lines += [parts.table(alone, {k: COLUMNS[k] for k in ("PGD-40", "PGD-100")}, {})]
-    full, half = (reports["ablation"].cell(name, "PGD-100", "undefended").survived for name in ("DRRDN", "halves"))
-    return "\n\n".join([*lines, f"DRRDN minus halves, PGD-100: {parts.gap(full, half)}"])
-
-
-def pooled(reports: Mapping[str, Report]) -> str:
-    """Clean images and PGD-40 on the images of `before` and of `white` together."""
-    lines = ["| model | clean | PGD-40 |", "|---" * 3 + "|"]
-    for model in COMPARED:
-        entries = []
-        for titles in (("clean, none",), COLUMNS["PGD-40"]):
-            cells = [parts.cell([reports[k]], model, titles) for k in ("before", "white")]
-            entries.append(str(parts.interval([v == 1 for c in cells if c is not None for v in c.survived])))
-        lines.append("| " + " | ".join([model, *entries]) + " |")
-    return "\n".join(lines)
-
-
-def hybrid_table(results: Path) -> str:
-    """Table 3, and the diagnosis."""
-    found = json.loads((results / f"{PREFIX}_hybrid.json").read_text("utf-8"))
-    lines = ["| hybrid | accuracy |", "|---|---|"]
-    lines += [f"| {row['hybrid']} | {parts.interval(row['correct'])} |" for row in found["rows"]]
-    return "\n".join([*lines, "", *(f"- {k}: {v:.3f}" for k, v in found["parts"].items())])
 
 
 def game_arguments(parser: argparse.ArgumentParser) -> None:

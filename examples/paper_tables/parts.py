@@ -9,14 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import ablations
+import worst_cases
 
 from art_ext.data import Images, fashion_mnist
-from art_ext.evaluation import Attack, Cell, Defended, Interval, Report, evaluate, merged, paired_difference, wilson
-from art_ext.evaluation.report import robust
+from art_ext.evaluation import (
+    Attack,
+    Cell,
+    Defended,
+    Interval,
+    Report,
+    evaluate,
+    mean_interval,
+    merged,
+    paired_difference,
+)
+from art_ext.evaluation.report.data import worst_of
+from art_ext.evaluation.report.tables import in_cell
 
 DATA = {"name": "Fashion-MNIST test, the stratified 2,000 images that ship with the package", "order": "the first ones"}
 Part = Callable[[argparse.Namespace], Report]
 Other = Callable[[argparse.Namespace], Mapping[str, Any]]
+THESE = "over images, for these networks"
+"""What an interval of a difference between trained networks holds for: another training would give others."""
+POINTS = f"points, {THESE}"
 
 
 def arguments(about: str | None, names: Sequence[str], runs: str) -> argparse.ArgumentParser:
@@ -100,7 +115,9 @@ def table(
 ) -> str:
     """A row a model, over all reports: clean accuracy, its cell of each column, and the worst case per image.
 
-    Where the worst case is that of several draws, so is a second clean accuracy: what is left of it without any attack.
+    Where a model is randomised, clean accuracy and worst case stand at one redraw and at `worst_cases.STATED` of them.
+    Where a worst case is over fewer images than what stands beside it, so does the clean accuracy on these images, and
+    an estimate for more of them if an attack by one who knows as much saw more.
 
     Args:
         reports: of the same images.
@@ -110,18 +127,25 @@ def table(
             better for having been attacked less.
     """
     models = list(dict.fromkeys(m for r in reports for m in r.models()))
-    found = {m: {k: cell(reports, m, titles) for k, titles in columns.items()} for m in models}
-    shown = [k for k in columns if any(found[m][k] is not None for m in models)]
-    clean = {m: next(r for r in reports if m in r.models()).cell(m, "clean", "none") for m in models}
-    drawn = bool(worst_over) and any(len(c.correct) > 1 for c in clean.values())
-    header = ["model", "clean", *(["clean, every redraw"] * drawn), *shown, *(["worst case"] if worst_over else [])]
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    clean = {m: next(r for r in reports if m in r.models()).clean(m) for m in models}
+    drawn = bool(worst_over) and any(c.repeats > 1 for c in clean.values())
+    rows = []
     for model in models:
-        first = [str(clean[model].accuracy), *([str(clean[model].worst)] * drawn)]
-        entries = ["" if (c := found[model][k]) is None else str(c.accuracy) for k in shown]
-        left = [str(interval(worst(worst_over[model], model))) if model in worst_over else ""] if worst_over else []
-        lines.append("| " + " | ".join([model, *first, *entries, *left]) + " |")
-    return "\n".join(lines)
+        row = {"model": model, "clean": str(clean[model].accuracy)}
+        if drawn:
+            row[worst_cases.CLEAN] = str(worst_of([clean[model]], worst_cases.STATED))
+        found = {k: cell(reports, model, titles) for k, titles in columns.items()}
+        row |= {k: worst_cases.shown(c) for k, c in found.items() if c is not None}
+        counted = worst_cases.counted(worst_over.get(model, ()), model)
+        rows.append(row | (worst_cases.entries(counted, clean[model], drawn) if counted else {}))
+    return grid(["model", "clean", worst_cases.CLEAN, *columns, *worst_cases.COLUMNS], rows)
+
+
+def grid(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows by column as Markdown, without the columns that no row has."""
+    used = [k for k in columns if any(k in row for row in rows)]
+    lines = [used, ["---"] * len(used), *([row.get(k, "") for k in used] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def gains(
@@ -129,7 +153,8 @@ def gains(
 ) -> str:  # fmt: skip
     """A row a pair of models: by how many points the first is better, clean and in each column, on the same images.
 
-    Where one has seen more images, those that both have seen count.
+    Where one has seen more images, those that both have seen count. An attack that spared images broken before it has
+    no mean, and is left out.
 
     Args:
         reports: of the same images.
@@ -137,16 +162,15 @@ def gains(
         columns: as for `table`.
     """
     there = {m for r in reports for m in r.models()}
-    held = [pair for pair in pairs if there.issuperset(pair)]
-    clean = {"clean": ("clean, none",), **columns}
-    found = {m: {k: cell(reports, m, titles) for k, titles in clean.items()} for pair in held for m in pair}
-    shown = [k for k in clean if any(found[a][k] and found[b][k] for a, b in held)]
-    lines = ["| " + " | ".join(["points", *shown]) + " |", "|---" * (len(shown) + 1) + "|"]
-    for a, b in held:
-        both = [(found[a][k], found[b][k]) for k in shown]
-        entries = ["" if p is None or q is None else _common_gap(p, q) for p, q in both]
-        lines.append("| " + " | ".join([f"{a} minus {b}", *entries]) + " |")
-    return "\n".join(lines)
+    wanted = {"clean": ("clean, none",), **columns}
+    rows = []
+    for pair in pairs:
+        if there.issuperset(pair):
+            found = {k: [cell(reports, m, titles) for m in pair] for k, titles in wanted.items()}
+            both = {k: [c for c in cells if c is not None and not c.skipped] for k, cells in found.items()}
+            compared = {k: _common_gap(*cells) for k, cells in both.items() if len(cells) == len(pair)}
+            rows.append({POINTS: " minus ".join(pair), **compared})
+    return grid([POINTS, *wanted], rows)
 
 
 def cell(reports: Sequence[Report], model: str, titles: Sequence[str]) -> Cell | None:
@@ -168,18 +192,10 @@ def only(report: Report, models: Sequence[str], attacks: Sequence[str] | None = 
     return replace(report, cells=tuple(kept))
 
 
-def worst(reports: Sequence[Report], model: str) -> list[bool]:
-    """Per image, whether no attack of any report broke it in any redraw, over the images that all saw.
-
-    Attacks with a bound of their own do not count.
-    """
-    return robust([c for r in reports if model in r.models() for c in r.attacked(model)])
-
-
 def gap(ours: Sequence[float], theirs: Sequence[float]) -> str:
     """Difference in points, paired on the same images."""
     found = paired_difference(ours, theirs)
-    return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}] n={len(ours)}"
+    return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}] n={found.n}"
 
 
 def _common_gap(ours: Cell, theirs: Cell) -> str:
@@ -187,5 +203,29 @@ def _common_gap(ours: Cell, theirs: Cell) -> str:
     return gap(ours.survived[:n], theirs.survived[:n])
 
 
-def interval(values: Sequence[bool]) -> Interval:
-    return wilson(sum(values) / len(values), len(values))
+def interval(values: Sequence[float]) -> Interval:
+    """The mean of values in [0, 1], one an image."""
+    return mean_interval(values)
+
+
+def of_share(mean: float, n: int) -> Interval:
+    """The interval of a mean over n images of which only the mean was kept: the widest that such values can have."""
+    right = round(mean * n, 3)
+    return mean_interval([min(1.0, max(0.0, right - i)) for i in range(n)])
+
+
+def about(report: Report) -> dict[str, Any]:
+    """How a report was made, in short."""
+    return {k: report.provenance[k] for k in ("versions", "python", "device", "threads", "seed", "images")}
+
+
+def options(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result was made with; where it was put says nothing."""
+    kept = {k: v for k, v in found["options"].items() if k not in ("runs", "out")}
+    return {"options": kept, "versions": found["versions"]}
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A report's table as Markdown."""
+    marked = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(in_cell, row)) + " |" for row in marked)

@@ -18,7 +18,7 @@ def test_draws_are_eot_samples() -> None:
         "apgd": lambda: apgd(lambda v: v.mean((1, 2, 3)), X, norm=Linf(), eps=0.1, steps=1, draws=3),
         "always_wrong": lambda: always_wrong(model, X, Y, draws=3),
         "pgd_until_broken": lambda: pgd_until_broken(
-            model, X, Y, norm=Linf(), eps=0.1, steps=1, check_every=1, draws=3
+            model, X, Y, norm=Linf(), eps=0.1, steps=1, check_every=1, draws=10
         ),
     }
     for name, call in calls.items():

@@ -106,6 +106,29 @@ def test_an_image_counts_as_broken_only_if_every_draw_is_wrong() -> None:
     assert always_wrong(Coin(), images(0.5), torch.tensor([1]), 4, at_once=3).tolist() == [False]
 
 
+class Sometimes(Threshold):
+    """Without gradients each image of each pass is right with probability 1/11, whatever it is: labels are 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        if torch.is_grad_enabled():
+            return logits
+        right = torch.rand(len(x)) < 1 / 11
+        return torch.stack([(~right).float(), right.float()], 1)
+
+
+def test_as_many_images_rest_by_chance_as_the_docstring_bounds() -> None:
+    # One check, after the first of two steps. The image rests with probability (10/11)^10, at the worst p.
+    count, p = 20_000, 1 / 11
+    x, y = torch.full((count, 1, 1, 1), 0.9), torch.ones(count, dtype=torch.long)
+    torch.manual_seed(0)
+    found = pgd_until_broken(Sometimes(), x, y, check_every=1, eot_samples=10, **{**OPTIONS, "steps": 2})
+    rests = float((found > 0.9 - 0.03).float().mean())
+    expected = (1 - p) ** 10
+    assert rests == pytest.approx(expected, abs=4 * (expected * (1 - expected) / count) ** 0.5)
+    assert p * rests == pytest.approx(0.035, abs=0.002)  # 3.5 points
+
+
 def test_gradients_are_averaged_over_the_draws() -> None:
     # The gradient is that of the mean over copies, so ten samples of a model without randomness change nothing.
     x, y = images(0.9), torch.tensor([1])
@@ -132,6 +155,8 @@ def test_other_images_and_the_input_stay_as_they_are() -> None:
     [
         ({"check_every": 0}, "check_every >= 1, got 0"),
         ({"eot_samples": 0}, "eot_samples >= 1"),
+        ({"eot_samples": 2}, r"eot_samples=1 \(no randomness\) or eot_samples >= 10 with check_every, got 2"),
+        ({"eot_samples": 9}, "eot_samples >= 10 with check_every, got 9"),
         ({"steps": -1}, "steps=-1"),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from torch import Tensor, nn
 
 from art_ext.cli.evaluate import attack_of
 from art_ext.cli.models import code
+from art_ext.data import balanced_order, order_sha256
 from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate
+from art_ext.nn.hashing import sha256
 
 QUICK = ("--attack", "native:PGD:steps=2", "--attack", "native:FGSM:label=quick", "--knowledge", "full")
 TIGHT = (*QUICK, "--knowledge", "blind", "--eps", 0.2, "--batch-size", 6, "--device", "cpu")
@@ -47,10 +51,12 @@ def test_it_is_what_python_evaluates(files: Any, done: Path) -> None:
     network = code(files.spec("make"))()
     models = [Defended("undefended", network), Defended("rdp", network, files.purifier)]
     attacks = [Attack("native", "PGD", {"steps": 2}), Attack("native", "FGSM", label="quick")]
+    order = balanced_order(files.y)
+    about = {"order": "balanced by class", "order_sha256": order_sha256(order)}
     report = evaluate(
-        models, attacks, files.x.float() / 255, files.y, threat=Threat("Linf", 0.2), batch_size=6,
-        eot_samples=4, repeats=2, knowledge=[Knowledge.FULL, Knowledge.BLIND], probe=Probe(16, 5), progress=False,
-        data={"name": "test.npz", "images": "the first of 12, in their order"},
+        models, attacks, files.x[order].float() / 255, files.y[order], threat=Threat("Linf", 0.2), batch_size=6,
+        eot_samples=4, repeats=5, knowledge=[Knowledge.FULL, Knowledge.BLIND], probe=Probe(16, 5), progress=False,
+        data={"name": "test.npz", "images": "the first of 12", **about},
     )  # fmt: skip
     assert findings(done) == report.findings()
     assert (done / "report.md").read_text("utf-8") == Report.load(done / "report.json").markdown()
@@ -69,7 +75,11 @@ def test_a_plan_runs_on_every_kind_of_model(call: Any, files: Any, tmp_path: Pat
     assert (report.threat["eps"], report.threat["given"], report.suite) == (0.2, "51/255", "smoke")
     assert {c.backend for c in report.cells} == {"", "native", "art", "torchattacks", "autoattack"}
     assert {c.knowledge for c in report.cells} == {"none", "undefended", "transfer", "blind", "bpda", "full"}
-    assert report.provenance["data"] == {"name": "photos", "images": "the first of 12, in turn from each class"}
+    # The files are those of class 0 and then those of class 1; in the order of their numbers they alternate.
+    order = hashlib.sha256(struct.pack("<12q", *balanced_order([0] * 6 + [1] * 6))).hexdigest()
+    data = {"name": "photos", "images": "the first of 12", "order": "balanced by class", "order_sha256": order}
+    assert report.provenance["data"] == data
+    assert report.provenance["images"] == 6
     assert report.provenance["robust"] == ["robust baseline"]
 
 
@@ -245,13 +255,17 @@ def test_a_folder_of_something_else_is_refused(refused: Any, command: Any, done:
     assert "holds another report" in refused(*command, "--seed", 1, "--out", tmp_path)
 
 
-def test_images_of_one_class_alone_are_warned_about(
+def test_the_first_images_of_a_sorted_npz_are_of_every_class(
     call: Any, files: Any, changed: Any, command: Any, tmp_path: Path
 ) -> None:
-    order = np.argsort(files.y.numpy(), kind="stable")
-    np.savez(tmp_path / "sorted.npz", x=files.x.numpy()[order], y=files.y.numpy()[order])
-    shown = call(*changed(command, "--data", tmp_path / "sorted.npz"), "--images", 4, "--out", tmp_path / "out")
-    assert "of one class out of 2" in shown.stderr
+    place = np.argsort(files.y.numpy(), kind="stable")
+    x, y = files.x.numpy()[place], files.y.numpy()[place]
+    np.savez(tmp_path / "sorted.npz", x=x, y=y)
+    call(*changed(command, "--data", tmp_path / "sorted.npz"), "--images", 4, "--out", tmp_path / "out")
+    report, order = Report.load(tmp_path / "out" / "report.json"), balanced_order(y)
+    assert report.provenance["data"]["order_sha256"] == order_sha256(order)
+    assert sorted(y[order[:4]]) == [0, 0, 1, 1]
+    assert report.provenance["sha256_of_labels"] == sha256([torch.from_numpy(y[order[:4]])])
 
 
 def test_debug_shows_the_traceback(changed: Any, command: Any, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 import art_ext
 from art_ext import presets
-from art_ext.cli.images import in_turn, load_images
 from art_ext.cli.options import height_width, number, pairs
 from art_ext.evaluation import BACKENDS, SUITES
 from art_ext.purifiers import PURIFIERS
@@ -76,17 +75,9 @@ def test_texts_become_values() -> None:
     assert found == {"a": 3, "b": 8 / 255, "c": "text", "d": [1, 2], "e": True, "f": "a=b"}
     assert height_width("224") == (224, 224)
     assert height_width("6x8") == (6, 8)
-    assert in_turn([0, 0, 0, 1, 1, 2]) == [0, 3, 5, 1, 4, 2]
     for wrong in ("8/0", "x", ""):
         with pytest.raises(ValueError, match="expected --eps"):
             number(wrong, "--eps")
     for texts in (["a"], ["=1"], ["a=1", "a=2"]):
         with pytest.raises(ValueError, match="expected"):
             pairs(texts)
-
-
-def test_the_images_of_a_folder_come_in_turn_from_each_class(files: Any) -> None:
-    found = load_images(files.folder, split="test")
-    assert found.y.tolist() == [0, 1] * 6
-    assert (found.x - files.x / 255).abs().max() < 1e-6
-    assert load_images(files.folder, split="test", channels=3, size=(4, 5)).x.shape == (12, 3, 4, 5)

@@ -48,31 +48,49 @@ class Table:
 
 @forms
 def test_pairs_of_every_form(images):
-    read = from_torchvision([(image, label) for image, label in zip(images, [4, 2], strict=True)])
+    read = from_torchvision([(image, label) for image, label in zip(images, [4, 4], strict=True)])
     torch.testing.assert_close(read.x, EXPECTED, atol=0, rtol=0)
-    assert read.y.tolist() == [4, 2]
+    assert read.y.tolist() == [4, 4]
     assert read.classes is None
 
 
 @forms
 def test_rows_and_columns_of_every_form(images):
-    rows = [{"image": image, "label": label} for image, label in zip(images, [4, 2], strict=True)]
-    for dataset in (rows, iter(rows), {"image": images, "label": [4, 2]}):
+    rows = [{"image": image, "label": label} for image, label in zip(images, [4, 4], strict=True)]
+    for dataset in (rows, iter(rows), {"image": images, "label": [4, 4]}):
         read = from_hugging_face(dataset)
         assert torch.equal(read.x, EXPECTED)
-        assert read.y.tolist() == [4, 2]
+        assert read.y.tolist() == [4, 4]
+
+
+@pytest.mark.parametrize("labelled", [from_torchvision, from_hugging_face])
+def test_images_come_in_balanced_order_with_their_places(labelled):
+    images, labels = [EXPECTED[0] * level / 8 for level in range(8)], [5, 5, 5, 5, 5, 2, 2, 0]
+    pairs = list(zip(images, labels, strict=True))
+    read = labelled(pairs if labelled is from_torchvision else [{"image": x, "label": y} for x, y in pairs])
+    assert [sorted(part.tolist()) for part in read.y.split([3, 2, 3])] == [[0, 2, 5], [2, 5], [5] * 3]
+    assert sorted(read.order.tolist()) == list(range(8))
+    for x, y, place in zip(read.x, read.y, read.order, strict=True):
+        assert torch.equal(x, images[place])
+        assert y == labels[place]
+
+
+def test_images_without_labels_keep_their_order():
+    read = from_hugging_face([{"image": image} for image in EXPECTED], label=None)
+    assert torch.equal(read.x, EXPECTED)
+    assert read.order is None
 
 
 def test_length_ends_a_data_set():
     read = from_torchvision(Endless())
-    assert read.y.tolist() == [0, 1, 0, 1, 0]
+    assert sorted(read.y.tolist()) == [0, 0, 0, 1, 1]
     assert read.classes == ("cat", "dog")
 
 
 def test_torch_data_set_of_tensors():
     labels = torch.tensor([4, 2])
     read = from_torchvision(torch.utils.data.TensorDataset(EXPECTED, labels))
-    assert read.y.tolist() == [4, 2]
+    assert sorted(read.y.tolist()) == [2, 4]
 
 
 def test_class_names_that_are_no_strings_are_left_out():

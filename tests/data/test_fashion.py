@@ -44,17 +44,48 @@ def test_train_and_test_share_no_image(shipped):
     assert not train & test
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_first_images_are_an_about_balanced_sample(split):
-    counts = torch.bincount(fashion_mnist(split, 500).y, minlength=10)
+def test_first_training_images_are_an_about_balanced_sample():
+    counts = torch.bincount(fashion_mnist("train", 500).y, minlength=10)
     assert 30 <= counts.min() <= counts.max() <= 70
 
 
-def test_first_n_images_of_a_split(shipped):
-    images = fashion_mnist("test", 7)
-    assert np.array_equal(images.x.numpy(), shipped["x_test"][:7].astype(np.float32) / 255)
-    assert images.y.tolist() == shipped["y_test"][:7].tolist()
-    assert images.y.dtype == torch.int64
+@pytest.mark.parametrize("split", ["test", "confirmation"])
+@pytest.mark.parametrize("n", [10, 64, 128, 510, 920])
+def test_first_images_hold_the_classes_evenly(split, n):
+    """Until the rarest class of a thousand runs out: 93 images of one, 92 of the other."""
+    counts = torch.bincount(fashion_mnist(split, n).y, minlength=10)
+    assert counts.max() - counts.min() == (n % 10 > 0)
+
+
+@pytest.mark.parametrize(("split", "first", "count"), [("test", 0, 2000), ("confirmation", 1000, 1000)])
+def test_images_and_labels_are_those_of_their_places(shipped, split, first, count):
+    images = fashion_mnist(split)
+    assert sorted(images.order.tolist()) == list(range(first, first + count))
+    assert np.array_equal(images.x.numpy(), shipped["x_test"][images.order].astype(np.float32) / 255)
+    assert images.y.tolist() == shipped["y_test"][images.order].tolist()
+
+
+def test_the_confirmation_set_is_the_second_thousand_and_stays_apart():
+    whole, apart = fashion_mnist("test"), fashion_mnist("confirmation")
+    assert set(whole.order[:1000].tolist()) == set(range(1000))
+    assert torch.equal(whole.x[1000:], apart.x)
+    assert torch.equal(whole.order[1000:], apart.order)
+    assert torch.equal(fashion_mnist("test", 1030).x[1000:], fashion_mnist("confirmation", 30).x)
+
+
+def test_training_images_keep_the_order_of_the_file(shipped):
+    images = fashion_mnist("train", 7)
+    assert np.array_equal(images.x.numpy(), shipped["x_train"][:7].astype(np.float32) / 255)
+    assert images.y.tolist() == shipped["y_train"][:7].tolist()
+    assert images.order is None
+
+
+def test_first_n_images_of_a_split():
+    images, whole = fashion_mnist("test", 7), fashion_mnist("test")
+    assert torch.equal(images.x, whole.x[:7])
+    assert torch.equal(images.order, whole.order[:7])
+    assert images.y.tolist() == whole.y[:7].tolist()
+    assert images.y.dtype == images.order.dtype == torch.int64
     assert images.classes == FASHION_MNIST_CLASSES
     assert len(set(FASHION_MNIST_CLASSES)) == 10
 
@@ -71,9 +102,10 @@ def test_all_images_and_no_images():
     assert fashion_mnist("train").x.shape == (8000, 1, 28, 28)
     assert fashion_mnist("test").x.shape == (2000, 1, 28, 28)
     assert fashion_mnist("test", 0).x.shape == (0, 1, 28, 28)
+    assert fashion_mnist("confirmation").x.shape == (1000, 1, 28, 28)
 
 
-@pytest.mark.parametrize(("split", "n"), [("valid", None), ("test", -1), ("test", 2001)])
+@pytest.mark.parametrize(("split", "n"), [("valid", None), ("test", -1), ("test", 2001), ("confirmation", 1001)])
 def test_what_is_not_there_is_refused(split, n):
     with pytest.raises(ValueError, match=r"expected .*got"):
         fashion_mnist(split, n)

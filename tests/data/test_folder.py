@@ -1,4 +1,4 @@
-"""A folder of images is read in a fixed order, and a file that cannot be used is named."""
+"""A folder of images is read in balanced order, and a file that cannot be used is named."""
 
 import numpy as np
 import pytest
@@ -23,13 +23,22 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_images_come_by_class_and_name(folder):
+def test_images_come_in_rounds_of_the_classes_and_by_name(folder):
     images = image_folder(folder)
     assert images.x.shape == (3, 3, H, W)
-    assert images.x.mean((2, 3)).tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
-    assert images.y.tolist() == [0, 1, 1]
-    assert images.y.dtype == torch.int64
+    files = torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])  # the cat, dog a, dog b
+    assert sorted(images.order[:2].tolist()) == [0, 1]
+    assert images.order[2] == 2
+    assert torch.equal(images.x.mean((2, 3)), files[images.order])
+    assert torch.equal(images.y, torch.tensor([0, 1, 1])[images.order])
+    assert images.y.dtype == images.order.dtype == torch.int64
     assert images.classes == ("cat", "dog")
+
+
+def test_the_classes_of_a_folder_alternate(folder):
+    for name in "defg":
+        save(folder / "cat" / f"{name}.png", 0)
+    assert [sorted(part.tolist()) for part in image_folder(folder).y.split(2)] == [[0, 1], [0, 1], [0, 0], [0]]
 
 
 def test_pixels_keep_their_places(tmp_path):
@@ -50,10 +59,13 @@ def test_other_files_and_hidden_folders_are_passed_over(folder):
 
 def test_channels_of_grey_and_colour_are_converted(folder):
     save(folder / "cat" / "grey.png", 51, mode="L")
-    assert image_folder(folder).x[0, :, 0, 0].tolist() == pytest.approx([0.2, 0.2, 0.2])
-    grey = image_folder(folder, channels=1).x
-    assert grey.shape == (4, 1, H, W)
-    assert grey[:, 0, 0, 0].tolist() == pytest.approx([0.2, 0.114, 0.299, 0.587], abs=1 / 255)
+    colour = image_folder(folder)
+    (place,) = (colour.order == 0).nonzero()[0]
+    assert colour.x[place, :, 0, 0].tolist() == pytest.approx([0.2, 0.2, 0.2])
+    grey = image_folder(folder, channels=1)
+    assert grey.x.shape == (4, 1, H, W)
+    levels = torch.tensor([0.2, 0.114, 0.299, 0.587])[grey.order]
+    assert grey.x[:, 0, 0, 0].tolist() == pytest.approx(levels.tolist(), abs=1 / 255)
 
 
 @pytest.mark.parametrize(("size", "shape"), [(4, (4, 4)), ((3, 6), (3, 6))])

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from art_ext.evaluation.backends import BACKENDS, YOURS, Attack, attack, parameters
+from art_ext.evaluation.report import Cell
 from art_ext.evaluation.threat import Knowledge, Threat
 
 LINF = Threat("Linf", 0.1)
@@ -221,6 +222,69 @@ def test_costs_by_hand() -> None:
     assert Attack("torchattacks", "VMI-FGSM", {"steps": 2, "N": 4}).cost() == 3 * 2 * 5
     cheap, dear = (Attack("autoattack", "custom", {"attacks": a}).cost() for a in (["apgd-ce"], ["apgd-ce", "square"]))
     assert cheap < dear
+
+
+@pytest.mark.parametrize(
+    ("attack", "steps", "losses"),
+    [
+        (Attack("native", "FGSM"), 1, ("cross_entropy",)),
+        (Attack("native", "PGD"), 40, ("cross_entropy",)),
+        (Attack("native", "PGD", {"steps": 200, "loss": "margin", "restarts": 3}), 200, ("margin",)),
+        (Attack("native", "APGD", {"loss": "dlr"}), 100, ("dlr",)),
+        (Attack("native", "AutoAttack"), 100, ("cross_entropy", "dlr")),
+        (Attack("native", "AutoAttack", {"steps": 20}), 20, ("cross_entropy", "dlr")),
+        (Attack("native", "Square"), 0, ()),
+        (Attack("art", "PGD", {"max_iter": 7}), 7, ("cross_entropy",)),
+        (Attack("art", "PGD", {"steps": 7}), 7, ("cross_entropy",)),
+        (Attack("art", "APGD", {"loss_type": "difference_logits_ratio"}), 100, ("dlr",)),
+        (Attack("art", "HopSkipJump", {"steps": 7}), 0, ()),
+        (Attack("art", "FGSM"), 1, ("cross_entropy",)),
+        (Attack("torchattacks", "FGSM"), 1, ("cross_entropy",)),
+        (Attack("torchattacks", "APGD", {"loss": "ce", "steps": 50}), 50, ("cross_entropy",)),
+        (Attack("torchattacks", "APGD", {"loss": "dlr"}), 10, ("dlr",)),
+        (Attack("torchattacks", "Square", {"loss": "ce"}), 0, ()),
+        (Attack("autoattack", "standard"), 100, ("cross_entropy", "dlr", "distance")),
+        (Attack("autoattack", "rand"), 100, ("cross_entropy", "dlr")),
+        (Attack("autoattack", "custom", {"attacks": ["square"]}), 0, ()),
+        (Attack("autoattack", "custom", {"attacks": ["apgd-dlr", "fab", "apgd-t"]}), 100, ("dlr", "distance")),
+        (Attack(YOURS, "mine", {"steps": 500}, function=own), None, ()),
+    ],
+    ids=lambda value: value.title if isinstance(value, Attack) else str(value),
+)
+def test_steps_and_losses_by_hand(attack: Attack, steps: int | None, losses: tuple[str, ...]) -> None:
+    assert attack.effort == (steps, losses)
+
+
+@pytest.mark.parametrize(("backend", "name"), EVERY)
+def test_every_attack_climbs_something_or_uses_no_gradient(backend: str, name: str) -> None:
+    found = made(backend, name)
+    steps, losses = found.effort
+    assert bool(losses) == bool(steps) == (not found.black_box)
+    stated = found.stated(LINF)
+    own = next((stated[k] for k in ("steps", "max_iter") if k in stated), None)
+    assert found.black_box or own in (None, steps)
+
+
+@pytest.mark.parametrize(
+    ("backend", "stated", "expected"),
+    [
+        ("native", {"steps": 20}, (20, ("cross_entropy",))),
+        ("native", {"steps": 20, "loss": "margin"}, (20, ("margin",))),
+        ("art", {"max_iter": 7}, (7, ("cross_entropy",))),
+        ("autoattack", {"norm": "Linf"}, (100, ("cross_entropy", "dlr"))),
+        ("autoattack", {"attacks": ["square"]}, (None, ())),
+        ("art", {"nb_grads": 3}, (None, ())),
+    ],
+)
+def test_reports_that_do_not_say_it_are_known_by_their_parameters(
+    backend: str, stated: dict[str, Any], expected: tuple[int | None, tuple[str, ...]]
+) -> None:
+    old = Cell("m", "a", "full", ((True,),), backend, stated)
+    assert (old.steps, old.losses) == expected
+    said = Cell("m", "a", "full", ((True,),), backend, stated, steps=0)
+    assert (said.steps, said.losses) == (0, ())
+    clean = Cell("m", "clean", "none", ((True,),), backend, stated)
+    assert (clean.steps, clean.losses) == (None, ())
 
 
 def test_what_can_follow_a_gradient() -> None:

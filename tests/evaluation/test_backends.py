@@ -282,11 +282,13 @@ def test_checked_pgd_attacks_each_sample_and_stops(problem: Problem) -> None:
             return problem.classifier(x)
 
     attack = Attack("native", "PGD", {"steps": 6, "check_every": 3})
-    x_adv = attack(Averaged(Counting(), 4, "gradients"), problem.x, problem.y, LINF)
+    x_adv = attack(Averaged(Counting(), 10, "gradients"), problem.x, problem.y, LINF)
     assert bool((problem.classifier(x_adv).argmax(1) != problem.y).all())
-    assert sum(seen) == 4 * 4 * len(problem.x)  # three steps and a check, all broken by then
+    assert sum(seen) == 4 * 10 * len(problem.x)  # three steps and a check, all broken by then
     with pytest.raises(ValueError, match="got averaged logits"):
-        attack(Averaged(Counting(), 4, "logits"), problem.x, problem.y, LINF)
+        attack(Averaged(Counting(), 10, "logits"), problem.x, problem.y, LINF)
+    with pytest.raises(ValueError, match=r"10 EOT samples or more .*randomised model, got 9: give eot_samples=10, or"):
+        attack(Averaged(Counting(), 9, "gradients"), problem.x, problem.y, LINF)
 
 
 def test_libraries_that_average_gradients_see_single_samples(problem: Problem) -> None:

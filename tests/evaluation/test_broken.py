@@ -45,7 +45,7 @@ EXPECTED = {
     "inference mode": "zero gradient",
     "numpy": "zero gradient",
     "saturating clamp": "saturated pixels",
-    "saturating sigmoid": "iterative not weaker",
+    "saturating sigmoid": "reaches chance",
     "out of memory": SAME,
     "raises late": "attacks ran",
 }

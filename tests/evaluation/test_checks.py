@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import comb, sqrt
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from art_ext.attacks import Linf, ascent, cross_entropy, pgd
 from art_ext.defences import PurifierPreprocessor, as_purifier
 from art_ext.evaluation import Attack, Cell, Defended, Knowledge, Probe, Report, Threat, evaluate
-from art_ext.evaluation.inspect import ModelInfo, UnitTest, identities, inspect_model
+from art_ext.evaluation.inspect import Fingerprint, Gradient, ModelInfo, UnitTest, identities, inspect_model
 from art_ext.evaluation.judge import CHECKS, MODEL_CHECKS, judge
 from art_ext.evaluation.judge.models import attack_unit_test
 from art_ext.evaluation.run.unit_test import unit_test
@@ -258,30 +260,45 @@ def test_the_attack_is_given_examples_that_exist(purifier: Purifier | None, expe
 
 
 def test_a_weak_pgd_warns_where_apgd_finds_what_is_there() -> None:
-    found = unit_tested(Defended("m", net(), Blur()), torch.rand(12, 1, 10, 10), Threat("Linf", 0.1), 1)
+    found = unit_tested(Defended("m", net(), Blur()), torch.rand(12, 1, 10, 10), Threat("Linf", 0.2), 1)
     assert found[0] == "warn", found
-    info = ModelInfo("m", unit_test=UnitTest(20, 20, 0, by_pgd=18))
-    assert attack_unit_test(info) == (
-        "warn",
-        "the probes' PGD finds 90.0 %, and with APGD 100.0 % [83.9, 100.0] n=20, random search 0.0 %",
-    )
+    info = ModelInfo("m", unit_test=UnitTest(20, 20, 0, by_pgd=16))
+    text = "of 20 planted examples the probes' PGD finds 16, and with APGD 20, random search 0"
+    assert attack_unit_test(info) == ("warn", text)
 
 
+# Were 95 % found, 3, 4 and 5 or more of 20 would be missed with 7.5, 1.6 and 0.26 %, and 2, 3 and 4 or more of 8 with
+# 5.7, 0.58 and 0.04 %. Were two thirds found, 17 and 18 or more of 20 would be with 6.0 and 1.8 %, 7 and 8 of 8 with 20
+# and 3.9 %.
 @pytest.mark.parametrize(
     ("test", "expected"),
     [
-        (UnitTest(20, 20, 0, by_pgd=20), "pass"),
-        (UnitTest(20, 10, 0, by_pgd=10), "fail"),
-        (UnitTest(20, 18, 0, by_pgd=10), "warn"),
-        (UnitTest(20, 19, 0), "pass"),
-        (UnitTest(20, 18, 0), "warn"),
+        (UnitTest(20, 20, 0, by_pgd=18), "pass"),
+        (UnitTest(20, 20, 0, by_pgd=17), "pass"),
+        (UnitTest(20, 18, 0, by_pgd=16), "warn"),
+        (UnitTest(20, 18, 0, by_pgd=0), "warn"),
+        (UnitTest(20, 15, 0, by_pgd=15), "fail"),
+        (UnitTest(20, 18, 0), "pass"),
+        (UnitTest(20, 17, 0), "undetermined"),
+        (UnitTest(20, 16, 0), "warn"),
+        (UnitTest(20, 15, 0), "fail"),
+        (UnitTest(8, 8, 0), "pass"),
+        (UnitTest(8, 7, 0), "undetermined"),
+        (UnitTest(8, 6, 0), "undetermined"),
+        (UnitTest(8, 5, 0), "warn"),
+        (UnitTest(8, 4, 0), "fail"),
         (UnitTest(reason="no"), "not run"),
     ],
 )
 def test_the_unit_test_is_judged_by_all_that_was_tried(test: UnitTest, expected: str) -> None:
     found = attack_unit_test(ModelInfo("m", unit_test=test))
     assert found is not None
-    assert found[0] == expected
+    assert found[0] == expected, found
+    missed, n = test.usable - test.found, test.usable
+    if test.by_pgd is None and n:
+        by_hand = {"fail": at_least(missed, n, 0.05) <= 0.005, "warn": 0.005 < at_least(missed, n, 0.05) <= 0.025,
+                   "pass": at_least(test.found, n, 2 / 3) <= 0.05}  # fmt: skip
+        assert [k for k, v in by_hand.items() if v] == [expected] * (expected != "undetermined")
 
 
 def test_the_unit_test_is_run_where_it_is_asked_for(problem: Problem) -> None:
@@ -374,108 +391,409 @@ def test_art_classifiers_with_our_preprocessors_are_taken_apart(problem: Problem
 
 # What follows is judged from cells alone.
 
+Flags = tuple[bool, ...]
+Pair = Callable[[Flags, Flags], Report]
+"""Answers under the attack that should not be stronger, and under the other one, to a report of both."""
+N = 128
+"""Images of the default probe."""
+
+
+def at_most(k: int, n: int, share: float) -> float:
+    """How probable it is that at most k of n images are found, by hand."""
+    return sum(comb(n, i) * share**i * (1 - share) ** (n - i) for i in range(k + 1))
+
+
+def at_least(k: int, n: int, share: float) -> float:
+    """How probable it is that at least k of n images are found, by hand."""
+    return sum(comb(n, i) * share**i * (1 - share) ** (n - i) for i in range(k, n + 1))
+
+
+def first(right: int, of: int = N) -> Flags:
+    return tuple(i < right for i in range(of))
+
+
+def apart(more: int, less: int = 0, of: int = N) -> tuple[Flags, Flags]:
+    """Answers under two attacks: only the first breaks the first `more` images, only the second the next `less`."""
+    return tuple(i >= more for i in range(of)), tuple(not more <= i < more + less for i in range(of))
+
 
 def report_of(*cells: Cell, probes: tuple[Cell, ...] = (), **facts: Any) -> Report:
     about = {"defended": ["m"], "robust": [], "randomised": {"m": False}, "classes": 10} | facts
-    clean = tuple(Cell(m, "clean", "none", ((True,) * 40,)) for m in dict.fromkeys(c.model for c in cells))
+    clean = tuple(Cell(m, "clean", "none", ((True,) * N,)) for m in dict.fromkeys(c.model for c in cells))
     return Report({"norm": "Linf", "eps": 0.1}, (*clean, *cells), (), (), about, probes)
 
 
-def cell(knowledge: str, right: int, of: int = 40, model: str = "m", attack: str = "a", **facts: Any) -> Cell:
-    return Cell(model, attack, knowledge, (tuple(i < right for i in range(of)),), **facts)
+def cell(knowledge: str, answers: Flags, model: str = "m", attack: str = "a", **facts: Any) -> Cell:
+    return Cell(model, attack, knowledge, (answers,), **facts)
 
 
-def probe(tags: str, right: int, **parameters: Any) -> Cell:
+def probe(tags: str, answers: Flags, **parameters: Any) -> Cell:
     stated = {"eps": 0.1, "steps": 20, "eot_samples": 1} | parameters
-    return cell("full", right, tags=tags_of(tags), parameters=stated)
+    return cell("full", answers, tags=tags_of(tags), parameters=stated)
+
+
+def said(report: Report, check: str, model: str = "m") -> tuple[str, str]:
+    return {(v.check, v.model): (v.verdict, v.detail) for v in judge(report)}[check, model]
 
 
 def verdict(report: Report, check: str, model: str = "m") -> str:
-    return {(v.check, v.model): v.verdict for v in judge(report)}[check, model]
+    return said(report, check, model)[0]
 
 
-@pytest.mark.parametrize(("black", "full", "expected"), [(30, 5, "pass"), (5, 30, "fail"), (20, 20, "pass")])
-@pytest.mark.parametrize("kind", ["blind", "transfer", "square"])
-def test_black_box_stronger_than_white_box_fails(kind: str, black: int, full: int, expected: str) -> None:
-    other = cell("full", black, attack="Square", black_box=True) if kind == "square" else cell(kind, black)
-    assert verdict(report_of(other, cell("full", full)), "black-box not stronger") == expected
+def probes_of(tags: str, *others: str) -> Pair:
+    """A base probe and another one; between them, others that do what the base does."""
+    return lambda strong, weak: report_of(
+        cell("blind", weak),
+        probes=(probe("base, eps, steps", weak), *(probe(t, weak) for t in others), probe(tags, strong)),
+    )
 
 
-@pytest.mark.parametrize(("left", "expected"), [(0, "pass"), (2, "pass"), (3, "warn"), (5, "fail")])
-def test_undefended_must_break(left: int, expected: str) -> None:
-    report = report_of(cell("undefended", left, model="bare"), defended=[])
-    assert verdict(report, "undefended breaks", "bare") == expected
-    robust = report_of(cell("undefended", left, model="bare"), defended=[], robust=["bare"])
-    assert all(v.check != "undefended breaks" for v in judge(robust))
+def budgets(strong: Flags, weak: Flags, *others: float) -> Report:
+    probes = [probe("eps", weak, eps=eps) for eps in (*others, 0.2)]
+    return report_of(cell("full", weak), probes=(*probes, probe("eps", strong, eps=0.1)))
 
 
-@pytest.mark.parametrize(("baseline", "expected"), [(30, "warn"), (10, "pass"), (2, "pass")])
-def test_an_adversarially_trained_network_that_leaves_more_warns(baseline: int, expected: str) -> None:
-    both = (cell("undefended", baseline, model="robust"), cell("full", 10))
-    assert verdict(report_of(*both, robust=["robust"]), "static baseline") == expected
-    assert verdict(report_of(both[1]), "static baseline") == "not run"
+def seeded_thrice(strong: Flags, weak: Flags) -> Report:
+    return report_of(cell("full", weak), probes=tuple(probe("seed", flags) for flags in (weak, weak, strong)))
 
 
-@pytest.mark.parametrize(("once", "many", "expected"), [(30, 10, "pass"), (10, 30, "fail"), (20, 21, "pass")])
-def test_pgd_weaker_than_fgsm_fails(once: int, many: int, expected: str) -> None:
-    report = report_of(cell("full", 20), probes=(probe("base", many), probe("fgsm", once)))
-    assert verdict(report, "iterative not weaker") == expected
+def less_known(kind: str, *others: str) -> Pair:
+    """The same attack with less knowledge, or one without gradients; before it, others that tie."""
+
+    def made(strong: Flags, weak: Flags) -> Report:
+        ties = [cell(k, weak, attack=name) for name in others for k in ("blind", "full")]
+        if kind == "square":
+            return report_of(*ties, cell("full", weak), cell("full", strong, attack="Square", black_box=True))
+        return report_of(*ties, cell("full", weak, attack="a + EOT-20"), cell(kind, strong))
+
+    return made
+
+
+def baseline(*others: str) -> Pair:
+    """A defended model beside an adversarially trained one."""
+
+    def made(strong: Flags, weak: Flags) -> Report:
+        ties = [cell(k, weak, model, name) for name in others for model, k in (("robust", "undefended"), ("m", "full"))]
+        both = cell("undefended", weak, "robust"), cell("full", strong, attack="a + EOT-20")
+        return report_of(*ties, *both, robust=["robust"])
+
+    return made
+
+
+def asked_beside(tags: str, *others: str) -> Pair:
+    """An attack of the report's that is strong, or a probe that is; between them, others that tie."""
+
+    def made(strong: Flags, weak: Flags) -> Report:
+        cells = [cell("full", strong)] if tags == "asked" else [cell("blind", weak)]
+        more = () if tags == "asked" else (probe(tags, strong),)
+        return report_of(*cells, probes=(probe("base", weak), *(probe(t, weak) for t in others), *more))
+
+    return made
+
+
+FAILS: list[tuple[str, Pair]] = [
+    ("iterative not weaker", probes_of("fgsm")),
+    ("clamp hides nothing", probes_of("clamp")),
+    ("budget monotone", budgets),
+    ("black-box not stronger", less_known("blind")),
+    ("black-box not stronger", less_known("transfer")),
+    ("black-box not stronger", less_known("square")),
+]
+WARNS: list[tuple[str, Pair]] = [
+    ("frozen randomness", probes_of("frozen")),
+    ("static baseline", baseline()),
+    ("converged", probes_of("steps, more")),
+    ("converged", probes_of("draws, more")),
+    ("a stronger attack was there", asked_beside("asked")),
+    ("a stronger attack was there", asked_beside("apgd")),
+]
+ADDS: list[tuple[str, Pair]] = [("converged", probes_of("start, more, seed")), ("seeds", seeded_thrice)]
+"""Other starts are added to the first one: together they break no image less."""
+SEVERAL: list[tuple[str, Pair, int]] = [
+    ("black-box not stronger", less_known("blind", "b"), 2),
+    ("black-box not stronger", less_known("square", "b"), 2),
+    ("budget monotone", lambda strong, weak: budgets(strong, weak, 0.4), 3),
+    ("static baseline", baseline("b"), 2),
+    ("converged", probes_of("draws, more", "steps, more"), 2),
+    ("converged", probes_of("steps, more", "draws, more", "start, more, seed"), 3),
+    ("a stronger attack was there", asked_beside("apgd", "apgd"), 2),
+]
+"""Checks that make several tests; all tie but the last."""
+# Of k images that only one of two like attacks breaks, all are the first one's with a probability of 2^-k: 3.1 % for 5,
+# 1.6 % for 6, 0.78 % for 7, 0.39 % for 8. With some on the other side: 13 or more of 15 with (1 + 15 + 105) / 2^15 =
+# 0.37 %, 12 or more of 14 with (1 + 14 + 91) / 2^14 = 0.65 %, 11 or more of 14 with 2.9 %. Were the gain 5 points, 2 or
+# fewer of 128 would be seen with 4.3 %, 3 or fewer with 11 %; with 3 on each side the one-sided 95 % limit of the t
+# interval is 1.657 sqrt(8 / 130 / 129) = 3.6 points.
+ALONE = [
+    (0, 0, "pass"), (2, 0, "pass"), (3, 0, "undetermined"), (5, 0, "undetermined"), (6, 0, "warn"), (7, 0, "warn"),
+    (8, 0, "fail"), (13, 2, "fail"), (12, 2, "warn"), (11, 3, "undetermined"), (3, 3, "pass"), (0, 8, "pass"),
+]  # fmt: skip
+# Twice 2^-k: 3.1 % for 6, 1.6 % for 7, 0.78 % for 8, 0.39 % for 9; three times: 4.7 %, 2.3 %, 1.2 %, 0.59 %, and 0.29 %
+# for 10. A gain of 5 points shows 1 or none with 1.1 %, to be held against 5 % / 2 and 5 % / 3.
+TOGETHER = {
+    2: [(1, "pass"), (2, "undetermined"), (6, "undetermined"), (7, "warn"), (8, "warn"), (9, "fail")],
+    3: [(1, "pass"), (2, "undetermined"), (6, "undetermined"), (7, "warn"), (9, "warn"), (10, "fail")],
+}
+
+
+def test_the_counts_are_where_the_verdicts_change() -> None:
+    for tests, counts in ((1, [(m, v) for m, less, v in ALONE if not less]), *TOGETHER.items()):
+        for more, expected in counts:
+            wrong, hidden = tests / 2**more, at_most(more, N, 0.05) * tests
+            unknown = "pass" if hidden <= 0.05 else "undetermined"
+            assert expected == ("fail" if wrong <= 0.005 else "warn" if wrong <= 0.025 else unknown)
+
+
+@pytest.mark.parametrize(("more", "less", "expected"), ALONE)
+@pytest.mark.parametrize(("check", "pair"), FAILS)
+def test_an_attack_that_should_not_be_stronger_fails(
+    check: str, pair: Pair, more: int, less: int, expected: str
+) -> None:
+    assert verdict(pair(*apart(more, less)), check) == expected
+
+
+@pytest.mark.parametrize(("more", "less", "expected"), ALONE)
+@pytest.mark.parametrize(("check", "pair"), WARNS)
+def test_an_attack_that_is_stronger_warns(check: str, pair: Pair, more: int, less: int, expected: str) -> None:
+    assert verdict(pair(*apart(more, less)), check) == ("warn" if expected == "fail" else expected)
+
+
+@pytest.mark.parametrize(("more", "expected"), [(m, v) for m, less, v in ALONE if not less])
+@pytest.mark.parametrize("less", [0, 3, 40])
+@pytest.mark.parametrize(("check", "pair"), ADDS)
+def test_starts_that_add_to_the_first_one_warn(check: str, pair: Pair, less: int, more: int, expected: str) -> None:
+    assert verdict(pair(*apart(more, less)), check) == ("warn" if expected == "fail" else expected)
+
+
+@pytest.mark.parametrize("at", range(6))
+@pytest.mark.parametrize(("check", "pair", "tests"), SEVERAL)
+def test_tests_that_are_made_together_are_adjusted_together(check: str, pair: Pair, tests: int, at: int) -> None:
+    more, expected = TOGETHER[tests][at]
+    may_fail = check in {name for name, _ in FAILS}
+    assert verdict(pair(*apart(more)), check) == ("warn" if expected == "fail" and not may_fail else expected)
+
+
+# Of 400: 5 against 2 have twice (21 + 7 + 1) / 2^7 = 45 % and exclude a gain of 5 points; 60 against 60 have 100 % and
+# do not, at 1.966 sqrt(122 / 402 / 401) = 5.4 points.
+def test_all_gains_must_be_excluded() -> None:
+    def broken(*images: int) -> Flags:
+        return tuple(i not in images for i in range(400))
+
+    base, one, many = broken(*range(10, 70)), broken(*range(5), *range(12, 70)), broken(*range(100, 160))
+    probes = (probe("base", base), probe("steps, more", one), probe("draws, more", many))
+    assert verdict(report_of(cell("blind", base), probes=probes[:2]), "converged") == "pass"
+    assert verdict(report_of(cell("blind", base), probes=probes), "converged") == "undetermined"
+
+
+# Were the gain 5 points, 38 or fewer of 1,000 would be seen with 4.3 %, 39 or fewer with 6.0 %.
+@pytest.mark.parametrize(("more", "expected"), [(38, "pass"), (39, "warn")])
+@pytest.mark.parametrize(("check", "pair"), [*WARNS[2:], *ADDS])
+def test_a_gain_that_is_sure_and_small_is_no_warning(check: str, pair: Pair, more: int, expected: str) -> None:
+    assert (at_most(more, 1000, 0.05) <= 0.05) == (expected == "pass")
+    assert verdict(pair(*apart(more, of=1000)), check) == expected
+    assert verdict(probes_of("frozen")(*apart(more, of=1000)), "frozen randomness") == "warn"
+
+
+def test_a_verdict_says_what_it_could_have_shown() -> None:
+    found = said(probes_of("fgsm")(*apart(0, of=64)), "iterative not weaker")
+    assert (found[0], found[1].split("; ")[1]) == ("pass", "more than 4.6 points are excluded")  # 1 - 0.05^(1/64)
+    found = said(probes_of("fgsm")(*apart(1, of=16)), "iterative not weaker")
+    excluded = next(k for k in range(1000) if at_most(1, 16, k / 1000) <= 0.05) / 10
+    text = f"up to {excluded:.1f} points may be hidden, n=16 shows differences from 37.5 points"  # 6 of 16
+    assert (found[0], found[1].split("; ")[1]) == ("undetermined", text)
+    found = said(probes_of("fgsm")(*apart(1, of=5)), "iterative not weaker")
+    assert found[1].endswith("n=5 could show no difference")
+
+
+def test_verdicts_are_about_one_answer_an_image() -> None:
+    strong, weak = apart(8)
+    many = [(strong, weak, weak), (weak, strong, strong)]
+    for rows, expected in zip(many, ("fail", "pass"), strict=True):
+        fgsm = replace(probe("fgsm", weak), correct=rows)
+        report = report_of(cell("full", weak), probes=(probe("base", weak), fgsm))
+        assert verdict(report, "iterative not weaker") == expected
+
+
+def test_without_gradients_an_attack_is_held_against_the_best_full_one() -> None:
+    strong, weak = apart(20)
+
+    def found(*full: Cell, square: Flags = strong) -> str:
+        return verdict(report_of(*full, cell("full", square, attack="S", black_box=True)), "black-box not stronger")
+
+    worse, best = cell("full", weak), cell("full", strong, attack="b")
+    assert found(worse) == "fail"
+    assert found(worse, best) == found(best, worse) == "pass"
+    few = cell("full", strong[:64], attack="b")  # saw fewer images than Square
+    assert found(worse, few) == "fail"
+    assert found(few) == "not run"
+    # Over the images that Square saw, the first 64, b is the better one; over all, a would be.
+    later = cell("full", tuple(i < 60 for i in range(N)))
+    assert found(later, best, square=strong[:64]) == "pass"
+
+
+def test_with_less_knowledge_an_attack_is_held_against_itself() -> None:
+    strong, weak = apart(20)
+    check = "black-box not stronger"
+    assert verdict(report_of(cell("blind", strong), cell("full", weak, attack="b")), check) == "not run"
+    assert verdict(report_of(cell("blind", strong), cell("bpda", weak)), check) == "not run"
+    assert check not in {v.check for v in judge(report_of(cell("blind", strong), cell("full", weak), defended=[]))}
+    theirs = cell("transfer", strong, source="other")  # another model's examples are another attack
+    assert verdict(report_of(theirs, cell("full", weak), cell("blind", weak)), check) == "pass"
+
+
+def test_the_baseline_needs_the_same_attack() -> None:
+    strong, weak = apart(20)
+    robust = cell("undefended", weak, "robust")
+    for defended in (cell("full", strong, attack="b"), cell("blind", strong), cell("bpda", strong)):
+        assert verdict(report_of(robust, defended, robust=["robust"]), "static baseline") == "not run"
+    assert verdict(report_of(robust, cell("adaptive", strong), robust=["robust"]), "static baseline") == "warn"
+    assert verdict(report_of(cell("full", strong)), "static baseline") == "not run"
+
+
+def test_the_best_attack_is_counted_both_ways() -> None:
+    strong, weak = apart(9, 1)
+    found = said(asked_beside("asked")(strong, weak), "a stronger attack was there")
+    assert found[1].endswith("the best of 1 breaks 9 that the probe does not, the probe 1")
+    two = report_of(cell("full", first(N)), cell("bpda", strong, attack="b"), probes=(probe("base", weak),))
+    assert "; the best of 2 breaks 9 that the probe does not" in said(two, "a stronger attack was there")[1]
+    for other in (cell("blind", strong), cell("transfer", strong), cell("full", strong, source="other")):
+        report = report_of(other, probes=(probe("base", weak),))
+        assert "a stronger attack was there" not in {v.check for v in judge(report)}
+    seeing = report_of(cell("bpda", strong), probes=(probe("base", weak),))
+    assert verdict(seeing, "a stronger attack was there") == "warn"
+
+
+def test_seeds_need_three() -> None:
+    found = said(seeded_thrice(*apart(40)), "seeds")  # 88 of 128 are left by the third
+    assert found[1].startswith("100.0, 100.0, 68.8 % left, standard deviation 18.0; 3 seeds together break more: ")
+    two = report_of(cell("full", first(5)), probes=(probe("seed", first(5)), probe("seed", first(9))))
+    assert verdict(two, "seeds") == "not run"
+
+
+def inspected(**facts: Any) -> Report:
+    """A report on a model of which something was found."""
+    report = report_of(cell("full", first(9)))
+    return replace(report, inspected=(ModelInfo("m", defended=True, fingerprint=Fingerprint((), ()), **facts),))
+
+
+def bare(left: int) -> Report:
+    return report_of(cell("undefended", first(left), "bare"), defended=[])
+
+
+def grey(left: int) -> Report:
+    return report_of(cell("full", first(9)), probes=(probe("eps, chance", first(left, 64), eps=0.5),))
+
+
+def dropped(count: int) -> Report:
+    """By two attacks, of 128 images that were watched."""
+    seen = ({"watched": 100, "silent": count // 2}, {"watched": 28, "silent": count - count // 2})
+    return report_of(*(cell("full", first(9), attack=str(i), observed=o) for i, o in enumerate(seen)))
+
+
+def without_gradient(count: int) -> Report:
+    """Half of them zero, half not finite."""
+    rest = count - count // 2
+    return inspected(images=64, gradient=Gradient.EXACT, zero_gradients=count // 2, bad_gradients=rest)
+
+
+def of_false_slope(count: int) -> Report:
+    return inspected(slopes=(0.26,) * count + (0.25,) * (16 - count))
+
+
+# Of n images; the shares from which a check fails, warns, and that a pass excludes; the largest count that passes, and
+# the smallest ones that are undetermined, warn and fail.
+@pytest.mark.parametrize(
+    ("check", "made", "n", "shares", "counts"),
+    [
+        ("undefended breaks", bare, 128, (0.1, 0.05, 0.1), (6, 7, 13, 23)),
+        ("reaches chance", grey, 64, (0.1, 0.02, 0.1), (2, 3, 5, 14)),
+        ("silent success", dropped, 128, (0.05, 0.01, 0.05), (2, 3, 5, 14)),
+        ("zero gradient", without_gradient, 64, (0.05, 0.01, 0.05), (0, 1, 4, 9)),
+        ("finite differences", of_false_slope, 16, (0.05, 0.05, 0.2), (0, 1, 4, 5)),
+    ],
+)
+def test_shares_that_should_be_small(
+    check: str, made: Callable[[int], Report], n: int, shares: tuple[float, ...], counts: tuple[int, ...]
+) -> None:
+    fail, warn, margin = shares
+    passes, unknown, warns, fails = counts
+    assert at_most(passes, n, margin) <= 0.05 < at_most(unknown, n, margin)
+    assert at_least(warns, n, warn) <= 0.025 < at_least(warns - 1, n, warn)
+    assert at_least(fails, n, fail) <= 0.005 < at_least(fails - 1, n, fail)
+    model = "bare" if check == "undefended breaks" else "m"
+    for count, expected in (
+        (0, "pass"), (passes, "pass"), (unknown, "undetermined"), (warns - 1, "undetermined"), (warns, "warn"),
+        (fails - 1, "warn"), (fails, "fail"), (n, "fail"),
+    ):  # fmt: skip
+        assert verdict(made(count), check, model) == expected, count
+
+
+def test_chance_is_the_same_for_any_number_of_classes() -> None:
+    """Of two classes chance is 50 %; a third that is left says that the attack does not work, whatever chance is."""
+    report = report_of(cell("full", first(9)), probes=(probe("eps, chance", first(40), eps=0.5),), classes=2)
+    assert said(report, "reaches chance") == ("fail", "40 of 128 images are left at eps 0.5; chance is 50.0 %")
+
+
+def test_all_attacks_together_take_a_bare_model() -> None:
+    odd, even = (tuple(i % 2 == k for i in range(N)) for k in (0, 1))
+    both = cell("undefended", odd, "bare"), cell("undefended", even, "bare", attack="b")
+    assert verdict(report_of(*both, defended=[]), "undefended breaks", "bare") == "pass"
+    assert verdict(report_of(both[0], defended=[]), "undefended breaks", "bare") == "fail"
+    for other in ({"robust": ["bare"]}, {"defended": ["bare"]}):
+        assert "undefended breaks" not in {v.check for v in judge(report_of(both[0], **({"defended": []} | other)))}
+
+
+@pytest.mark.parametrize(("held", "expected"), [(0.05, "pass"), (0.051, "warn"), (0.899, "warn"), (0.9, "fail")])
+def test_pixels_that_the_clamp_holds(held: float, expected: str) -> None:
+    assert verdict(inspected(held_pixels=held), "saturated pixels") == expected
+
+
+def effort(*cells: Cell, random: bool = False) -> tuple[str, str]:
+    return said(report_of(*cells, randomised={"m": random}), "attack effort")
+
+
+def climbs(loss: str, steps: int | None, samples: int = 1, knowledge: str = "full", **facts: Any) -> Cell:
+    losses = (loss,) if loss else ()
+    return cell(knowledge, first(9), attack=f"{loss}-{steps}", steps=steps, losses=losses,
+                parameters={"eot_samples": samples}, **facts)  # fmt: skip
+
+
+def test_a_claim_needs_a_hundred_steps_on_two_losses() -> None:
+    long, other = climbs("cross_entropy", 100), climbs("margin", 100)
+    assert effort(long, other) == (
+        "pass", "2 white-box attacks of at least 100 steps, on cross_entropy, margin",
+    )  # fmt: skip
+    auto = cell("bpda", first(9), steps=100, losses=("cross_entropy", "dlr"))
+    assert effort(auto)[0] == "pass"
+    assert effort(long) == (
+        "warn", "no 2 losses were climbed for 100 steps: the longest, cross_entropy-100 (full), has 100 steps",
+    )  # fmt: skip
+    assert effort(long, climbs("cross_entropy", 1000, knowledge="adaptive"))[0] == "warn"
+    assert effort(long, climbs("margin", 99))[0] == "warn"
 
 
 @pytest.mark.parametrize(
-    ("curve", "expected"),
-    [({0.05: 30, 0.1: 20, 0.2: 5}, "pass"), ({0.05: 30, 0.1: 5, 0.2: 20}, "fail"), ({0.2: 5, 0.05: 6, 0.1: 7}, "pass")],
-)
-def test_accuracy_that_rises_with_the_budget_fails(curve: dict[float, int], expected: str) -> None:
-    probes = tuple(probe("eps", right, eps=eps) for eps, right in curve.items())
-    assert verdict(report_of(cell("full", 20), probes=probes), "budget monotone") == expected
+    "facts", [{"knowledge": "blind"}, {"knowledge": "transfer"}, {"black_box": True}, {"source": "other"},
+              {"threat": "its own"}]
+)  # fmt: skip
+def test_effort_that_does_not_see_the_defence_does_not_count(facts: dict[str, Any]) -> None:
+    assert effort(climbs("cross_entropy", 100), climbs("margin", 500, **facts))[0] == "warn"
 
 
-# Wilson's lower end for 8 of 40 is 10.5 %, above a chance of 10 %; for 7 of 40 it is 8.7 %.
-@pytest.mark.parametrize(("right", "expected"), [(0, "pass"), (7, "pass"), (8, "fail"), (40, "fail")])
-def test_accuracy_above_chance_where_every_image_can_be_grey_fails(right: int, expected: str) -> None:
-    report = report_of(cell("full", 20), probes=(probe("eps, chance", right, eps=0.5),))
-    assert verdict(report, "reaches chance") == expected
-
-
-# 20 of 40: a standard error is sqrt(0.25 / 40) = 7.9 points, 3.2 images.
-@pytest.mark.parametrize(("more", "expected"), [(20, "pass"), (17, "pass"), (16, "warn"), (25, "pass")])
-@pytest.mark.parametrize("tags", ["steps, more", "draws, more"])
-def test_an_attack_that_gains_from_more_effort_warns(tags: str, more: int, expected: str) -> None:
-    report = report_of(cell("full", 20), probes=(probe("base", 20), probe(tags, more)))
-    assert verdict(report, "converged") == expected
-
-
-def test_another_start_adds_to_the_first() -> None:
-    flags = tuple(i >= 16 for i in range(40))  # breaks 16 others, leaves 24 as many as the first breaks
-    other = Cell("m", "a", "full", (flags,), parameters={"eot_samples": 1}, tags=tags_of("start, more, seed"))
-    base = probe("base", 24)
-    assert base.accuracy.mean == other.accuracy.mean
-    assert verdict(report_of(cell("full", 24), probes=(base, other)), "converged") == "warn"
-
-
-@pytest.mark.parametrize(("frozen", "expected"), [(5, "warn"), (20, "pass"), (30, "pass")])
-def test_what_is_only_randomness_warns(frozen: int, expected: str) -> None:
-    report = report_of(cell("full", 20), probes=(probe("base", 20), probe("frozen", frozen)))
-    assert verdict(report, "frozen randomness") == expected
-
-
-@pytest.mark.parametrize(("relaxed", "expected"), [(5, "fail"), (20, "pass"), (30, "pass")])
-def test_what_the_clamp_hides_fails(relaxed: int, expected: str) -> None:
-    report = report_of(cell("full", 20), probes=(probe("base", 20), probe("clamp", relaxed)))
-    assert verdict(report, "clamp hides nothing") == expected
-
-
-@pytest.mark.parametrize(("rights", "expected"), [((20, 21, 19), "pass"), ((5, 20, 35), "warn"), ((20, 20), "not run")])
-def test_seeds_that_disagree_warn(rights: tuple[int, ...], expected: str) -> None:
-    probes = tuple(probe("seed", right) for right in rights)
-    assert verdict(report_of(cell("full", 20), probes=probes), "seeds") == expected
-
-
-@pytest.mark.parametrize(("silent", "expected"), [(0, "pass"), (1, "warn"), (2, "fail")])
-def test_silent_success_counts(silent: int, expected: str) -> None:
-    report = report_of(cell("full", 20, observed={"watched": 40, "silent": silent}))
-    assert verdict(report, "silent success") == expected
+def test_effort_on_a_randomised_model_is_averaged() -> None:
+    full = [climbs("cross_entropy", 100, 20), climbs("margin", 200, 20)]
+    assert effort(*full, random=True) == (
+        "pass", "2 white-box attacks of at least 100 steps of 20 EOT samples, on cross_entropy, margin",
+    )  # fmt: skip
+    fewer = climbs("margin", 1000, 19)
+    assert effort(full[0], fewer, random=True)[0] == "warn"
+    assert effort(full[0], fewer)[0] == "pass"
+    assert effort(climbs("cross_entropy", 10, 4), climbs("", None), random=True)[1] == (
+        "no 2 losses were climbed for 100 steps of 20 EOT samples: the longest, cross_entropy-10 (full), has 10 steps "
+        "of 4 EOT samples"
+    )
+    assert effort(climbs("", None))[1].endswith("None (full), has steps that are not known")
+    assert effort(climbs("margin", 500, knowledge="blind"))[1].endswith("none is white-box")
 
 
 @pytest.mark.parametrize(
@@ -493,17 +811,37 @@ def test_silent_success_counts(silent: int, expected: str) -> None:
 )
 def test_labels_are_held_against_what_was_seen(knowledge: str, seen: int, back: int, expected: str) -> None:
     observed = {"forward": 10, "backward": 10, "purifier_forward": seen, "purifier_backward": back}
-    assert verdict(report_of(cell(knowledge, 20, observed=observed)), "knowledge as labelled") == expected
+    assert verdict(report_of(cell(knowledge, first(9), observed=observed)), "knowledge as labelled") == expected
     if (knowledge, seen) == ("full", 10):
-        square = cell(knowledge, 20, observed=observed, black_box=True)
+        square = cell(knowledge, first(9), observed=observed, black_box=True)
         assert verdict(report_of(square), "knowledge as labelled") == "pass"
 
 
-def test_clean_cost_is_paired() -> None:
-    cells = [Cell(m, "clean", "none", (tuple(i < n for i in range(40)),)) for m, n in (("bare", 40), ("m", 36))]
-    cells.append(cell("undefended", 0, model="bare"))
-    report = Report({"norm": "Linf", "eps": 0.1}, tuple(cells), (), (), {"defended": ["m"]})
-    assert next(v.detail for v in judge(report) if v.check == "clean accuracy cost").startswith("10.0 points lost")
+# Surely more than 5 points, or surely no more, of 200: by Student's t interval with two added images; t is 1.9718.
+@pytest.mark.parametrize(
+    ("lost", "expected"), [(0, "pass"), (4, "pass"), (5, "undetermined"), (18, "undetermined"), (19, "warn")]
+)
+def test_clean_cost_is_paired(lost: int, expected: str) -> None:
+    differences = [1.0] * lost + [0.0] * (200 - lost) + [1.0, -1.0]
+    half = 1.9718 * stdev(differences) / sqrt(202)
+    low, high = mean(differences) - half, mean(differences) + half
+    assert expected == ("warn" if low > 0.05 else "pass" if high <= 0.05 else "undetermined")
+    clean = [Cell(m, "clean", "none", (first(n, 200),)) for m, n in (("bare", 200), ("m", 200 - lost))]
+    report = Report(
+        {"norm": "Linf", "eps": 0.1}, (*clean, cell("undefended", first(0), "bare")), (), (), {"defended": ["m"]}
+    )
+    assert said(report, "clean accuracy cost") == (
+        expected, f"{lost / 2:.1f} points [{100 * low:.1f}, {100 * high:.1f}] n=200 lost",
+    )  # fmt: skip
+
+
+def test_some_checks_can_be_asked_for() -> None:
+    report = probes_of("fgsm")(*apart(0))
+    some = judge(report, only=["iterative not weaker", "gives logits", "attack effort"])
+    assert some == tuple(v for v in judge(report) if v.check in ("attack effort", "iterative not weaker"))
+    assert [v.check for v in judge(inspected(), only=("finite",))] == ["finite"]
+    with pytest.raises(ValueError, match=r"expected checks out of gives logits, .*; got a, b"):
+        judge(report, only=("b", "finite", "a"))
 
 
 def test_every_check_is_exercised_here() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from art_ext.attacks import Averaged
 from art_ext.cli.main import app
 from art_ext.evaluation import Attack, Cell, Defended, Knowledge, Report, Threat, evaluate, merged
 from art_ext.evaluation.judge import judge
+from art_ext.evaluation.judge.crafting import lost, weaker
 from art_ext.evaluation.run import craft
 from art_ext.evaluation.schedule import Job
 from art_ext.nn.precision import RoughGradients, exact, has_bfloat16
@@ -241,6 +243,34 @@ def test_undetermined_where_no_difference_would_be_sure(images: tuple[Tensor, Te
     report = run(Sides(lift=0), images, threat=Threat("Linf", 0.001))
     assert row(report).accuracy.mean == 1
     assert verdict(report)[0] == "undetermined"
+
+
+def compared(exact: int, alone: int, other: int = 0) -> dict[str, int]:
+    """Of 64 images float32 leaves so many, bfloat16 alone leaves `alone`, float32 alone leaves `other`."""
+    return {"compared": 64, "left_by_float32": exact, "left_by_bfloat16": exact - other + alone,
+            "left_by_bfloat16_alone": alone}  # fmt: skip
+
+
+# 5 of 5 have 2^-5 = 3.1 %, 6 of 6 1.6 %; 10 or more of 12 have (1 + 12 + 66) / 2^12 = 1.9 %, 11 or more of 14
+# (1 + 14 + 91 + 364) / 2^14 = 2.9 %, where the t interval would leave 0 out.
+@pytest.mark.parametrize(
+    ("alone", "other", "expected"),
+    [(5, 0, False), (6, 0, True), (0, 6, False), (10, 2, True), (11, 3, False), (0, 0, False)],
+)
+def test_bfloat16_is_weaker_where_it_surely_leaves_more(alone: int, other: int, expected: bool) -> None:
+    found = lost(compared(20, alone, other))
+    assert (found.more, found.less, found.n) == (alone, other, 64)
+    assert weaker(compared(20, alone, other)) is expected
+
+
+@pytest.mark.parametrize(("left", "expected"), [(64, "undetermined"), (59, "undetermined"), (58, "pass"), (0, "pass")])
+def test_six_broken_images_could_have_told(left: int, expected: str) -> None:
+    cells = [
+        Cell("m", "clean", "none", ((True,) * 64,)),
+        Cell("m", "a", "full", ((True,) * 64,), observed=compared(left, 0)),
+    ]
+    report = Report({"norm": "Linf", "eps": 0.1}, tuple(cells), (), (), {})
+    assert verdict(replace(report, checks=judge(report)))[0] == expected
 
 
 def test_hardware_without_bfloat16_says_so(images: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,9 @@ def test_every_attack_breaks_the_undefended_model_and_stays_inside(attack: Attac
     report = quiet(bare, attacks=[attack], problem=problem)
     assert report.cell("bare", "clean", "none").accuracy.mean == 1
     assert report.worst_case("bare").mean == 0
-    assert next(v for v in report.checks if v.check == "undefended breaks").verdict == "pass"
+    found = next(v for v in report.checks if v.check == "undefended breaks")
+    assert found.detail.startswith("0 of 12 images are left")
+    assert (report.cells[1].steps, report.cells[1].losses) == attack.effort
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
-import re
 import shutil
+import statistics
 import subprocess
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import torch
+from scipy.stats import t
 from torch import Tensor, nn
 
 from art_ext import evaluation, plots
@@ -36,7 +37,6 @@ from .conftest import Blur, Halves, Noise, Problem
 
 SCHEMA = Path(evaluation.__file__).parent / "report.schema.json"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-INTERVAL = re.compile(r"(\d+\.\d) % \[(\d+\.\d), (\d+\.\d)\] n=(\d+)")
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +84,13 @@ class Cells(HTMLParser):
             self.rows[-1][-1] += data
 
 
-def interval(flags: list[float]) -> str:
-    """Wilson's interval as the page prints it, written down again from its definition."""
-    n, p, z = len(flags), sum(flags) / len(flags), 1.959963984540054
-    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = (max(0.0, min(1.0, (centre + s * half) / (1 + z * z / n))) for s in (-1, 1))
-    low, high = (0.0 if p == 0 else low), (1.0 if p == 1 else high)
-    return f"{100 * p:.1f} % [{100 * low:.1f}, {100 * high:.1f}] n={n}"
+def interval(values: list[float], repeats: int = 1) -> str:
+    """Student's t interval of a mean, with four images added, as the page prints it; written down again."""
+    mean, every = statistics.mean(values), [*values, 0, 0, 1, 1]
+    centre, half = statistics.mean(every), t.ppf(0.975, len(every) - 1) * statistics.stdev(every) / len(every) ** 0.5
+    low, high = max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
+    answered = f" R={repeats}" if repeats > 1 else ""
+    return f"{100 * mean:.1f} % [{100 * low:.1f}, {100 * high:.1f}] n={len(values)}{answered}"
 
 
 def right(data: dict[str, Any], cell: dict[str, Any]) -> list[list[bool]]:
@@ -104,10 +104,13 @@ def means(data: dict[str, Any], cell: dict[str, Any]) -> list[float]:
     return [sum(column) / len(column) for column in zip(*right(data, cell), strict=True)]
 
 
-def left(data: dict[str, Any], cells: list[dict[str, Any]]) -> list[float]:
-    """Per image, whether it is right in every repeat of every cell, over the images that all hold."""
-    rows = [row for c in cells for row in right(data, c)]
-    return [float(all(column)) for column in zip(*rows, strict=False)]
+def left(data: dict[str, Any], cells: list[dict[str, Any]], r: int) -> list[float]:
+    """Per image that all cells hold, in which share of all choices of r repeats every cell is right in every one."""
+    rows = [right(data, c) for c in cells]
+    n, repeats = min(len(c[0]) for c in rows), max(len(c) for c in rows)
+    whole = [c * (repeats // len(c)) for c in rows]  # a deterministic model repeats itself
+    chosen = list(combinations(range(repeats), min(r, repeats)))
+    return [statistics.mean(all(c[k][i] for c in whole for k in some) for some in chosen) for i in range(n)]
 
 
 def recomputed(data: dict[str, Any], model: str, attack: str, knowledge: str) -> str:
@@ -118,12 +121,19 @@ def recomputed(data: dict[str, Any], model: str, attack: str, knowledge: str) ->
     mine = [c for c in data["cells"] if c["model"] == model and c["knowledge"] == knowledge]
     if not mine:
         return ""
+    clean = clean_of(data, model)
     if attack == "clean":
-        return interval(means(data, clean_of(data, model)))
-    if attack == "worst case":
-        return interval(left(data, [c for c in mine if not c.get("threat") and not c.get("refused")]))
+        return interval(means(data, clean), clean["repeats"])
+    if attack.startswith("worst case"):
+        r = int(attack.removeprefix("worst case, R = ")) if "=" in attack else 1
+        worst = left(data, [c for c in mine if not c.get("threat") and not c.get("refused")], r)
+        r = min(r, clean["repeats"])
+        same = 100 * statistics.mean(left(data, [clean], r)[: len(worst)])
+        return f"{interval(worst, r)} (clean {same:.1f} %{f' R={r}' if r > 1 else ''})"  # FGSM saw seven of twelve
     found = [c for c in mine if c["attack"] == attack]
-    return "" if not found else "refused" if found[0].get("refused") else interval(means(data, found[0]))
+    if not found:
+        return ""
+    return "refused" if found[0].get("refused") else interval(means(data, found[0]), found[0]["repeats"])
 
 
 def clean_of(data: dict[str, Any], model: str) -> dict[str, Any]:
@@ -148,24 +158,28 @@ def check_every_number(report: Report, html: str) -> None:
     assert all(v in parser.rows for v in verdicts)
     for model in dict.fromkeys(c["model"] for c in data["cells"]):
         cells = [c for c in data["cells"] if c["model"] == model and c["attack"] != "clean"]
-        worst = left(data, [c for c in cells if not c.get("threat") and not c.get("refused")])
-        same = means(data, clean_of(data, model))[: len(worst)]
-        headline = f"{interval(same)} of clean images, <b>{interval(worst)}</b> of the same images"
-        assert headline in html, model
+        cells = [c for c in cells if not c.get("threat") and not c.get("refused")]
+        worst, clean = left(data, cells, 1), clean_of(data, model)
+        same = interval(means(data, clean)[: len(worst)], clean["repeats"])
+        assert f"{same} of clean images, <b>{interval(worst)}</b> of the same images" in html, model
+        if clean["repeats"] > 1:
+            curve = [interval(left(data, cells, r), r) for r in (1, 2, 3)]
+            assert [model, *curve] in parser.rows
+            assert f"(R = 1), <b>{curve[-1]}</b> when answered 3 times" in html
 
 
 def test_every_number_on_the_page_is_recomputed_from_the_json(report: Report, tmp_path: Path) -> None:
     save_page(report, tmp_path / "page.html", plots.figures(report))
     html = (tmp_path / "page.html").read_text("utf-8")
     check_every_number(report, html)
-    assert html.count("data:image/png;base64,") == 3
+    assert html.count("data:image/png;base64,") == 4
     assert "noise &lt;b&gt;" in html
     repeats = report.cell("noise <b>", "native PGD-3 + EOT-2", "full").correct
     columns = list(zip(*repeats, strict=True))
     parser = Cells()
     parser.feed(html)
     for flags in ([float(all(c)) for c in columns], [float(sum(c) >= 2) for c in columns]):
-        assert any(interval(flags) in row for row in parser.rows)
+        assert any(interval(flags, 3) in row for row in parser.rows)
 
 
 def test_a_wrong_number_on_the_page_is_noticed(report: Report, tmp_path: Path) -> None:
@@ -208,7 +222,8 @@ def test_the_json_holds_what_readers_need(report: Report) -> None:
     assert [len(m["sha256"]) for m in data["inspected"]] == [64] * 3
     assert [m["randomised"] for m in data["inspected"]] == ["", "", "clean images"]
     assert all(m["fingerprint"]["predicted"] for m in data["inspected"])
-    assert {"accuracy", "worst", "majority", "worst_case", "paired"} <= set(data["estimands"])
+    assert {"accuracy", "worst", "vote", "worst_case", "repeat_curve", "paired"} <= set(data["estimands"])
+    assert not any("Wilson" in figure["interval"] for figure in data["estimands"].values())
 
 
 class Forty(Halves):
@@ -251,5 +266,5 @@ def test_the_page_opens_in_a_browser(report: Report, tmp_path: Path) -> None:
     probed.write_text((tmp_path / "page.html").read_text("utf-8").replace("</body>", f"{script}</body>"), "utf-8")
     done = subprocess.run([browser, *quiet, "--virtual-time-budget=2000", "--dump-dom", probed.as_uri()],
                           capture_output=True, text=True, timeout=60, check=True)  # fmt: skip
-    assert "<title>3</title>" in done.stdout  # three pictures, decoded
+    assert "<title>4</title>" in done.stdout  # four pictures, decoded
     check_every_number(report, done.stdout)

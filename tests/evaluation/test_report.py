@@ -6,6 +6,7 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -14,7 +15,10 @@ from art_ext import evaluation
 from art_ext.evaluation import Cell, Knowledge, ModelInfo, Report, Tag, Verdict, paired_difference, save_page, wilson
 from art_ext.evaluation.inspect import Fingerprint
 from art_ext.evaluation.report import Refusal, page
+from art_ext.evaluation.report.estimates import curve_over_repeats, estimate_table
 from art_ext.evaluation.statistics import clopper_pearson, surely_more
+
+from .test_page import interval
 
 T, F = True, False
 ROOT = Path(__file__).parents[2]
@@ -51,10 +55,11 @@ def test_wilson_by_hand() -> None:
 
 
 def test_paired_difference_by_hand() -> None:
-    # differences 1, 0, 0, -1, 1: mean 0.2, sample variance (0.64 + 0.04 + 0.04 + 1.44 + 0.64) / 4 = 0.7
+    # differences 1, 0, 0, -1, 1: mean 0.2; with the added -1 and 1 the mean is 1 / 7 and the sum of squares 5, so that
+    # the variance is (5 - 1 / 7) / 6 = 17 / 21; t with 6 degrees of freedom is 2.446912
     found = paired_difference([1, 1, 0, 0, 1], [0, 1, 0, 1, 0])
     assert found.mean == pytest.approx(0.2)
-    assert found.high - found.mean == pytest.approx(1.959964 * (0.7 / 5) ** 0.5, abs=1e-6)
+    assert found.high == pytest.approx(1 / 7 + 2.446912 * (17 / 21 / 7) ** 0.5, abs=1e-6)
     with pytest.raises(ValueError, match="2 and 1"):
         paired_difference([1, 1], [1])
 
@@ -96,14 +101,142 @@ def test_json_round_trip_is_exact(report: Report, tmp_path: Path) -> None:
 def test_table_puts_everything_in_its_place(report: Report) -> None:
     header, rows = report.table()
     assert header == ["model", "attack", "bare classifier", "blind", "full"]
-    assert [row[:2] for row in rows] == [["m", a] for a in ("clean", "PGD", "AutoAttack <b>", "worst case")]
+    named = ("clean", "PGD", "AutoAttack <b>", "worst case, R = 1", "worst case, R = 2")
+    assert [row[:2] for row in rows] == [["m", a] for a in named]
     means = [[entry.split(" %")[0] for entry in row[2:]] for row in rows]
     assert means == [
         ["75.0", "62.5", "62.5"],
         ["0.0", "62.5", "25.0"],
         ["", "", "100.0"],
+        ["0.0", "62.5", "25.0"],
         ["0.0", "50.0", "0.0"],
     ]
+
+
+def test_the_worst_case_of_a_part_stands_beside_the_clean_accuracy_of_that_part() -> None:
+    clean = Cell("m", "clean", "none", ((T, T, F, F), (T, F, F, F)))
+    whole = Cell("m", "a", "full", ((T, T, F, F), (T, F, F, F)))
+    part = Cell("m", "b", "full", ((T, T), (F, T)))
+    rows = {row[1]: row[2] for row in Report({}, (clean, whole, part), (), (), {}).table()[1]}
+    # Right under both: image 0 in the first repeat, image 1 in the first. Clean: 3 of 4 answers, 1 of 2 images in both.
+    assert rows["worst case, R = 1"] == f"{interval([0.5, 0.5])} (clean 75.0 %)"
+    assert rows["worst case, R = 2"] == f"{interval([0.0, 0.0], 2)} (clean 50.0 % R=2)"
+    assert rows["a"] == interval([1.0, 0.5, 0.0, 0.0], 2)
+    once = [Cell(c.model, c.attack, c.knowledge, c.correct[:1]) for c in (clean, whole, part)]
+    rows = {row[1]: row[2] for row in Report({}, tuple(once), (), (), {}).table()[1]}
+    assert rows["worst case"] == f"{interval([1.0, 1.0])} (clean 100.0 %)"
+    everywhere = Report({}, (clean, whole, Cell("m", "c", "full", whole.correct)), (), (), {})
+    assert everywhere.table()[1][-1][1:] == ["worst case, R = 2", interval([1.0, 0.0, 0.0, 0.0], 2)]
+
+
+def test_the_worst_case_has_the_repeats_that_all_columns_have() -> None:
+    cells = (
+        Cell("bare", "clean", "none", ((T, T),)),
+        Cell("m", "clean", "none", ((T, T),) * 3),
+        Cell("bare", "a", "undefended", ((T, F),)),
+        Cell("m", "a", "blind", ((T, T), (T, F))),
+        Cell("m", "b", "full", ((T, T), (T, F), (F, F))),
+    )
+    rows = {row[1]: row[2:] for row in Report({}, cells, (), (), {}).table()[1]}
+    assert rows["worst case, R = 1"] == [interval([1.0, 0.0]), interval([1.0, 0.5]), interval([2 / 3, 1 / 3])]
+    # Of the three pairs of repeats one is right twice on image 0, none on image 1.
+    assert rows["worst case, R = 2"] == [interval([1.0, 0.0]), interval([1.0, 0.0], 2), interval([1 / 3, 0.0], 2)]
+
+
+def test_a_row_of_a_sequence_says_what_is_left_and_no_mean() -> None:
+    # The first attack breaks image 2 in both repeats, so that it is skipped, and image 1 in one of them.
+    cells = (
+        Cell("m", "clean", "none", ((T, T, T, T), (T, T, T, T))),
+        Cell("m", "a", "full", ((T, T, F), (T, F, F))),
+        Cell("m", "bent", "full", ((F, F, F, F), (F, F, F, F)), threat="StAdv bound 0.05"),
+        Cell("m", "b", "blind", ((F, F, F, F), (F, F, F, F))),
+        Cell("m", "b", "full", ((T, T, F, T), (T, T, F, T)), skipped=(2,)),
+        Cell("m", "c", "full", ((F, F, F, F), (F, F, F, F)), skipped=(1, 2)),
+    )
+    report = Report({"norm": "Linf", "eps": 0.1}, cells, (), (), {})
+    header, rows = report.table()
+    found = {row[1]: row[header.index("full")] for row in rows}
+    assert found["a"] == interval([1.0, 0.5, 0.0], 2)
+    assert found["b"] == f"{interval([1.0, 0.0, 0.0, 1.0], 2)} (left after the sequence)"
+    again = {tuple(row[1:3]): row[3:] for row in report.repeat_table()[1]}
+    assert again["b", "full"] == ["", found["b"], ""]
+    assert again["b", "blind"][0] == interval([0.0] * 4, 2)
+    assert found["b"] in report.markdown()
+
+
+def test_the_repeat_table_says_how_it_votes() -> None:
+    # Image 0: right in both; image 1: in one, and two classes have one vote each; image 2: in none.
+    right, said = ((T, T, F), (T, F, F)), ((0, 1, 2), (0, 3, 2))
+    known = Cell("m", "PGD", "full", right, predicted=said)
+    old = Cell("m", "PGD", "blind", right)
+    fixed = Cell("m", "FGSM", "full", right[:1])
+    report = Report({}, (known, fixed), (), (), {})
+    header, rows = report.repeat_table()
+    assert header == ["model", "attack", "knowledge", "mean", "right in every repeat", "vote (plurality)"]
+    plain = [interval([1.0, 0.5, 0.0], 2), interval([1.0, 0.0, 0.0], 2)]
+    assert rows == [["m", "PGD", "full", *plain, interval([1.0, 0.5, 0.0], 2)]]
+    header, rows = Report({}, (old,), (), (), {}).repeat_table()
+    assert header[-1] == "vote (absolute majority, classes are unknown)"
+    assert rows[0][-1] == interval([1.0, 0.0, 0.0], 2)
+    assert "absolute majority where classes are unknown" in Report({}, (old, known), (), (), {}).repeat_table()[0][-1]
+
+
+def test_the_curve_over_repeats_by_hand() -> None:
+    # Right in 3, 2, 1 and 0 of three repeats. Pairs of repeats that are both right: 3, 1, 0 and 0 of three.
+    three = ((T, T, T, F), (T, T, F, F), (T, F, F, F))
+    cells = (
+        Cell("random", "a", "full", three),
+        Cell("twice", "a", "full", ((T, F), (F, F))),
+        Cell("fixed", "a", "full", ((T, F),)),
+        *(Cell(m, "clean", "none", three) for m in ("random", "twice", "fixed", "clean only")),
+    )
+    report = Report({"norm": "Linf", "eps": 0.1}, cells, (), (), {})
+    header, rows = curve_over_repeats(report)
+    assert header == ["model", "R = 1", "R = 2", "R = 3"]
+    at_two = interval([1.0, 1 / 3, 0.0, 0.0], 2)
+    assert rows[0] == ["random", interval([1.0, 2 / 3, 1 / 3, 0.0]), at_two, interval([1.0, 0.0, 0.0, 0.0], 3)]
+    assert rows[1] == ["twice", interval([0.5, 0.0]), interval([0.0, 0.0], 2), ""]
+    assert len(rows) == 2
+    assert "falls without limit" in report.markdown()
+    many = Report({}, (Cell("m", "a", "full", ((T,),) * 11),), (), (), {})
+    assert curve_over_repeats(many)[0] == ["model", "R = 1", "R = 2", "R = 3", "R = 5", "R = 10"]
+
+
+def test_the_estimate_for_all_images_by_hand() -> None:
+    def cell(attack: str, part: int, rest: int, n: int, **facts: Any) -> Cell:
+        """Right on so many of the first 20 images, and of the others up to n."""
+        return Cell("m", attack, "full", (tuple(i < part or 20 <= i < 20 + rest for i in range(n)),), **facts)
+
+    clean = Cell("m", "clean", "none", ((T,) * 80,))
+    dear = (cell("AutoAttack", 8, 0, 20), cell("mid", 9, 0, 40))
+    cheap = (cell("weak", 20, 60, 80), cell("PGD", 10, 30, 80), cell("late", 15, 0, 80))
+    off = (cell("sequence", 0, 0, 80, skipped=(1,)), cell("StAdv", 0, 0, 80, threat="bound 0.05"))
+    report = Report({"norm": "Linf", "eps": 0.1}, (clean, *dear, *cheap, off[1]), (), (), {})
+    header, rows = estimate_table(report)
+    assert header == ["model", "knowledge", "worst case on m", "estimated on N", "with the help of"]
+    # PGD leaves 40 of 80 and 10 of 20, where the worst case leaves 8: 50 - 10 %. The differences are two of -1 and 18
+    # of 0, with the added -1 and 1 of variance (4 - 4 / 22) / 21; the worst case is 8 of 20, with the added ones of
+    # variance (10 - 100 / 24) / 23. t with 21 degrees of freedom is 2.0796:
+    # 2.0796 * sqrt(0.1818 * (1 / 20 - 1 / 80) + 0.2536 / 80) = 0.2078
+    worst = interval([1.0] * 8 + [0.0] * 12)
+    assert rows == [["m", "full", worst, "40.0 % [19.2, 60.8] n=80", "PGD"]]
+    assert "Estimated for all images" in page(report)
+    assert "Estimated for all images" in report.markdown()
+    assert estimate_table(Report({}, (*dear, off[0]), (), (), {}))[1][0][-1] == "mid"
+    equal = Report({"norm": "Linf", "eps": 0.1}, (clean, *cheap), (), (), {})
+    assert estimate_table(equal)[1] == []
+    assert "Estimated" not in page(equal)
+
+
+def test_the_estimate_is_at_one_repeat() -> None:
+    # Of two images one is right in one of two repeats under the dear attack; the cheap one leaves half of all answers.
+    cells = (
+        Cell("m", "dear", "full", ((T, F), (F, F))),
+        Cell("m", "cheap", "full", ((T, F, T, F), (F, T, F, T))),
+    )
+    ((_, _, worst, estimate, _),) = estimate_table(Report({}, cells, (), (), {}))[1]
+    assert worst == interval([0.5, 0.0])
+    assert estimate.startswith("25.0 % ")  # 0.5 + ((0.5 - 0.5) + (0 - 0.5)) / 2
 
 
 def test_page_and_markdown_escape_and_stand_alone(report: Report, tmp_path: Path) -> None:
@@ -274,9 +407,57 @@ def test_a_shard_without_images_has_a_page() -> None:
 def test_the_headline_compares_the_same_images(report: Report) -> None:
     # AutoAttack saw two images: of four clean answers to them four are right, of all eight five.
     html = page(report)
-    assert "<b>m</b>: 100.0 % [34.2, 100.0] n=2 of clean images, " in html
-    assert "<b>0.0 % [0.0, 65.8] n=2</b> of the same images" in html
-    assert "when every attack is tried on each and answered 2 times: right every time." in html
+    assert f"<b>m</b>: {interval([1.0, 1.0], 2)} of clean images, " in html
+    # Right under all in the first of two repeats: the first image, for AutoAttack's answers are those of both repeats.
+    once = f"<b>{interval([0.5, 0.0])}</b> of the same images when every attack is tried on each and answered once"
+    assert f"{once} (R = 1), <b>{interval([0.0, 0.0], 2)}</b> when answered 2 times: right every time." in html
+
+
+def headline(*cells: Cell, random: bool = False) -> str:
+    clean = Cell("m", "clean", "none", ((T,) * 4,))
+    about = {"randomised": {"m": random}}
+    html = page(Report({"norm": "Linf", "eps": 0.1}, (clean, *cells), (), (), about))
+    return html.split('<div class="verdict')[1].split("The strongest ")[1].split("</div>")[0]
+
+
+def test_the_headline_says_what_it_stands_on() -> None:
+    weak = Cell("m", "PGD", "blind", ((T, T, F, T),), parameters={"steps": 9, "eot_samples": 2})
+    strong = Cell("m", "APGD", "full", ((T, F, F),), parameters={"steps": 7, "eot_samples": 20}, steps=100)
+    assert headline(weak, strong) == "attack was APGD (full), 100 steps."
+    assert headline(weak, strong, random=True) == "attack was APGD (full), 100 steps, 20 EOT samples."
+    # On the three images that both saw both leave one, whatever the first leaves of the fourth.
+    less = Cell("m", "PGD", "blind", ((F, T, F, T),), parameters={"steps": 1, "eot_samples": 1})
+    tied = "attacks, each of which leaves as few, were "
+    assert headline(less, strong) == f"{tied}PGD (blind), 1 step; APGD (full), 100 steps."
+    own = Cell("m", "<i>", "full", ((T, F, F, F),))
+    blind = Cell("m", "Square", "full", ((T, F, F, F),), steps=0)
+    assert headline(own) == "attack was &lt;i&gt; (full)."
+    assert headline(blind) == "attack was Square (full), no gradient steps."
+    four = [Cell("m", f"a{i}", "full", own.correct) for i in range(4)]
+    assert headline(*four) == f"{tied}a0 (full); a1 (full); a2 (full); and 1 more."
+    # By the mean over the repeats (4 of 8 and 5 of 8), not by what is right in both (2 and 1 of 4).
+    steady = Cell("m", "a", "full", ((T, T, F, F), (T, T, F, F)), parameters={"eot_samples": 1})
+    moody = Cell("m", "b", "full", ((T, T, T, F), (T, F, F, T)))
+    assert headline(steady, moody) == "attack was a (full), 1 EOT sample."
+
+
+def test_the_headline_of_a_sequence_names_the_attack_that_broke_the_last_image() -> None:
+    first = Cell("m", "a", "full", ((T, T, F, F),))
+    second = Cell("m", "b", "full", ((T, F, F, F),), skipped=(2, 3))
+    third = Cell("m", "c", "full", ((T, F, F, F),), skipped=(1, 2, 3))
+    assert headline(first, second, third) == "attack was b (full), on what those before it had left."
+
+
+def test_steps_and_losses_make_the_round_trip() -> None:
+    cells = (Cell("m", "a", "full", ((T,),), steps=0, losses=("cross_entropy", "dlr")), Cell("m", "b", "full", ((T,),)))
+    report = Report({"norm": "Linf", "eps": 0.1}, cells, (), (), {}, probes=cells[:1])
+    data = json.loads(report.to_json())
+    assert data["cells"][0]["losses"] == ["cross_entropy", "dlr"]
+    assert data["cells"][1].keys().isdisjoint({"steps", "losses"})  # so do older reports
+    jsonschema.validate(data, json.loads(SCHEMA.read_text("utf-8")))
+    read = Report.from_json(report.to_json())
+    assert read.cells == cells
+    assert read.probes == cells[:1]
 
 
 def test_exact_tests_by_hand() -> None:

@@ -85,6 +85,44 @@ def test_a_deterministic_bare_model_has_no_probes_of_randomness_or_clamp() -> No
     assert planned(None, [Attack("native", "FGSM")], random=False, probe=None).probes == ()
 
 
+@pytest.mark.parametrize(
+    ("norm", "expected"),
+    [("Linf", [("APGD", "cross_entropy"), ("APGD", "margin")]), ("L2", [("APGD", "cross_entropy"), ("APGD", "margin")]),
+     ("L1", [("PGD", "margin")])],
+)  # fmt: skip
+def test_stronger_attacks_are_probed_on_other_losses(norm: str, expected: list[tuple[str, str]]) -> None:
+    model, info = Defended("m", Halves(), Blur()), ModelInfo("m", 4)
+    threat = Threat(norm, 0.1)
+    jobs = schedule([model], [Attack("native", "FGSM")], threat, (1, 6, 8), 40, settings(), {"m": info}).probes
+    stronger = [j for j in jobs if Tag.APGD in j.tags]
+    assert [(j.attack.name, j.attack.parameters["loss"]) for j in stronger] == expected
+    assert {(j.attack.parameters["steps"], j.images, j.knowledge, j.threat) for j in stronger} == {
+        (40, 16, Knowledge.FULL, threat)
+    }
+    assert {j.tags for j in stronger} == {frozenset({Tag.APGD})}
+
+
+def test_what_is_probed_where_nothing_is_said() -> None:
+    probe = Probe()
+    assert (probe.images, probe.steps, probe.seeds, probe.unit_tests) == (128, 20, 1, None)
+    assert probe.images >= 6 / 0.05  # six images of one side are surely more; they are 5 % of 120
+
+
+def test_every_suite_answers_as_often_and_an_odd_number_of_times() -> None:
+    asked = {suite(name, LINF, classes=10).options["repeats"] for name in SUITES}
+    assert len(asked) == 1
+    assert asked.pop() % 2 == 1
+
+
+def test_larger_suites_make_the_effort_that_a_claim_needs() -> None:
+    for name, threat in ((name, Threat(norm, 0.1)) for name in SUITES[1:] for norm in ("Linf", "L2")):
+        made = suite(name, threat, classes=10)
+        for on in ("deterministic", "randomised"):
+            some = [a.effort for a in made.attacks if a.on in ("all", on) and not a.black_box and a.bound is None]
+            assert len({loss for steps, losses in some if (steps or 0) >= 100 for loss in losses}) >= 2
+        assert made.options["eot_samples"] >= 20
+
+
 def test_three_seeds_where_they_are_asked_for() -> None:
     jobs = planned(None, [Attack("native", "FGSM")], random=False, probe=Probe(8, 4, seeds=3)).probes
     assert sorted(j.seed for j in jobs if Tag.SEED in j.tags) == [0, 1, 2]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.attacks import Averaged
-from art_ext.evaluation.backends.entry import PER_GRADIENT, Backend, Entry, defaults
+from art_ext.evaluation.backends.entry import PER_GRADIENT, Backend, Entry, climbing, defaults
 from art_ext.evaluation.backends.wrapped import Wrapped, check_classes
 from art_ext.evaluation.threat import Threat
 from art_ext.purifiers import Purifier
@@ -66,13 +66,15 @@ def _every(name: str, norms: tuple[str, ...] = ("Linf", "L2", "L1")) -> dict[str
 
 
 ENTRIES = {
-    "FGSM": Entry(_every("FastGradientMethod"), _fgsm_cost),
-    "PGD": Entry(_every("ProjectedGradientDescentPyTorch"), _steps(100)),
-    "APGD": Entry(_every("AutoProjectedGradientDescent"), _steps(100, starts=5)),
-    "AutoAttack": Entry(_every("AutoAttack"), lambda _: 1500 * PER_GRADIENT, targeted=False),
+    "FGSM": Entry(_every("FastGradientMethod"), _fgsm_cost, climbing(1, "cross_entropy")),
+    "PGD": Entry(_every("ProjectedGradientDescentPyTorch"), _steps(100), climbing(100, "cross_entropy")),
+    "APGD": Entry(_every("AutoProjectedGradientDescent"), _steps(100, starts=5), climbing(100, "cross_entropy")),
+    "AutoAttack": Entry(
+        _every("AutoAttack"), lambda _: 1500 * PER_GRADIENT, climbing(100, "cross_entropy", "dlr"), targeted=False
+    ),
     "Square": Entry(_every("SquareAttack"), _square_cost, black_box=True, targeted=False),
-    "C&W": Entry({"Linf": "CarliniLInfMethod", "L2": "CarliniL2Method"}, _carlini_cost),
-    "DeepFool": Entry(_every("DeepFool", ("Linf", "L2")), _deepfool_cost, targeted=False),
+    "C&W": Entry({"Linf": "CarliniLInfMethod", "L2": "CarliniL2Method"}, _carlini_cost, climbing(10, "margin")),
+    "DeepFool": Entry(_every("DeepFool", ("Linf", "L2")), _deepfool_cost, climbing(100, "distance"), targeted=False),
     "HopSkipJump": Entry(_every("HopSkipJump", ("Linf", "L2")), _hopskipjump_cost, black_box=True),
 }
 

@@ -181,6 +181,11 @@ class Attack:
             return PER_GRADIENT * eot_samples * (steps if isinstance(steps, int) else UNKNOWN_STEPS)
         return eot_samples * max(1.0, float(self._entry.cost(self.parameters)))
 
+    @property
+    def effort(self) -> tuple[int | None, tuple[str, ...]]:
+        """Gradient steps of a start, and the losses that it climbs; None and none for a function of one's own."""
+        return (None, ()) if self._entry is None else self._entry.effort(self.parameters)
+
     def stated(self, threat: Threat) -> dict[str, Any]:
         """Every parameter of the attack as JSON values, the library's defaults included; a module by its class."""
         found = dict(self.parameters)

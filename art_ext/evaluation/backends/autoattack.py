@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
@@ -21,6 +21,10 @@ COSTS = {
     "fab": 500 * PER_GRADIENT, "fab-t": 900 * PER_GRADIENT, "square": 5000.0,
 }  # fmt: skip
 """The attacks that AutoAttack is made of, and the forward passes that each takes an image which it does not break."""
+LOSSES = {
+    "apgd-ce": "cross_entropy", "apgd-dlr": "dlr", "apgd-t": "dlr", "fab": "distance", "fab-t": "distance",
+}  # fmt: skip
+"""What those of them climb that use gradients."""
 LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
 VERSIONS = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
@@ -41,15 +45,21 @@ def _check_lists(parameters: Mapping[str, Any]) -> None:
             _check_names(key, parameters[key])
 
 
+def _effort(attacks: Iterable[str]) -> tuple[int, tuple[str, ...]]:
+    climbed = [LOSSES[a] for a in attacks if a in LOSSES]
+    return (100 if climbed else 0), tuple(dict.fromkeys(climbed))
+
+
 def _version(name: str) -> Entry:
     cost = sum(COSTS[attack] for attack in VERSIONS[name]) / 4  # most images fall early
-    return Entry({}, lambda _: cost, targeted=False, more=USUAL, check=_check_lists)
+    return Entry({}, lambda _: cost, lambda _: _effort(VERSIONS[name]), targeted=False, more=USUAL, check=_check_lists)
 
 
 ENTRIES = {
     **{name: _version(name) for name in VERSIONS},
     "custom": Entry(
-        {}, lambda p: sum(COSTS[a] for a in p.get("attacks") or ()) / 2, targeted=False,
+        {}, lambda p: sum(COSTS[a] for a in p.get("attacks") or ()) / 2,
+        lambda p: _effort(p.get("attacks") or ()), targeted=False,
         more={**USUAL, "attacks": None}, check=_check_lists,
     ),
 }  # fmt: skip

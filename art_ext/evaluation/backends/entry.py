@@ -18,11 +18,34 @@ Run = Callable[..., Tensor]
 Of an entry that `leaves` it also takes the keyword `leave`."""
 PER_GRADIENT = 3.0
 """What a forward and a backward pass cost, in forward passes."""
+LOSSES = {"ce": "cross_entropy", "difference_logits_ratio": "dlr"}
+"""Names of losses in the words of libraries, and in ours."""
 
 
 def nothing(_: Any) -> dict[str, Any]:
     """No defaults but the library's own."""
     return {}
+
+
+def climbing(steps: int, *losses: str) -> Callable[[Mapping[str, Any]], tuple[int, tuple[str, ...]]]:
+    """Gradient steps and losses of an attack that has so many steps and these losses where its parameters say nothing.
+
+    Args:
+        steps: of one start.
+        losses: that it climbs, in our words.
+    """
+
+    def effort(p: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
+        loss = p.get("loss", p.get("loss_type"))
+        given = p.get("steps", p.get("max_iter", steps))
+        return int(given), losses if loss is None else (LOSSES.get(loss, str(loss)),)
+
+    return effort
+
+
+def without_gradients(_: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
+    """No gradient step and no loss."""
+    return 0, ()
 
 
 def anything(_: Any) -> None:
@@ -36,6 +59,7 @@ class Entry:
     Attributes:
         function: what runs it, by the threat's norm; a library's class by its name, so that nothing is imported.
         cost: its parameters, defaults included, to roughly the forward passes that it takes an image.
+        effort: its parameters to its gradient steps and the losses that it climbs, see `climbing`.
         defaults: threat to the parameters that differ from the function's own defaults.
         black_box: it uses no gradient.
         targeted: it has a targeted form.
@@ -50,6 +74,7 @@ class Entry:
 
     function: Mapping[str, Any]
     cost: Callable[[Mapping[str, Any]], float]
+    effort: Callable[[Mapping[str, Any]], tuple[int, tuple[str, ...]]] = without_gradients
     defaults: Callable[[Threat], dict[str, Any]] = nothing
     black_box: bool = False
     targeted: bool = True

@@ -13,6 +13,7 @@ from art_ext import attacks
 from art_ext.attacks import Averaged, Gradient, Leave, Loss, ascent, eot, margin, pgd
 from art_ext.attacks.active import Looks, Seen
 from art_ext.attacks.losses import LogitLoss
+from art_ext.attacks.until_broken import FEWEST_SAMPLES
 from art_ext.evaluation.backends.entry import Backend, defaults
 from art_ext.evaluation.backends.native_entries import ENTRIES, LOSSES, SET_HERE, USUAL_STEPS
 from art_ext.evaluation.threat import Threat
@@ -130,6 +131,11 @@ def _until_broken(task: Task, make: Callable[..., Loss]) -> Tensor:
         )
     if task.goal is not None:
         raise ValueError("expected check_every in an untargeted PGD, got one with a goal")
+    if 1 < samples < FEWEST_SAMPLES:
+        raise ValueError(
+            f"expected {FEWEST_SAMPLES} EOT samples or more with check_every on a randomised model, got {samples}: "
+            f"give eot_samples={FEWEST_SAMPLES}, or leave check_every out"
+        )
     options = {"steps": USUAL_STEPS, **task.options, "eot_samples": samples, "at_once": at_once, "loss": make}
     options.pop("best", None)
     return attacks.pgd_until_broken(
@@ -163,7 +169,8 @@ def run(
     keeps last iterates. SSP takes `features`, a module on images: the logits unless given.
 
     Raises:
-        ValueError: what `check_every` does not go with, or a loss that the model has too few classes for.
+        ValueError: what `check_every` does not go with, such as 2 to 9 EOT samples, or a loss that the model has too
+            few classes for.
     """
     task = Task(name, module, x, y, threat, dict(parameters), goal, leave)
     if ENTRIES[name].non_lp:

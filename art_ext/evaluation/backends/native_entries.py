@@ -9,7 +9,7 @@ from torch import Tensor
 
 from art_ext import attacks
 from art_ext.attacks import NORMS, Loss, cross_entropy, dlr, margin, pgd
-from art_ext.evaluation.backends.entry import PER_GRADIENT, Entry
+from art_ext.evaluation.backends.entry import PER_GRADIENT, Entry, climbing
 from art_ext.evaluation.threat import Threat
 
 USUAL_STEPS = 40
@@ -65,42 +65,50 @@ def _of(function: Callable[..., Tensor], norms: tuple[str, ...] = tuple(NORMS)) 
 LOSS_AND_STARTS = {"loss": "cross_entropy", "best": False, "restarts": 1, "steps": USUAL_STEPS}
 ENTRIES: dict[str, Entry] = {
     "FGSM": Entry(
-        _of(pgd), lambda p: _steps(p, 1), _fgsm, follows_gradients=True, leaves=True, more=LOSS_AND_STARTS,
-        check=_check_loss,
+        _of(pgd), lambda p: _steps(p, 1), climbing(1, "cross_entropy"), _fgsm, follows_gradients=True, leaves=True,
+        more=LOSS_AND_STARTS, check=_check_loss,
     ),
     "PGD": Entry(
-        _of(pgd), _steps, follows_gradients=True, leaves=True, check=_check_pgd,
-        more={**LOSS_AND_STARTS, "best": True, "check_every": None},
+        _of(pgd), _steps, climbing(USUAL_STEPS, "cross_entropy"), follows_gradients=True, leaves=True,
+        check=_check_pgd, more={**LOSS_AND_STARTS, "best": True, "check_every": None},
     ),
     "MI-FGSM": Entry(
-        _of(pgd), _steps, lambda _: {"momentum": 1.0}, follows_gradients=True, leaves=True, more=LOSS_AND_STARTS,
-        check=_check_loss,
+        _of(pgd), _steps, climbing(USUAL_STEPS, "cross_entropy"), lambda _: {"momentum": 1.0}, follows_gradients=True,
+        leaves=True, more=LOSS_AND_STARTS, check=_check_loss,
     ),
     "APGD": Entry(
-        _of(attacks.apgd), lambda p: _steps(p, 100), leaves=True, more={"loss": "cross_entropy"}, check=_check_loss
+        _of(attacks.apgd), lambda p: _steps(p, 100), climbing(100, "cross_entropy"), leaves=True,
+        more={"loss": "cross_entropy"}, check=_check_loss,
     ),
     "AutoAttack": Entry(
-        _of(attacks.autoattack, ("Linf", "L2")), _auto_cost, targeted=False, leaves=True, only_leaves=True
+        _of(attacks.autoattack, ("Linf", "L2")), _auto_cost, climbing(100, "cross_entropy", "dlr"), targeted=False,
+        leaves=True, only_leaves=True,
     ),
     "FAB-T": Entry(
-        _of(attacks.fab, ("Linf", "L2")), lambda p: _steps(p, 100) * 4 / 3 * p.get("targets", 9), targeted=False
+        _of(attacks.fab, ("Linf", "L2")), lambda p: _steps(p, 100) * 4 / 3 * p.get("targets", 9),
+        climbing(100, "distance"), targeted=False,
     ),
     "Square": Entry(
         _of(attacks.square, ("Linf", "L2")), lambda p: p.get("queries", 5000) * p.get("restarts", 1), targeted=False,
         black_box=True,
     ),
     "SI-NI-TI-DIM": Entry(
-        _of(attacks.si_ni_ti_dim), lambda p: _steps(p, 10) * p.get("copies", 5), targeted=False
+        _of(attacks.si_ni_ti_dim), lambda p: _steps(p, 10) * p.get("copies", 5), climbing(10, "cross_entropy"),
+        targeted=False,
     ),
     "SSP": Entry(
-        _of(pgd), _steps, targeted=False, more={"best": False, "restarts": 1, "steps": USUAL_STEPS, "features": None},
-        objects=frozenset({"features"}),
+        _of(pgd), _steps, climbing(USUAL_STEPS, "features"), targeted=False, objects=frozenset({"features"}),
+        more={"best": False, "restarts": 1, "steps": USUAL_STEPS, "features": None},
     ),
-    "StAdv": Entry(_of(attacks.stadv), lambda p: _steps(p, 100), non_lp=("bound", 0.05)),
-    "ReColorAdv": Entry(_of(attacks.recoloradv), lambda p: _steps(p, 100), non_lp=("bound", 0.06)),
+    "StAdv": Entry(
+        _of(attacks.stadv), lambda p: _steps(p, 100), climbing(100, "margin"), non_lp=("bound", 0.05)
+    ),
+    "ReColorAdv": Entry(
+        _of(attacks.recoloradv), lambda p: _steps(p, 100), climbing(100, "margin"), non_lp=("bound", 0.06)
+    ),
     "JPEG": Entry(
-        _of(attacks.jpeg_attack), lambda p: _steps(p, 100), non_lp=("eps", 0.125), more={"loss": "margin"},
-        check=_check_jpeg,
+        _of(attacks.jpeg_attack), lambda p: _steps(p, 100), climbing(100, "margin"), non_lp=("eps", 0.125),
+        more={"loss": "margin"}, check=_check_jpeg,
     ),
 }  # fmt: skip
 FOLLOWERS = tuple(name for name, entry in ENTRIES.items() if entry.follows_gradients)

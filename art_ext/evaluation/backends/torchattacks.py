@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.attacks import Averaged, straight_through_clamp
-from art_ext.evaluation.backends.entry import PER_GRADIENT, Backend, Entry, defaults
+from art_ext.evaluation.backends.entry import PER_GRADIENT, Backend, Entry, climbing, defaults
 from art_ext.evaluation.backends.wrapped import Wrapped, check_classes
 from art_ext.evaluation.threat import Threat
 from art_ext.nn.modes import evaluating
@@ -56,16 +56,17 @@ def _transfer(name: str) -> Callable[[Threat], dict[str, Any]]:
     return lambda threat: {"alpha": threat.eps / 10, "steps": 10, **TRANSFER[name]}
 
 
+CLIMBING = climbing(10, "cross_entropy")
 ENTRIES = {
-    "FGSM": Entry({"Linf": "FGSM"}, _steps(1)),
-    "PGD": Entry({"Linf": "PGD", "L2": "PGDL2"}, _steps()),
-    "MI-FGSM": Entry({"Linf": "MIFGSM"}, _steps(), _transfer("MI-FGSM")),
-    "DI-FGSM": Entry({"Linf": "DIFGSM"}, _steps(), _transfer("DI-FGSM")),
-    "TI-FGSM": Entry({"Linf": "TIFGSM"}, _steps(), _transfer("TI-FGSM")),
-    "SI-NI-FGSM": Entry({"Linf": "SINIFGSM"}, _steps(more="m", count=5), _transfer("SI-NI-FGSM")),
-    "VMI-FGSM": Entry({"Linf": "VMIFGSM"}, _steps(more="N", count=20), _transfer("VMI-FGSM")),
-    "VNI-FGSM": Entry({"Linf": "VNIFGSM"}, _steps(more="N", count=20), _transfer("VNI-FGSM")),
-    "APGD": Entry({"Linf": "APGD", "L2": "APGD"}, _steps(), check=_check_loss(("ce", "dlr"))),
+    "FGSM": Entry({"Linf": "FGSM"}, _steps(1), climbing(1, "cross_entropy")),
+    "PGD": Entry({"Linf": "PGD", "L2": "PGDL2"}, _steps(), CLIMBING),
+    "MI-FGSM": Entry({"Linf": "MIFGSM"}, _steps(), CLIMBING, _transfer("MI-FGSM")),
+    "DI-FGSM": Entry({"Linf": "DIFGSM"}, _steps(), CLIMBING, _transfer("DI-FGSM")),
+    "TI-FGSM": Entry({"Linf": "TIFGSM"}, _steps(), CLIMBING, _transfer("TI-FGSM")),
+    "SI-NI-FGSM": Entry({"Linf": "SINIFGSM"}, _steps(more="m", count=5), CLIMBING, _transfer("SI-NI-FGSM")),
+    "VMI-FGSM": Entry({"Linf": "VMIFGSM"}, _steps(more="N", count=20), CLIMBING, _transfer("VMI-FGSM")),
+    "VNI-FGSM": Entry({"Linf": "VNIFGSM"}, _steps(more="N", count=20), CLIMBING, _transfer("VNI-FGSM")),
+    "APGD": Entry({"Linf": "APGD", "L2": "APGD"}, _steps(), CLIMBING, check=_check_loss(("ce", "dlr"))),
     "Square": Entry(
         {"Linf": "Square", "L2": "Square"}, _square_cost, black_box=True, check=_check_loss(("margin", "ce"))
     ),

@@ -16,7 +16,7 @@ from art_ext.evaluation.seeding import all_seeded
 from art_ext.evaluation.targets import Defended, dtype_of
 from art_ext.evaluation.threat import Threat
 
-SLOPES = 5
+SLOPES = 16
 """Images whose slope is measured along the gradient."""
 POINTS = 32
 """At which the gradient is asked for on the way to an image of another class."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from art_ext.evaluation.judge.models import Found
+from art_ext.evaluation.judge.rules import WARN, Found, Gain
 from art_ext.evaluation.report import Cell, Report
-from art_ext.evaluation.statistics import Interval, paired_difference
+from art_ext.evaluation.statistics import mcnemar
 
 IMAGES, LEFT_EXACT, LEFT_ROUGH, ROUGH_ALONE = (
     "compared", "left_by_float32", "left_by_bfloat16", "left_by_bfloat16_alone",
@@ -16,11 +16,17 @@ FELL_BACK = "fell_back"
 """The parameter that says why a row that was to be made in bfloat16 is not."""
 
 
-def lost(observed: Mapping[str, int]) -> Interval:
-    """Share of the compared images that bfloat16 leaves right minus that of float32, paired."""
+def lost(observed: Mapping[str, int]) -> Gain:
+    """What float32 breaks of the compared images and bfloat16 does not, and the reverse."""
     alone = observed[ROUGH_ALONE]
     other = observed[LEFT_EXACT] - (observed[LEFT_ROUGH] - alone)
-    return _difference(observed[IMAGES], alone, other)
+    return Gain(alone, other, observed[IMAGES])
+
+
+def weaker(observed: Mapping[str, int]) -> bool:
+    """Whether bfloat16 surely leaves more of the compared images."""
+    found = lost(observed)
+    return mcnemar(found.more, found.less) <= WARN
 
 
 def crafting_not_weaker(report: Report, model: str) -> Found | None:
@@ -36,7 +42,7 @@ def crafting_not_weaker(report: Report, model: str) -> Found | None:
     seen = [c for c in cells if c.observed.get(IMAGES)]
     if not seen:
         return None
-    worst = max(seen, key=lambda c: lost(c.observed).mean)
+    worst = max(seen, key=lambda c: lost(c.observed).interval.mean)
     detail = f"largest loss: {said(worst.observed)} by {_row(worst)}"
     untold = [c for c in seen if not _could_tell(report, c)]
     if untold:
@@ -58,8 +64,4 @@ def _could_tell(report: Report, cell: Cell) -> bool:
     """Whether the difference would be sure if bfloat16 left every image that float32 breaks."""
     n = cell.observed[IMAGES]
     broken = sum(report.clean(cell.model).once[:n]) - cell.observed[LEFT_EXACT]
-    return _difference(n, max(0, broken), 0).low > 0
-
-
-def _difference(n: int, more: int, less: int) -> Interval:
-    return paired_difference([1.0] * more + [0.0] * (n - more), [0.0] * more + [1.0] * less + [0.0] * (n - more - less))
+    return mcnemar(max(0, broken), 0) <= WARN

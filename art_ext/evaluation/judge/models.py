@@ -7,15 +7,17 @@ from statistics import median
 
 from art_ext.evaluation.binarisation import LEAST
 from art_ext.evaluation.inspect import Gradient, ModelInfo
+from art_ext.evaluation.judge.rules import Found, too_few, too_many
 from art_ext.evaluation.report import Report
-from art_ext.evaluation.report.data import Said
-from art_ext.evaluation.statistics import wilson
 
-Found = tuple[Said, str]
-"""Verdict and detail."""
 FALSE_SLOPE = 0.25
-DEAD = 0.05
-"""Share of images without a usable gradient from which a model fails."""
+"""Error of an image's slope from which its gradient is false."""
+FALSE, FALSE_EXCLUDED = 0.05, 0.2
+"""Share of images with a false gradient above which a model fails, and the share that a pass excludes."""
+DEAD, SOME_DEAD = 0.05, 0.01
+"""Share of images without a usable gradient above which a model fails, and above which there is a warning."""
+FOUND = 2 / 3
+"""Share of the planted examples that a pass says is surely found: all of eight are enough."""
 
 
 def gives_logits(info: ModelInfo) -> Found:
@@ -64,16 +66,16 @@ def answers_repeat(info: ModelInfo) -> Found:
 
 
 def zero_gradient(info: ModelInfo) -> Found:
-    """Share of images whose gradient is zero or not finite at a random start: warn above 0, fail from 5 %."""
+    """Images whose gradient is zero or not finite at a random start: warns where surely above 1 %, fails above 5 %."""
     if info.gradient is Gradient.MISSING:
         return "fail", f"no gradient at all: {info.gradient_error}"
     if info.gradient is Gradient.FAILED:
         return "fail", f"the backward pass raises {info.gradient_error}"
-    dead = (info.zero_gradients + info.bad_gradients) / max(1, info.images)
-    text = f"{100 * dead:.1f} % of {info.images} images have no usable gradient"
+    dead = info.zero_gradients + info.bad_gradients
     parts = [(info.zero_gradients, "zero"), (info.bad_gradients, "not finite")]
     said = ", ".join(f"{n} {what}" for n, what in parts if n)
-    return ("pass" if dead == 0 else "warn" if dead < DEAD else "fail"), text + (f" ({said})" if said else "")
+    text = f"{dead} of {info.images} images have no usable gradient" + (f" ({said})" if said else "")
+    return too_many(dead, info.images, fail=DEAD, warn=SOME_DEAD, text=text)
 
 
 def gradient_through_art(info: ModelInfo) -> Found:
@@ -89,16 +91,19 @@ def gradient_through_art(info: ModelInfo) -> Found:
 
 
 def finite_differences(info: ModelInfo) -> Found:
-    """Fails when the margin does not change as the gradient says, by a quarter, on most images; see `slopes`."""
+    """Fails when the margin surely does not change as the gradient says on more than 5 % of the images; see `slopes`.
+
+    False is a change that differs by a quarter.
+    """
     if info.slopes is None:
         return "not run", info.slope_reason
     if not info.slopes:
         return "fail", "no image has a gradient to compare with"
-    error = median(info.slopes)
+    n, false = len(info.slopes), sum(error > FALSE_SLOPE for error in info.slopes)
     text = (
-        f"the margin's change differs by {100 * error:.1f} % from the gradient's (median of {len(info.slopes)} images)"
+        f"false on {false} of {n} images; the median error of the margin's change is {100 * median(info.slopes):.1f} %"
     )
-    return ("pass" if error <= FALSE_SLOPE else "fail"), text
+    return too_many(false, n, fail=FALSE, warn=FALSE, text=text, margin=FALSE_EXCLUDED)
 
 
 def saturated_pixels(info: ModelInfo) -> Found | None:
@@ -114,20 +119,20 @@ def saturated_pixels(info: ModelInfo) -> Found | None:
 def attack_unit_test(info: ModelInfo) -> Found | None:
     """Whether attacks find 95 % of examples that are known to be there (`binarisation_test`).
 
-    Warns where the probes' PGD finds fewer, and fails where the whole interval of what PGD and APGD of real effort
-    find together lies below: gradients then do not lead to what is there.
+    Fails where PGD and APGD of real effort together surely find fewer: gradients then do not lead to what is there.
+    Warns where the probes' PGD alone surely does.
     """
     test = info.unit_test
     if test is None:
         return None
     if test.reason:
         return "not run", test.reason
-    found, random = wilson(test.found / test.usable, test.usable), test.random / test.usable
     alone = test.found if test.by_pgd is None else test.by_pgd
-    enough = min(alone, test.found) >= LEAST * test.usable
-    verdict: Said = "fail" if found.high < LEAST else "pass" if enough else "warn"
-    by_pgd = "" if test.by_pgd is None else f"{100 * alone / test.usable:.1f} %, and with APGD "
-    return verdict, f"the probes' PGD finds {by_pgd}{found}, random search {100 * random:.1f} %"
+    by_pgd = "" if test.by_pgd is None else f"{alone}, and with APGD "
+    text = f"of {test.usable} planted examples the probes' PGD finds {by_pgd}{test.found}, random search {test.random}"
+    found = too_few(test.found, test.usable, LEAST, enough=FOUND, text=text)
+    weak = too_few(alone, test.usable, LEAST, enough=FOUND, text=text)
+    return ("warn", text) if found[0] != "fail" and weak[0] in ("fail", "warn") else found
 
 
 MODEL_CHECKS: dict[str, Callable[[ModelInfo], Found | None]] = {

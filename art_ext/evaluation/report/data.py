@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from art_ext.attacks.renamed import renamed_fields
 from art_ext.evaluation.inspect.info import ModelInfo
-from art_ext.evaluation.report.legacy import inspected_from, knowledge_now, parameters_now, shard_from
-from art_ext.evaluation.statistics import Interval, wilson
+from art_ext.evaluation.report.legacy import effort_from, inspected_from, knowledge_now, parameters_now, shard_from
+from art_ext.evaluation.statistics import Interval, mean_interval, plurality, right_in_all
 from art_ext.evaluation.tags import Tag, old_spelling, tags_of
 from art_ext.evaluation.threat import Knowledge
 
@@ -55,6 +55,8 @@ class Cell:
         skipped: positions in `correct` of images that an earlier attack of a sequence had broken, counted as broken.
         refused: why the examples do not count; `correct` is empty then.
         indices: which images, where they are not the first ones in order (a shard).
+        steps: gradient steps of the attack; None where nothing is known of them.
+        losses: that it climbs; none where nothing is known of them.
         observed: what was seen during the attack: images passed "forward" and "backward", the purifier's share of them,
             images "watched" and "silent" successes among them, images "still" right and "unmoved" ones among them,
             images whose answers "varied" between two passes of a model that was taken for deterministic, images
@@ -83,12 +85,18 @@ class Cell:
     tags: frozenset[Tag] = frozenset()
     predicted: Classes = ()
     refusal: Refusal = Refusal.NONE
+    steps: int | None = None
+    losses: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         tags = tags_of(self.tags) if isinstance(self.tags, str) else frozenset(self.tags)
         now = {"knowledge": knowledge_now(self.knowledge), "parameters": parameters_now(self.parameters), "tags": tags}
         for name, value in now.items():
             object.__setattr__(self, name, value)
+        if self.steps is None and not self.losses and not self.is_clean:
+            steps, losses = effort_from(self.backend, self.parameters)
+            object.__setattr__(self, "steps", steps)
+            object.__setattr__(self, "losses", losses)
 
     @property
     def is_clean(self) -> bool:
@@ -122,23 +130,40 @@ class Cell:
 
     @property
     def accuracy(self) -> Interval:
-        """Mean accuracy over images and repeats."""
-        return share(self.survived)
+        """Mean accuracy over images and repeats: what one query meets."""
+        return mean_interval(self.survived, self.repeats)
 
     @property
     def worst(self) -> Interval:
         """Share of images classified correctly in every repeat: the attacker may submit again and again."""
-        return share([float(all(column)) for column in zip(*self.correct, strict=True)])
+        return mean_interval([float(all(column)) for column in zip(*self.correct, strict=True)], self.repeats)
+
+    @property
+    def vote(self) -> Interval:
+        """Share of images of which the repeats vote for the right class: it has the most votes, ties count in part.
+
+        Reports before schema 3 do not say which classes there were: there, more than half of the repeats must be right.
+        """
+        if not self.predicted:
+            return mean_interval([float(2 * sum(c) > len(c)) for c in zip(*self.correct, strict=True)], self.repeats)
+        columns = zip(zip(*self.predicted, strict=True), zip(*self.correct, strict=True), strict=True)
+        return mean_interval([_voted(classes, right) for classes, right in columns], self.repeats)
 
     @property
     def majority(self) -> Interval:
-        """Share of images that more than half of the repeats classify correctly: the defence may vote."""
-        return share([float(2 * sum(column) > len(column)) for column in zip(*self.correct, strict=True)])
+        """`vote`, as it was called before 0.2."""
+        return self.vote
 
     @property
     def success(self) -> Interval | None:
         """Share of images that a targeted attack turned into the class it wanted, None for untargeted ones."""
-        return share([sum(column) / len(column) for column in zip(*self.hits, strict=True)]) if self.hits else None
+        if not self.hits:
+            return None
+        return mean_interval([sum(c) / len(c) for c in zip(*self.hits, strict=True)], self.repeats)
+
+
+def _voted(classes: Sequence[int], right: Sequence[bool]) -> float:
+    return plurality(classes, classes[right.index(True)]) if True in right else 0.0
 
 
 @dataclass(frozen=True)
@@ -245,21 +270,34 @@ class Findings:
         """The first model without a purifier, None if there is none."""
         return next((c.model for c in self.cells if c.knowledge == UNDEFENDED), None)
 
-    def worst_case(self, model: str, knowledge: str | None = None) -> Interval:
+    def worst_case(self, model: str, knowledge: str | None = None, repeats: int | None = None) -> Interval:
         """Share of images that no attack broke in any repeat, over the images that every attack saw.
+
+        It falls with the number of repeats without a limit, so models are compared at one number of them.
 
         Args:
             model: its name.
             knowledge: only attacks of this knowledge; all of them unless given.
+            repeats: r, for the unbiased estimate of what r <= R repeats would have left; all R unless given. A
+                deterministic model leaves the same whatever r is.
 
         Raises:
-            ValueError: the model was not attacked so.
+            ValueError: the model was not attacked so, or not answered so often.
         """
         known = None if knowledge is None else knowledge_now(knowledge)
         cells = [c for c in self.attacked(model) if known in (None, c.knowledge)]
         if not cells:
             raise ValueError(f"expected a model that was attacked, got {model!r} under {knowledge or 'anything'}")
-        return share([float(v) for v in robust(cells)])
+        return worst_of(cells, repeats)
+
+    def repeat_curve(self, model: str, knowledge: str | None = None) -> list[tuple[int, Interval]]:
+        """`worst_case` for r = 1, ..., R repeats; one entry for a deterministic model.
+
+        Raises:
+            ValueError: the model was not attacked so.
+        """
+        most = self.worst_case(model, knowledge).repeats
+        return [(r, self.worst_case(model, knowledge, r)) for r in range(1, most + 1)]
 
 
 def robust(cells: Sequence[Cell]) -> list[bool]:
@@ -268,12 +306,27 @@ def robust(cells: Sequence[Cell]) -> list[bool]:
     return [all(row[i] for c in cells for row in c.correct) for i in range(n)]
 
 
-def share(values: Sequence[float]) -> Interval:
-    """The mean of values in [0, 1], one an image, with its interval.
+def right_together(cells: Sequence[Cell]) -> tuple[list[int], int]:
+    """Per image, in how many repeats every cell was right, over the images that all saw; and how many repeats all have.
+
+    Repeats of one number share their randomness in all cells of a model, so they are counted together; answers of
+    deterministic models hold for every repeat.
+    """
+    n = min((c.images for c in cells), default=0)
+    repeats = min((c.repeats for c in cells if c.repeats > 1), default=1)
+
+    def right(i: int, r: int) -> bool:
+        return all(c.correct[r if c.repeats > 1 else 0][i] for c in cells)
+
+    return [sum(right(i, r) for r in range(repeats)) for i in range(n)], repeats
+
+
+def worst_of(cells: Sequence[Cell], repeats: int | None = None) -> Interval:
+    """Share of images that none of the cells broke in r repeats, see `Findings.worst_case`.
 
     Raises:
-        ValueError: no values.
+        ValueError: no cells, or fewer repeats than were asked for.
     """
-    if not values:
-        raise ValueError("expected the answers to at least one image, got none")
-    return wilson(sum(values) / len(values), len(values))
+    counts, most = right_together(cells)
+    r = most if repeats is None or most == 1 else repeats
+    return mean_interval(right_in_all(counts, most, r), r)

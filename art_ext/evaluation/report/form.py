@@ -19,34 +19,49 @@ DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 """One character a class where there are few; "-" for logits that are not finite."""
 NUMBERS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 """JSON has no such numbers: they are written as {"not finite": "nan"}."""
-WILSON = "Wilson score, 95 %, n counts images"
+SINGLE = "Student's t over images and four added ones, two right and two wrong, 95 %, n counts images"
+PAIRED = "Student's t over images and two added ones that differ by one, once in each direction, 95 %, n counts images"
+TESTED = "one-sided: fails at 0.5 %, warns at 2.5 %, after Holm where a check makes several tests"
 ESTIMANDS = {
-    "accuracy": {"estimand": "mean over images and their R repeats of right answers", "interval": WILSON},
-    "worst": {"estimand": "share of images that are right in every one of R repeats", "interval": WILSON},
-    "majority": {"estimand": "share of images that are right in more than half of R repeats", "interval": WILSON},
+    "accuracy": {"estimand": "mean over images and their R repeats of right answers", "interval": SINGLE},
+    "worst": {"estimand": "share of images that are right in every one of R repeats", "interval": SINGLE},
+    "vote": {
+        "estimand": "share of images whose right class has the most votes of R repeats, ties in part; where classes are"
+        " unknown (schema 1 and 2), share of images that are right in more than half of them",
+        "interval": SINGLE,
+    },
     "success": {
         "estimand": "mean over images and repeats of the class that a targeted attack wanted",
-        "interval": WILSON,
+        "interval": SINGLE,
     },
     "worst_case": {
-        "estimand": "share of images that are right in every repeat under every attack inside the ball, over the images"
-        " that all of them saw",
-        "interval": WILSON,
+        "estimand": "share of images that are right in every one of R repeats under every attack inside the ball, over"
+        " the images that all of them saw; at R = 1 the mean over the repeats",
+        "interval": SINGLE,
     },
-    "curve": {"estimand": "accuracy under the probe at a value of eps, steps or EOT samples", "interval": WILSON},
+    "repeat_curve": {
+        "estimand": "worst case of r of the R repeats, drawn without replacement: unbiased for r repeats",
+        "interval": SINGLE,
+    },
+    "estimated": {
+        "estimand": "worst case at R = 1 over all N images, of which some attacks saw m only: mean under an attack that"
+        " saw all N, plus the mean difference of the worst case from it over the m",
+        "interval": "Student's t, 95 %, from the variances of that difference over m images and of the worst case over"
+        " N, with images added as for paired and single means; n counts N",
+    },
+    "curve": {"estimand": "accuracy under the probe at a value of eps, steps or EOT samples", "interval": SINGLE},
     "paired": {
         "estimand": "mean over the same images of a difference of shares of right answers",
-        "interval": "normal, 95 %, n counts images",
+        "interval": PAIRED,
     },
-    "asked attacks": {
-        "estimand": "images that the probe breaks and no asked white-box attack does, and the reverse, at R = 1",
-        "interval": "exact McNemar test, one-sided 2.5 %",
+    "paired checks": {
+        "estimand": "images that one attack breaks and another does not, and the reverse, at R = 1",
+        "interval": f"exact McNemar test, {TESTED}",
     },
-    "clean accuracy": {
-        "estimand": "share of images that are right at R = 1, against the share of the most frequent label",
-        "interval": "Clopper-Pearson, 95 %",
+    "counting checks": {
+        "estimand": "share of images, or of planted examples, that a check holds against a limit",
+        "interval": f"exact binomial test, {TESTED}",
     },
-    "attack unit test": {"estimand": "share of planted examples that the probes' attack finds", "interval": WILSON},
 }
 """What each figure of a report is, and how its interval is made."""
 EMPTY = Cell("", "", "", ())
@@ -127,7 +142,7 @@ def _row_of(row: Sequence[int]) -> str | list[int]:
 
 def _unpacked(data: Mapping[str, Any], labels: Sequence[int]) -> Cell:
     ready = {k: v for k, v in data.items() if k != "repeats"}
-    for k in ("skipped", "indices"):
+    for k in ("skipped", "indices", "losses"):
         if k in ready:
             ready[k] = tuple(ready[k])
     for k in ("correct", "hits"):

@@ -10,6 +10,8 @@ from art_ext.evaluation.threat import Knowledge
 
 PARAMETERS = {"draws": "eot_samples"}
 """Old names of an attack's parameters."""
+LOSSES = {"ce": "cross_entropy"}
+"""Names of losses in a library's words, and in ours."""
 
 
 def knowledge_now(knowledge: str) -> str:
@@ -34,6 +36,20 @@ class Parameters(dict[str, Any]):
 def parameters_now(parameters: Mapping[str, Any]) -> Parameters:
     """An attack's parameters under today's names."""
     return Parameters({PARAMETERS.get(k, k): v for k, v in parameters.items()})
+
+
+def effort_from(backend: str, parameters: Mapping[str, Any]) -> tuple[int | None, tuple[str, ...]]:
+    """Gradient steps and losses of an attack whose report does not say them, as far as its parameters do."""
+    if backend == "yours":
+        return None, ()
+    whole = backend == "autoattack" and "attacks" not in parameters
+    if whole or {"targets", "queries"} <= parameters.keys():  # AutoAttack, the official one and the native one
+        return int(parameters.get("steps", 100)), ("cross_entropy", "dlr")
+    steps = parameters.get("steps", parameters.get("max_iter"))
+    if steps is None:
+        return None, ()
+    loss = str(parameters.get("loss", "cross_entropy"))
+    return int(steps), (LOSSES.get(loss, loss),)
 
 
 def shard_from(provenance: Mapping[str, Any]) -> tuple[int, int]:

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from art_ext.evaluation.report.data import Findings, robust, share
-from art_ext.evaluation.report.tables import accuracy_table, model_table, one_line, radius, refused_table, repeat_table
-from art_ext.training import replacing
+from art_ext.evaluation.report.data import Cell, Findings
+from art_ext.evaluation.report.tables import INTERVALS, accuracy_table, model_table, more_tables, one_line, radius
+from art_ext.evaluation.statistics import mean_interval
+from art_ext.files import replacing
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1c2430 }
@@ -34,16 +35,14 @@ LEGEND = (
     "What the attacker differentiates through: <b>bare classifier</b> that alone, which is also what is attacked; "
     "<b>transfer</b> another network; <b>blind</b> the classifier alone; <b>bpda</b> the purifier with an approximate "
     "gradient; <b>full</b> everything, exactly; <b>adaptive</b> what the method makes possible. The worst case "
-    "counts an image as left only if it was right under every attack inside the ball and in every repeat, over the "
-    "images that all of them saw; attacks with a bound of their own (StAdv, ReColorAdv, JPEG) do not count."
-)
-REPEATS = (
-    "The mean is what one query meets; an attacker who may submit again meets the second number; the third is a "
-    "defence that answers by majority of its own answers."
+    "counts an image as left only if it was right under every attack inside the ball and in every one of R "
+    "repeats, over the images that all of them saw; attacks with a bound of their own (StAdv, ReColorAdv, JPEG) do "
+    "not count."
 )
 BOUNDS, WHOLE = re.compile(r"\[-?[\d.]+, -?[\d.]+\]"), r"<span>\g<0></span>"
 """The two ends of an interval stay on one line."""
-REFUSED = "These raised an error, ran out of memory or left the threat: no number above counts them."
+NAMED = 3
+"""Attacks that a headline names, of those that leave equally few images."""
 WORRYING = {
     "fail": "Checks that failed: the numbers of this model are not to be believed before these are explained.",
     "warn": "Warnings:",
@@ -61,14 +60,13 @@ def page(report: Findings, figures: Mapping[str, bytes] | None = None) -> str:
     body = [
         "<h1>Robustness report</h1>",
         f"<p>Perturbations of size at most {_safe(radius(report))} (images in [0, 1]) of the input of the whole "
-        f"pipeline. Accuracy with 95 % Wilson intervals; n is the number of images.{_when(report)}</p>",
+        f"pipeline. {INTERVALS}{_when(report)}</p>",
         *(_verdict(report, model) for model in _defended_first(report)),
         "<h2>Accuracy under attack</h2>",
         _table(*accuracy_table(report)),
         f"<p>{LEGEND}</p>",
         *([f"<p>{_own_bounds(report)}</p>"] if _own_bounds(report) else []),
-        *_section("Randomised models, answered again", *repeat_table(report), REPEATS),
-        *_section("Attacks that do not count", *refused_table(report), REFUSED),
+        *(part for title, found, text in more_tables(report) for part in _section(title, *found, text)),
         "<h2>Checks</h2>",
         *_check_tables(report),
         *_section("Models", *model_table(report), "As they were found before the attacks, on the first images."),
@@ -118,16 +116,8 @@ def _defended_first(report: Findings) -> list[str]:
 
 
 def _verdict(report: Findings, model: str) -> str:
-    """What a reader who stops here must know about a model: both numbers are over the same images."""
-    clean, left = report.clean(model), [float(v) for v in robust(report.attacked(model))]
-    text = f"<b>{_safe(model)}</b>: "
-    if left:
-        text += (
-            f"{share(clean.survived[: len(left)])} of clean images, <b>{share(left)}</b> of the same images when every "
-            f"attack is tried on each{_repeats(clean.repeats)}."
-        )
-    else:
-        text += f"{clean.accuracy} of clean images; no attack counts." if clean.images else "no images."
+    """What a reader who stops here must know about a model: all numbers are over the same images."""
+    text = f"<b>{_safe(model)}</b>: {_left(report, model)}"
     by = {verdict: [v for v in report.checks if v.model == model and v.verdict == verdict] for verdict in WORRYING}
     for verdict, found in by.items():
         if found:
@@ -137,8 +127,47 @@ def _verdict(report: Findings, model: str) -> str:
     return f'<div class="verdict {worst}-box">{text}</div>'
 
 
-def _repeats(repeats: int) -> str:
-    return f" and answered {repeats} times: right every time" if repeats > 1 else ""
+def _left(report: Findings, model: str) -> str:
+    """Clean accuracy and worst case, of a randomised model at R = 1 and at all its repeats, and what they stand on."""
+    clean, attacked = report.clean(model), report.attacked(model)
+    if not attacked:
+        return f"{clean.accuracy} of clean images; no attack counts." if clean.images else "no images."
+    once, again = report.worst_case(model, repeats=1), report.worst_case(model)
+    same = mean_interval(clean.survived[: once.n], clean.repeats)
+    text = f"{same} of clean images, <b>{once}</b> of the same images when every attack is tried on each"
+    if again.repeats > 1:
+        text += f" and answered once (R = 1), <b>{again}</b> when answered {again.repeats} times: right every time"
+    return f"{text}. {_safe(_stands_on(report, model))}"
+
+
+def _stands_on(report: Findings, model: str) -> str:
+    """Which attack is the strongest: by itself it leaves the fewest of the images that all saw, at R = 1."""
+    cells = report.attacked(model)
+    m = min(c.images for c in cells)
+    left = [sum(c.survived[:m]) for c in cells]
+    tied = [c for c, value in zip(cells, left, strict=True) if value - min(left) < 1e-9]
+    # In a sequence those that come later leave as few when they break nothing more.
+    tied = [c for i, c in enumerate(tied) if not c.skipped or c.knowledge not in {b.knowledge for b in tied[:i]}]
+    names = [_effort(report, c) for c in tied[:NAMED]]
+    if len(tied) == 1:
+        return f"The strongest attack was {names[0]}."
+    more = f"; and {len(tied) - NAMED} more" if len(tied) > NAMED else ""
+    return f"The strongest attacks, each of which leaves as few, were {'; '.join(names)}{more}."
+
+
+def _effort(report: Findings, cell: Cell) -> str:
+    """An attack, its knowledge, and what it spent on an image."""
+    spent = [f"{cell.attack} ({cell.knowledge})"]
+    if cell.steps is not None:
+        spent.append(_counted(cell.steps, "step") if cell.steps else "no gradient steps")
+    samples = cell.parameters.get("eot_samples")
+    if samples is not None and (cell.repeats > 1 or report.info(cell.model).random):
+        spent.append(_counted(samples, "EOT sample"))
+    return ", ".join(spent) + (", on what those before it had left" if cell.skipped else "")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _check_tables(report: Findings) -> list[str]:

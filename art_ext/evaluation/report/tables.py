@@ -7,13 +7,19 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from art_ext.evaluation.report.data import CLEAN, UNDEFENDED, Cell, Findings, robust, share
+from art_ext.evaluation.report.data import CLEAN, UNDEFENDED, Cell, Findings, robust, worst_of
+from art_ext.evaluation.report.estimates import clean_of, curve_over_repeats, estimate_table
 from art_ext.evaluation.report.legacy import PARAMETERS
-from art_ext.evaluation.statistics import Interval
+from art_ext.evaluation.statistics import Interval, mean_interval
 from art_ext.evaluation.tags import Tag
 from art_ext.evaluation.threat import Knowledge
 
 WORST = "worst case"
+INTERVALS = (
+    "Each accuracy has a 95 % interval, Student's t over the images with two right and two wrong ones added, which is "
+    "over images, for these networks, not over trainings; n is the number of images, R how often a randomised model "
+    "answered each."
+)
 AXES = {"eps": Tag.EPS, "steps": Tag.STEPS, "eot_samples": Tag.EOT_SAMPLES}
 Table = tuple[list[str], list[list[str]]]
 """Header and rows."""
@@ -27,7 +33,7 @@ def accuracy_table(report: Findings) -> Table:
     """A block of rows a model, a column a knowledge; accuracy, interval and n.
 
     What knowledge `undefended` attacks stands under "bare classifier", which of a defended model is that before
-    which its purifier was put.
+    which its purifier was put. A randomised model has a worst case at R = 1 and one at all its repeats.
     """
     there = {c.knowledge for c in report.cells if not c.is_clean}
     known = [k.value for k in Knowledge if k.value in there]
@@ -37,9 +43,9 @@ def accuracy_table(report: Findings) -> Table:
         # Clean images know no attacker: their accuracy is the same under each knowledge.
         rows.append([model, CLEAN, *(_clean(report, cells[k][0].model) if cells[k] else "" for k in known)])
         for attack in dict.fromkeys(c.attack for c in report.shown(model)):
-            rows.append([model, attack, *(_accuracy(cells[k], attack) for k in known)])
+            rows.append([model, attack, *(_accuracy(report, cells[k], attack) for k in known)])
         if len({c.attack for c in report.attacked(model)}) > 1:
-            rows.append([model, WORST, *(_worst(cells[k]) for k in known)])
+            rows += _worst_rows(report, model, list(cells.values()))
     return ["model", "attack", *("bare classifier" if k == UNDEFENDED else k for k in known)], rows
 
 
@@ -55,23 +61,63 @@ def _clean(report: Findings, model: str) -> str:
     return str(clean.accuracy) if clean.images else ""
 
 
-def _accuracy(cells: Sequence[Cell], attack: str) -> str:
-    return next(("refused" if c.refused else str(c.accuracy) for c in cells if c.attack == attack), "")
+def _accuracy(report: Findings, cells: Sequence[Cell], attack: str) -> str:
+    return next(("refused" if c.refused else _row(report, c) for c in cells if c.attack == attack), "")
 
 
-def _worst(cells: Sequence[Cell]) -> str:
-    left = robust([c for c in cells if not c.threat and not c.refused])
-    return str(share([float(v) for v in left])) if left else ""
+def _row(report: Findings, cell: Cell) -> str:
+    return f"{left_of_row(report, cell)}{' (left after the sequence)' if cell.skipped else ''}"
+
+
+def left_of_row(report: Findings, cell: Cell) -> Interval:
+    """What the row of an attack shows: its accuracy, or what is left after it where it was part of a sequence.
+
+    Images that the attacks before it had broken were not attacked again, so a mean over repeats would be that of no
+    attack: the share is counted of images that neither it nor those before it in the sequence broke in any repeat.
+    """
+    if not cell.skipped:
+        return cell.accuracy
+    same = [c for c in report.cells if (c.model, c.knowledge) == (cell.model, cell.knowledge)]
+    before = [c for c in same[: same.index(cell)] if not c.threat and not c.refused]
+    rows = [row for c in (*before, cell) for row in c.correct]
+    left = [float(all(row[i] for row in rows if i < len(row))) for i in range(cell.images)]
+    return mean_interval(left, cell.repeats)
+
+
+def _worst_rows(report: Findings, model: str, columns: Sequence[Sequence[Cell]]) -> list[list[str]]:
+    """The worst case of each column; of randomised models at R = 1, and at the repeats that every column has."""
+    counted = [[c for c in cells if not c.threat and not c.refused and c.images] for cells in columns]
+    most = min((c.repeats for cells in counted for c in cells if c.repeats > 1), default=1)
+    titles = {1: f"{WORST}, R = 1", most: f"{WORST}, R = {most}"} if most > 1 else {1: WORST}
+    return [[model, title, *(_worst(report, cells, r) for cells in counted)] for r, title in titles.items()]
+
+
+def _worst(report: Findings, cells: Sequence[Cell], repeats: int) -> str:
+    """The worst case; where some attack saw but a part of the images, with the clean accuracy on that part."""
+    if not cells:
+        return ""
+    left, model = worst_of(cells, repeats), cells[0].model
+    if left.n >= report.clean(model).images:
+        return str(left)
+    same = clean_of(report, model, left.n, repeats)
+    return f"{left} (clean {100 * same.mean:.1f} %{f' R={same.repeats}' if same.repeats > 1 else ''})"
 
 
 def repeat_table(report: Findings) -> Table:
-    """What repeated answers say about randomised models; no rows where there are none."""
+    """What repeated answers say about randomised models; no rows where there are none.
+
+    The vote is the plurality of the repeats, of cells without classes (reports before schema 3) the absolute majority;
+    its header says which. What a sequence has left has neither a mean nor a vote.
+    """
+    cells = [c for c in report.cells if c.images and c.repeats > 1]
     rows = []
-    for c in report.cells:
-        if c.images and c.repeats > 1:
-            means = [str(interval) for interval in (c.accuracy, c.worst, c.majority)]
-            rows.append([c.model, c.attack, c.knowledge, str(c.repeats), *means])
-    return ["model", "attack", "knowledge", "repeats", "mean", "right in every repeat", "majority vote"], rows
+    for c in cells:
+        shown = ["", _row(report, c), ""] if c.skipped else [str(i) for i in (c.accuracy, c.worst, c.vote)]
+        rows.append([c.model, c.attack, c.knowledge, *shown])
+    kinds = {bool(c.predicted) for c in cells}
+    vote = "plurality; absolute majority where classes are unknown" if len(kinds) > 1 else "plurality"
+    vote = "absolute majority, classes are unknown" if kinds == {False} else vote
+    return ["model", "attack", "knowledge", "mean", "right in every repeat", f"vote ({vote})"], rows
 
 
 def refused_table(report: Findings) -> Table:
@@ -110,7 +156,7 @@ def curve(report: Findings, model: str, axis: str) -> list[tuple[float, Interval
     found = {float(c.parameters[axis]): c.accuracy for c in cells}
     clean = [c for c in report.cells if c.model == model and c.is_clean and c.images]
     if axis == "eps" and found and clean:
-        found[0.0] = share(clean[0].survived[: cells[0].images])
+        found[0.0] = mean_interval(clean[0].survived[: cells[0].images])
     return sorted(found.items())
 
 
@@ -146,8 +192,8 @@ def robustbench(report: Findings, model: str) -> dict[str, Any]:
     n = len(left) if auto else len(clean)
     eps = float(report.threat["eps"])
     entry: dict[str, Any] = {
-        "clean_acc": round(100 * share(clean[:n]).mean, 2),
-        "autoattack_acc": round(100 * share(left).mean, 2) if auto else None,
+        "clean_acc": round(100 * mean_interval(clean[:n]).mean, 2),
+        "autoattack_acc": round(100 * mean_interval(left).mean, 2) if auto else None,
         "eps": f"{round(255 * eps)}/255" if abs(255 * eps - round(255 * eps)) < 1e-6 else f"{eps:g}",
         "n": n,
         "unreliable": False,
@@ -163,12 +209,40 @@ def radius(report: Findings) -> str:
     return f"{report.threat['norm']} eps {report.threat.get('given') or format(report.threat['eps'], 'g')}"
 
 
+def more_tables(report: Findings) -> list[tuple[str, Table, str]]:
+    """Titles, tables and what they mean in a sentence; only those that have rows."""
+    found = [
+        (
+            "Randomised models, answered again",
+            repeat_table(report),
+            "The mean is what one query meets; an attacker who may submit again meets the second number; the third is "
+            "a defence that answers by a vote of its own answers, in which a tie counts in part.",
+        ),
+        (
+            "Worst case over repeats",
+            curve_over_repeats(report),
+            "It falls without limit as R grows, so models are compared at R = 1 and at one stated R.",
+        ),
+        (
+            "Estimated for all images",
+            estimate_table(report),
+            "Some attacks saw m images only. What all would leave of all N images, at R = 1, is estimated from one "
+            "attack that saw them all: what it left of N, plus what the worst case differs from it by on the m images.",
+        ),
+        (
+            "Attacks that do not count",
+            refused_table(report),
+            "These raised an error, ran out of memory or left the threat: no number above counts them.",
+        ),
+    ]
+    return [entry for entry in found if entry[1][1]]
+
+
 def markdown(report: Findings) -> str:
-    """Table, repeats, checks and what was not tested."""
-    lines = [f"Accuracy with 95 % Wilson intervals, {in_cell(radius(report))}", "", *_lines(*accuracy_table(report))]
-    for table in (repeat_table(report), refused_table(report)):
-        if table[1]:
-            lines += ["", *_lines(*table)]
+    """All tables, checks and what was not tested."""
+    lines = [f"Accuracy under attack, {in_cell(radius(report))}. {INTERVALS}", "", *_lines(*accuracy_table(report))]
+    for title, table, text in more_tables(report):
+        lines += ["", f"{title}. {text}", "", *_lines(*table)]
     lines += ["", *_lines(*check_table(report)), "", "Not tested:", ""]
     lines += map(_item, report.not_tested)
     if report.notes:

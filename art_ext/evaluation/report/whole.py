@@ -10,7 +10,7 @@ from typing import Any
 from art_ext.evaluation.report import form, tables
 from art_ext.evaluation.report.data import Findings
 from art_ext.evaluation.statistics import Interval
-from art_ext.training import replacing
+from art_ext.files import replacing
 
 UNEQUAL = ("peak_memory_bytes", "shard")
 """Entries of the provenance that may differ between two runs of one evaluation."""

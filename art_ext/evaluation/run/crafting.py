@@ -10,7 +10,7 @@ from torch import Tensor
 
 from art_ext.attacks import Leave
 from art_ext.evaluation.blocks import blocks
-from art_ext.evaluation.judge.crafting import FELL_BACK, IMAGES, LEFT_EXACT, LEFT_ROUGH, ROUGH_ALONE, lost, said
+from art_ext.evaluation.judge.crafting import FELL_BACK, IMAGES, LEFT_EXACT, LEFT_ROUGH, ROUGH_ALONE, said, weaker
 from art_ext.evaluation.numerics import OUT_OF_MEMORY
 from art_ext.evaluation.run.store import Facts
 from art_ext.evaluation.schedule import COMPARED, Job
@@ -81,12 +81,12 @@ class Crafting:
         for number, (_, sure) in first.items():
             facts[number] = _counted(sure, found[number])
         total = {name: sum(f[name] for f in facts.values()) for name in (IMAGES, LEFT_EXACT, LEFT_ROUGH, ROUGH_ALONE)}
-        weaker = lost(total).low > 0
+        is_weaker = weaker(total)
         for number, (_, sure) in first.items():
-            other = found[number] if weaker else sure
+            other = found[number] if is_weaker else sure
             facts[number]["seconds"] = other.facts["seconds"]
-            facts[number] |= {} if weaker else {k: sure.facts[k] for k in WATCHED if k in sure.facts}
-        return Crafted(exact if weaker else job, said(total) if weaker else "", facts)
+            facts[number] |= {} if is_weaker else {k: sure.facts[k] for k in WATCHED if k in sure.facts}
+        return Crafted(exact if is_weaker else job, said(total) if is_weaker else "", facts)
 
 
 def confirmed(job: Job) -> Leave | None:

@@ -127,10 +127,11 @@ class Runner:
     def empty(self, job: Job) -> Cell:
         """The cell of a job without answers."""
         bound, stated = job.attack.bound, self.crafting.known_of(job).stated()
+        steps, losses = job.attack.effort
         return Cell(
             job.model.name, job.attack.titled(job.eot_samples), job.knowledge.value, (), job.attack.backend,
             stated, threat="" if bound is None else f"{job.attack.name} {bound[0]} {bound[1]:g}",
-            black_box=job.attack.black_box, tags=job.tags,
+            black_box=job.attack.black_box, tags=job.tags, steps=steps, losses=losses,
         )  # fmt: skip
 
     def _measure_memory(self) -> None:

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from art_ext.evaluation.run.manifest import PLAN, differing
+from art_ext.files import remove_stale, replacing
 from art_ext.nn.hashing import sha256
-from art_ext.training import remove_stale, replacing
 
 REPORT, EXAMPLES, PIECES = "report.json", "x_adv.safetensors", "pieces"
 Facts = dict[str, Any]
