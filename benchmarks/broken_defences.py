@@ -16,14 +16,14 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from art_ext.evaluation import SUITES, Defended, Report, Threat, evaluate, paired_difference, suite
+from art_ext.evaluation import SUITES, Defended, Report, Threat, evaluate, judge, paired_difference, suite
 from art_ext.evaluation.report import robust
 from art_ext.training import replacing
 from benchmarks.broken.case import Case
@@ -136,16 +136,21 @@ def rows(cases: Mapping[str, Case], problem: Problem, chosen: str, out: Path) ->
 
 
 def read_rows(cases: Mapping[str, Case], chosen: str, out: Path, others: Sequence[Path]) -> list[Row]:
-    """The rows of those models whose reports are in one of the folders; tables are written to `out`."""
-    plain = Report.load(out / PLAIN / "report.json")
+    """The rows of those models whose reports are in one of the folders, judged anew; tables are written to `out`."""
+    plain = _judged(out / PLAIN / "report.json")
     done = []
     for name, case in cases.items():
         files = [folder_of(name, folder) / "report.json" for folder in (out, *others)]
         file = next((f for f in files if f.exists()), None)
         if file is not None:
-            done.append(row(name, case, Report.load(file), plain))
+            done.append(row(name, case, _judged(file), plain))
     write(done, plain, chosen, out)
     return done
+
+
+def _judged(file: Path) -> Report:
+    report = Report.load(file)
+    return replace(report, checks=judge(report))
 
 
 def folder_of(name: str, out: Path) -> Path:

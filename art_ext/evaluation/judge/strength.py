@@ -72,20 +72,32 @@ def asked_attacks(report: Report, model: str) -> Found | None:
 
 
 def stronger_attack(report: Report, model: str) -> Found | None:
-    """How much the report's best white-box attack breaks beside the PGD that the sweeps vary, on the same images.
+    """How much the report's white-box attacks break beside the PGD that the sweeps vary, on the same images.
 
-    Warns where it surely breaks more, and 5 points more are not excluded: what the sweeps say is then said of a weak
-    attack.
+    And beside the longest attack on the cross-entropy alone, where that saw more images. Warns where one surely breaks
+    more, and 5 points more are not excluded: what the sweeps say is then said of a weak attack.
     """
     base = probe(report, model, Tag.BASE)
-    others = [c for c in report.attacked(model) if c.knowledge in WHITE and _alone(c)]
-    others += report.probed(model, Tag.APGD)
+    white = [c for c in report.attacked(model) if c.knowledge in WHITE and _alone(c) and c.images]
+    others = [*white, *report.probed(model, Tag.APGD)]
     if base is None or not others:
         return None
-    gains = [gain(c.once, base.once, f"{c.attack} ({c.knowledge}) breaks more than {base.attack}") for c in others]
+    beside = [base, *(c for c in _longest(white) if c.images > base.images)]
+    gains = [
+        gain(c.once, weak.once, f"{_row(c)} breaks more than {weak.attack}")
+        for weak in beside
+        for c in others
+        if c is not weak
+    ]
     said, text = surely_stronger(gains, "warn", MARGIN)
-    best = max(gains, key=lambda g: (g.more - g.less) / g.n)
-    return said, f"{text}; the best of {len(gains)} breaks {best.more} that the probe does not, the probe {best.less}"
+    best = max(gains[: len(others)], key=lambda g: (g.more - g.less) / g.n)
+    return said, f"{text}; the best of {len(others)} breaks {best.more} that the probe does not, the probe {best.less}"
+
+
+def _longest(cells: Sequence[Cell]) -> list[Cell]:
+    """The attack on the cross-entropy alone that saw the most images in the most steps; none where there is none."""
+    able = [c for c in cells if c.losses == ("cross_entropy",) and c.steps]
+    return [max(able, key=lambda c: (c.images, c.steps))] if able else []
 
 
 def undefended_breaks(report: Report, model: str) -> Found | None:
