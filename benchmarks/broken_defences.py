@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from art_ext.evaluation import SUITES, Defended, Report, Threat, evaluate, judge, paired_difference, suite
 from art_ext.evaluation.report import robust
-from art_ext.training import replacing
+from art_ext.files import replacing
 from benchmarks.broken.case import Case
 from benchmarks.broken.controls import CONTROLS
 from benchmarks.broken.defences import BROKEN

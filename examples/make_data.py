@@ -3,7 +3,8 @@
 python examples/make_data.py fashion_mnist.npz
 
 The source holds `x_train` (60000, 28, 28), `y_train`, `x_test` (10000, 28, 28) and `y_test`, all uint8. The
-same source gives the same bytes on every run.
+same source gives the same bytes on every run. Images of a split are shuffled; `art_ext.data.fashion_mnist` hands those
+of the test split out in balanced order.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from preset_makers import MAKERS
 from preset_measures import measure
 
 from art_ext import presets
-from art_ext.purifiers.rdp import Weights
+from art_ext.objectives import Weights
 
 DATA = "the 8,000 Fashion-MNIST training images that ship with the package"
 SEEDS = (

@@ -18,13 +18,19 @@ from art_ext import presets
 from art_ext.classifiers import VGG, ClassifierObjective, ResNet18, SmallCNN, SmallDRRDN
 from art_ext.classifiers.drrdn import DRRDNObjective
 from art_ext.data import fashion_mnist, shift_and_flip
+from art_ext.files import replacing
 from art_ext.nn import FeatureExtractor, seeded
+from art_ext.objectives import (
+    AToPFineTuning,
+    AToPPretraining,
+    CDVAETraining,
+    DIRPretraining,
+    DIRRestoration,
+    RDPObjective,
+    Weights,
+)
 from art_ext.purifiers import CDVAE, DIR, RDP, AToP
-from art_ext.purifiers.atop import AToPFineTuning, AToPPretraining
-from art_ext.purifiers.cdvae import CDVAETraining
-from art_ext.purifiers.dir import DIRPretraining, DIRRestoration
-from art_ext.purifiers.rdp import RDPObjective, Weights
-from art_ext.training import Batches, Checkpoint, Objective, fit, replacing
+from art_ext.training import Batches, Checkpoint, Objective, fit
 
 CLASSIFIERS: dict[str, Any] = {
     "fashion_mnist_cnn": (SmallCNN, {"channels": 1, "classes": 10, "width": 16}),

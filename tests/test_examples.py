@@ -54,7 +54,7 @@ def test_quickstart(tmp_path: Path) -> None:
     assert [row[1] for row in rows if row[0] == "RDP"] == expected
     assert [row[1] for row in rows if row[0] == "adversarially trained"] == expected
     assert [row[1] for row in rows if row[0] == "dynamic RDP"] == [
-        "clean", "native PGD-2", "native APGD-CE and APGD-T + EOT-2", "worst case",
+        "clean", "native PGD-2", "native APGD-CE and APGD-T + EOT-2", "worst case, R = 1", "worst case, R = 5",
     ]  # fmt: skip
     assert all(any(row[2:]) for row in rows)
     assert all("n=" in entry and "[" in entry for row in rows for entry in row[2:] if entry)
@@ -62,7 +62,7 @@ def test_quickstart(tmp_path: Path) -> None:
         assert all(entry.split(" %")[0] in out for entry in row[2:])
     html = (tmp_path / "report.html").read_text("utf-8")
     check_every_number(report, html)
-    assert html.count("data:image/png;base64,") == 3
+    assert html.count("data:image/png;base64,") == 4
     pictures = ("images.png", "accuracy.png", "curves.png", "repeats.png")
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
 

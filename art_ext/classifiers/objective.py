@@ -41,6 +41,7 @@ class ClassifierObjective(Objective):
     """
 
     frozen: ClassVar[tuple[str, ...]] = ("purifier",)
+    labelled: ClassVar[bool] = True
     learning_rate: float = 1e-4
 
     def __init__(
@@ -127,6 +128,8 @@ class TradesObjective(Objective):
     Raises:
         ValueError: a negative beta.
     """
+
+    labelled: ClassVar[bool] = True
 
     def __init__(
         self,

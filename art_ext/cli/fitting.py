@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.progress import TaskID
+
 from art_ext.cli.display import progress
-from art_ext.cli.errors import machine_failed
 from art_ext.cli.models import RECORD, json_object
 from art_ext.cli.terminal import say
 from art_ext.data import Images
-from art_ext.training import Batches, Checkpoint, Objective, fit, replacing
+from art_ext.files import replacing
+from art_ext.training import Batches, Callbacks, Objective, Row, Step, run, said
 
 STATE = "training.pt"
 SAVED_EVERY = 200
@@ -41,41 +43,26 @@ def claim(out: Path, record: dict[str, Any]) -> None:
         )
 
 
-def _check_state(state: Path) -> None:
-    """Refuses a file that is no checkpoint.
-
-    Raises:
-        ValueError: it is empty, cut, or something else.
-    """
-    try:
-        Checkpoint(state).load()
-    except Exception as error:  # pickle, zipfile and torch each raise their own
-        if machine_failed(error):
-            raise
-        raise ValueError(
-            f"expected the checkpoint of this training, got {state}, which is damaged: without it the training starts "
-            f"again ({type(error).__name__}: {error})"
-        ) from error
-
-
 def fit_stages(
     stages: Sequence[Objective], found: Images, out: Path, *, epochs: int, batch_size: int, seed: int
 ) -> None:
     """Trains the stages in order, each from its checkpoint if there is one."""
     batches = Batches(found.x, found.labels, batch_size=batch_size, seed=seed)
-    every = min(SAVED_EVERY, len(batches))
     with progress("steps") as bar:
-        for number, stage in enumerate(stages, start=1):
-            state = out / (STATE if len(stages) == 1 else f"{STATE}.{number}")
-            if state.exists():
-                _check_state(state)
+        tasks: dict[int, TaskID] = {}
+
+        def begin(number: int, _: Objective) -> None:
+            if (state := out / f"{STATE}.{number}").exists():
                 say(f"going on from {state}")
-            task = bar.add_task(f"stage {number}/{len(stages)}", total=epochs * len(batches))
-            sums: dict[str, float] = {}
-            for step in fit(stage, batches, epochs=epochs, seed=seed, checkpoint=Checkpoint(state, every)):
-                bar.update(task, completed=step.number)
-                sums = {k: sums.get(k, 0.0) + v for k, v in step.terms.items()}
-                if step.number % len(batches) == 0:
-                    means = ", ".join(f"{k} {v / len(batches):.4g}" for k, v in sums.items())
-                    bar.console.print(f"epoch {step.epoch + 1}/{epochs}: {means}", markup=False, soft_wrap=True)
-                    sums = {}
+            tasks[number] = bar.add_task(f"stage {number}/{len(stages)}", total=epochs * len(batches))
+
+        def move(step: Step) -> None:
+            bar.update(tasks[len(tasks)], completed=step.number)
+
+        def tell(_: int, row: Row) -> None:
+            bar.console.print(said(row, epochs), markup=False, soft_wrap=True)
+
+        run(
+            stages, batches, epochs=epochs, seed=seed, checkpoint=out / STATE, every=min(SAVED_EVERY, len(batches)),
+            callbacks=Callbacks(begin, move, tell),
+        )  # fmt: skip

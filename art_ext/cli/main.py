@@ -9,6 +9,7 @@ import typer
 from art_ext.cli.command import Command, Group
 from art_ext.cli.evaluate import evaluate
 from art_ext.cli.listing import listing
+from art_ext.cli.methods import TrainCommand
 from art_ext.cli.purify import purify
 from art_ext.cli.report import report
 from art_ext.cli.train import train
@@ -28,7 +29,7 @@ EVALUATE = "evaluate --classifier net.py:make --purifier runs/rdp --data test.np
 REPORT = "report shards/0/report.json shards/1/report.json --out out/whole"
 
 app.command("list", cls=Command, epilog=f"{EXAMPLE}list attacks")(listing)
-app.command("train", cls=Command, epilog=EXAMPLE + TRAIN)(train)
+app.command("train", cls=TrainCommand, epilog=EXAMPLE + TRAIN)(train)
 app.command("purify", cls=Command, epilog=f"{EXAMPLE}purify --purifier runs/rdp photos purified")(purify)
 app.command("evaluate", cls=Command, epilog=EXAMPLE + EVALUATE)(evaluate)
 app.command("report", cls=Command, epilog=EXAMPLE + REPORT)(report)

@@ -19,8 +19,8 @@ from art_ext.cli.images import GREY, readable
 from art_ext.data import from_arrays
 from art_ext.data.folder import SUFFIXES
 from art_ext.data.pixels import check_eight_bits
+from art_ext.files import replacing
 from art_ext.purifiers import Purifier
-from art_ext.training import replacing
 
 Failures = dict[Path, str]
 

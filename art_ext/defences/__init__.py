@@ -3,14 +3,10 @@
 from art_ext.defences.detector import CDVAEDetector
 from art_ext.defences.drrdn import DRRDNTrainer
 from art_ext.defences.foreign import ArtPurifier, as_purifier
-from art_ext.defences.preprocessor import (
-    AToPPreprocessor,
-    CDVAEPreprocessor,
-    DIRPreprocessor,
-    PurifierPreprocessor,
-    RDPPreprocessor,
-)
-from art_ext.defences.trainer import AToPTrainer, CDVAETrainer, DIRTrainer, PurifierTrainer, RDPTrainer
+from art_ext.defences.preprocessor import PurifierPreprocessor
+from art_ext.defences.preprocessors import AToPPreprocessor, CDVAEPreprocessor, DIRPreprocessor, RDPPreprocessor
+from art_ext.defences.trainer import PurifierTrainer
+from art_ext.defences.trainers import AToPTrainer, CDVAETrainer, DIRTrainer, RDPTrainer
 from art_ext.defences.view import as_module
 
 __all__ = [

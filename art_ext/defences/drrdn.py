@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,10 +13,13 @@ from art.data_generators import DataGenerator
 from art.defences.trainer.trainer import Trainer
 from numpy.typing import NDArray
 
+from art_ext.attacks import Norm
 from art_ext.classifiers.drrdn import DRRDN, DRRDNObjective
 from art_ext.defences.training import TrainingRun, listed
 from art_ext.defences.validation import Validation
 from art_ext.defences.view import View, as_module, class_indices
+from art_ext.nn.modes import seeded
+from art_ext.objectives import options_of, stages
 from art_ext.training import Scheduler
 
 FALLS = (0.55, 0.75, 0.9)
@@ -40,28 +43,17 @@ class DRRDNTrainer(Trainer):
     """
 
     def __init__(
-        self,
-        classifier: Any,
-        eps: float = 0.3,
-        steps: int = 40,
-        step_size: float | None = 0.01,
-        lambda_mi: float = 0.1,
-        lambda_rec: float = 0.1,
-        weights: Mapping[str, float] | None = None,
-        printed: Collection[str] = (),
-        through_encoder: bool = True,
-        learning_rate: float = 1e-2,
-        weight_decay: float = 0.0,
-        validation_steps: int = 20,
-        patience: int | None = None,
-        seed: int = 0,
-        checkpoint: str | Path | None = None,
+        self, classifier: Any, eps: float = 0.3, steps: int = 40, step_size: float | None = 0.01,
+        lambda_mi: float = 0.1, lambda_rec: float = 0.1, weights: Mapping[str, float] | None = None,
+        printed: Collection[str] = (), through_encoder: bool = True, learning_rate: float = 1e-2,
+        weight_decay: float = 0.0, momentum: float = 0.9, critic_rate: float = 1e-3, norm: Norm | str | None = None,
+        validation_steps: int = 20, patience: int | None = None, seed: int = 0, checkpoint: str | Path | None = None,
         verbose: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Prepare the training of a DRRDN.
 
         :param classifier: A `DRRDNClassifier` with clip values. Its preprocessing defences take no part in it.
-        :param eps: Linf radius of the training adversaries, for images scaled to [0, 1].
+        :param eps: Radius of the training adversaries, for images scaled to [0, 1].
         :param steps: Of the training attack.
         :param step_size: Of the training attack, for images scaled to [0, 1]; 2.5 * eps / steps if None.
         :param lambda_mi: Weight of the mutual information, 0 for none; the paper's is not to be had.
@@ -72,6 +64,9 @@ class DRRDNTrainer(Trainer):
         :param through_encoder: Whether Eqs. 7 and 8 move the encoder, on which the paper says both.
         :param learning_rate: SGD's.
         :param weight_decay: SGD's.
+        :param momentum: SGD's.
+        :param critic_rate: Adam's, for the critic.
+        :param norm: Of the training attack; Linf unless given.
         :param validation_steps: Of PGD on the validation data, with a step size of 2.5 * eps / steps.
         :param patience: Stop once so many epochs have passed without a higher robust accuracy on the validation data.
         :param seed: Of the order of the images, of the validation attack and of everything random in a step.
@@ -79,19 +74,11 @@ class DRRDNTrainer(Trainer):
                            resumed, and ends where the unbroken training would have.
         :param verbose: Show a progress bar.
         """
+        options = {name: value for name, value in locals().items() if name in options_of(DRRDN)}
         super().__init__(classifier)
         self._module = as_module(classifier, postprocessing=False)  # refuses what is no ART classifier
         if not isinstance(self._module.model, DRRDN):
             raise TypeError(f"expected a classifier of a DRRDN, got one of {type(self._module.model).__name__}")
-        if not 0 < eps <= 1 or steps < 1:
-            raise ValueError(
-                f"expected eps in (0, 1], for images scaled to [0, 1], and steps >= 1, got {eps=}, {steps=}"
-            )
-        if step_size is not None and steps * step_size < eps * (1 - 1e-6):
-            raise ValueError(
-                f"expected a training attack that can reach eps={eps}, got {steps} steps of {step_size}; "
-                "step_size=None takes 2.5 * eps / steps"
-            )
         if validation_steps < 1 or (patience is not None and patience < 1):
             raise ValueError(
                 f"expected validation_steps >= 1 and patience >= 1 or None, got {validation_steps} and {patience}"
@@ -100,12 +87,9 @@ class DRRDNTrainer(Trainer):
         self.seed, self.checkpoint, self.verbose = seed, checkpoint, verbose
         self.history: list[dict[str, float]] = []
         self.best_epoch, self._made_for = -1, self._seen_as()
-        self.objective = DRRDNObjective(
-            self._module.model, eps=eps, steps=steps, step_size=step_size, lambda_mi=lambda_mi, lambda_rec=lambda_rec,
-            weights=weights, printed=printed, enter=self._module.enter,
-        )  # fmt: skip
-        self.objective.learning_rate, self.objective.weight_decay = learning_rate, weight_decay
-        self.objective.through_encoder = through_encoder
+        with seeded(seed):
+            (objective,) = stages(self._module.model, enter=self._module.enter, **options)
+        self.objective = cast(DRRDNObjective, objective)
         self.optimizers = {k: self.objective.optimizer(k, p) for k, p in self.objective.players().items()}
 
     def fit(
@@ -217,7 +201,7 @@ class DRRDNTrainer(Trainer):
     ) -> dict[str, Any]:
         falls = [max(1, round(share * epochs)) for share in FALLS]
         usual = [torch.optim.lr_scheduler.MultiStepLR(o, falls) for o in self.optimizers.values()]
-        options: dict[str, Any] = {"optimizers": self.optimizers}
+        options: dict[str, Any] = {"optimizers": [self.optimizers]}
         schedulers = list(usual) if scheduler is None else listed(scheduler)
         if validation is None:
             return {**options, "schedulers": schedulers}

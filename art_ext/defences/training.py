@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,13 @@ import torch
 from art.data_generators import DataGenerator
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from art_ext.defences.view import View, as_tensor, check_array, class_indices
 from art_ext.images import check_images
-from art_ext.training import Batches, Checkpoint, Data, Objective, Scheduler, Step, fit
+from art_ext.objectives import check_labels
+from art_ext.training import Batches, Callbacks, Data, Objective, Optimizers, Scheduler, Validate, run
 
-logger = logging.getLogger(__name__)
 CHECKED_AT_ONCE = 4096
-Validate = Callable[[], float | Mapping[str, float]]
-"""Run at the end of each epoch; a number is the accuracy, more of them have names."""
 
 
 class TrainingRun:
@@ -57,7 +53,7 @@ class TrainingRun:
         epochs: int,
         batch_size: int,
         schedulers: Sequence[Scheduler] = (),
-        optimizers: dict[str, torch.optim.Optimizer] | None = None,
+        optimizers: Sequence[Optimizers] | None = None,
         validate: Validate | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -65,8 +61,10 @@ class TrainingRun:
 
         Raises:
             TypeError: images or labels are not numeric arrays.
-            ValueError: images not of rank 4, none at all, out of range, or labels that do not fit.
+            ValueError: images not of rank 4, none at all, out of range, labels that do not fit, or none where a stage
+                needs them.
         """
+        check_labels(self.stages, y is not None)
         images = self.images(x)
         labels = None if y is None or self.classes is None else class_indices(y, len(x), self.classes)
         data = Batches(images, labels, batch_size=batch_size, seed=self.seed)
@@ -78,7 +76,7 @@ class TrainingRun:
         *,
         epochs: int,
         schedulers: Sequence[Scheduler] = (),
-        optimizers: dict[str, torch.optim.Optimizer] | None = None,
+        optimizers: Sequence[Optimizers] | None = None,
         validate: Validate | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -114,37 +112,15 @@ class TrainingRun:
         data: Data,
         epochs: int,
         schedulers: Sequence[Scheduler],
-        optimizers: dict[str, torch.optim.Optimizer] | None,
+        optimizers: Sequence[Optimizers] | None,
         validate: Validate | None,
         stop: Callable[[], bool],
     ) -> None:
-        if epochs < 1:
-            raise ValueError(f"expected at least one epoch, got {epochs}")
-        for number, stage in enumerate(self.stages, start=1):
-            path = None if self.checkpoint is None else Checkpoint(f"{self.checkpoint}.{number}", every=len(data))
-            steps = fit(
-                stage, data, epochs=epochs, seed=self.seed, optimizers=optimizers, schedulers=schedulers,
-                checkpoint=path, stop=stop,
-            )  # fmt: skip
-            title = f"{type(stage).__name__} {number}/{len(self.stages)}"
-            with tqdm(total=epochs * len(data), desc=title, disable=not self.verbose) as bar:
-                self._watch(steps, len(data), bar, validate)
-
-    def _watch(self, steps: Iterator[Step], batches: int, bar: Any, validate: Validate | None) -> None:
-        sums: dict[str, float] = {}
-        for step in steps:
-            bar.update(step.number - bar.n)
-            sums = {k: sums.get(k, 0.0) + v for k, v in step.terms.items()}
-            if step.number % batches:
-                continue
-            row = {k: v / batches for k, v in sums.items()} | {"epoch": float(step.epoch)}
-            if validate is not None:
-                found = validate()
-                row |= found if isinstance(found, Mapping) else {"validation_accuracy": found}
-            self.history.append(row)
-            bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k != "epoch"})
-            logger.info("epoch %d: %s", step.epoch, row)
-            sums = {}
+        run(
+            self.stages, data, epochs=epochs, seed=self.seed, optimizers=optimizers, schedulers=schedulers,
+            checkpoint=self.checkpoint, validate=validate, stop=stop, progress=self.verbose,
+            callbacks=Callbacks(on_epoch=lambda _, row: self.history.append(row)),
+        )  # fmt: skip
 
 
 class _Generated:
@@ -162,17 +138,10 @@ class _Generated:
             labels = None
             if rest and self.run.classes is not None:
                 labels = class_indices(np.asarray(rest[0]), len(x), self.run.classes)
+            check_labels(self.run.stages, labels is not None)
             yield self.run.images(x), labels
 
 
 def listed(scheduler: Scheduler | Sequence[Scheduler] | None) -> list[Scheduler]:
-    """The schedulers that a caller gave, none, one or several.
-
-    Raises:
-        TypeError: one that cannot be stepped.
-    """
-    schedulers = [] if scheduler is None else list(scheduler) if isinstance(scheduler, Sequence) else [scheduler]
-    for s in schedulers:
-        if not callable(getattr(s, "step", None)):
-            raise TypeError(f"expected a scheduler with a method step(), got {type(s).__name__}")
-    return schedulers
+    """The schedulers that a caller gave, none, one or several."""
+    return [] if scheduler is None else list(scheduler) if isinstance(scheduler, Sequence) else [scheduler]

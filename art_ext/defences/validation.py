@@ -11,9 +11,9 @@ from torch import Tensor
 from art_ext.attacks import ascent, cross_entropy, pgd
 from art_ext.classifiers.drrdn import DRRDNObjective, diagnose
 from art_ext.defences.view import Logits
+from art_ext.files import replacing
 from art_ext.nn.hashing import sha256
 from art_ext.nn.modes import evaluating, seeded, trainable
-from art_ext.training import replacing
 
 
 class Validation:

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from art_ext.files import replacing
 from art_ext.images import check_images
-from art_ext.training import replacing
 
 
 class Detector(nn.Module, ABC):

@@ -17,9 +17,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from art_ext.classifiers import CLASSIFIERS
-from art_ext.purifiers import PURIFIERS
+from art_ext.files import replacing
+from art_ext.nn.hashing import sha256
+from art_ext.purifiers import PURIFIERS, Purifier
 from art_ext.purifiers.base import load_weights
-from art_ext.training import replacing
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -96,6 +97,8 @@ def load(name: str, folder: Path | str = FOLDER) -> nn.Module:
         module.load_state_dict(state)  # weights in half precision become those of the module
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"expected arguments and weights of a {preset.class_name} in {name!r}, got {error}") from error
+    if isinstance(module, Purifier):
+        module.origin = sha256(module.state_dict().values())
     return module.requires_grad_(False).eval()
 
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
 import torch
@@ -18,12 +18,16 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from art_ext.attacks import Gradient, bpda, straight_through_clamp
+from art_ext.files import replacing
 from art_ext.images import OutsideRangeWarning, check_layout, range_fault
 from art_ext.nn.checkpointing import stepwise
 from art_ext.nn.copies import joined
+from art_ext.nn.hashing import sha256
 from art_ext.nn.modes import seeded
 from art_ext.plain import plain
-from art_ext.training import Objective, replacing
+
+if TYPE_CHECKING:
+    from art_ext.training import Objective
 
 WEIGHTS = "model.safetensors"
 _WARNED: WeakSet[nn.Module] = WeakSet()
@@ -45,6 +49,9 @@ class Purifier(nn.Module, PyTorchModelHubMixin):
         stochastic: two calls on the same images differ (ambient torch generator).
         differentiable: `purify` passes exact gradients; otherwise `forward` uses those of `surrogate`.
         evaluations_a_step: evaluations of the network in one of the `steps`, or in `purify`.
+        advice: what a classifier behind it has to be; said after a training that left the classifier as it was.
+        origin: hash of the weights that it was loaded with or trained to; empty for new ones. A training that goes on
+            from a checkpoint must have begun with the same.
     """
 
     name: ClassVar[str]
@@ -55,6 +62,8 @@ class Purifier(nn.Module, PyTorchModelHubMixin):
     stochastic: bool = False
     differentiable: bool = True
     evaluations_a_step: int = 1
+    advice: ClassVar[str] = ""
+    origin: str = ""
     _refused_arguments: tuple[str, ...] = ()
 
     def purify(self, x: Tensor) -> Tensor:
@@ -94,13 +103,23 @@ class Purifier(nn.Module, PyTorchModelHubMixin):
         """What stands in for `purify` in the backward pass where that has no gradient; identity unless overridden."""
         return x
 
-    def stages(self, classifier: nn.Module | None = None) -> list[Objective]:
+    def stages(self, classifier: nn.Module | None = None, **options: Any) -> list[Objective]:
         """The objectives that train it, in order; none where there is nothing to train.
+
+        Those that `art_ext.objectives.stages` has for its class. A class that overrides this names its options there.
 
         Args:
             classifier: images in [0, 1] to logits, for methods that are trained against one.
+            options: of the method, see `art_ext.objectives.options_of`.
         """
-        return []
+        from art_ext.objectives.stages import registered
+
+        return registered(self, classifier, **options)
+
+    @classmethod
+    def arguments_for(cls, x: Tensor, classes: int) -> dict[str, Any]:
+        """Constructor arguments that a user's images (N, C, H, W) and number of classes settle: here the channels."""
+        return {"channels": x.shape[1]} if "channels" in cls._hub_mixin_init_parameters else {}
 
     def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
         """Gradients of adaptive attacks that know the inside of the method, by name.
@@ -250,6 +269,7 @@ class Purifier(nn.Module, PyTorchModelHubMixin):
         state = load_weights(file, device=map_location)
         model = cls(**kwargs)
         model.load_state_dict(state, strict=strict)
+        model.origin = sha256(model.state_dict().values())
         return model.requires_grad_(False).eval()
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from art_ext.purifiers.base import Purifier
-from art_ext.training import Objective
+
+if TYPE_CHECKING:
+    from art_ext.training import Objective
 
 
 class Unsaved(Purifier):
@@ -88,7 +90,7 @@ class Foreign(Unsaved):
     def surrogate(self, x: Tensor) -> Tensor:
         return x if self._surrogate is None else self._checked(self._surrogate(x), x, "images from the surrogate")
 
-    def stages(self, classifier: nn.Module | None = None) -> list[Objective]:
+    def stages(self, classifier: nn.Module | None = None) -> list[Objective]:  # type: ignore[override]
         return [] if self._stages is None else self._stages(classifier)
 
     def _checked(self, out: Any, x: Tensor, what: str) -> Tensor:

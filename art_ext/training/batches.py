@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from art_ext.nn.hashing import sha256
+from art_ext.nn.identity import identity
 
 
 class Batches:
@@ -50,6 +54,17 @@ class Batches:
     def __len__(self) -> int:
         """Batches in an epoch."""
         return -(-len(self.x) // self.batch_size)
+
+    def identity(self) -> dict[str, Any]:
+        """What the batches are made of, for the checkpoint of a training; images and labels as hashes."""
+        return {
+            "images": sha256([self.x]),
+            "labels": None if self.y is None else sha256([self.y]),
+            "batch size": self.batch_size,
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+            "augmentation": None if self.augment is None else identity(self.augment).sha256,
+        }
 
     def epoch(self, index: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
         """The batches (images, labels or None) of epoch `index` from batch `start` on, as copies.

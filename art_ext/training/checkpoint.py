@@ -1,18 +1,16 @@
-"""Checkpoints that a kill at any moment leaves whole: the old one or the new one, never half of either."""
+"""Where a training keeps its state."""
 
 from __future__ import annotations
 
-import os
-import platform
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+import hashlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
+
+from art_ext.files import remove_stale, replacing
 
 
 @dataclass(frozen=True)
@@ -32,69 +30,34 @@ class Checkpoint:
             raise ValueError(f"expected every >= 1, got {self.every}")
 
     def load(self) -> dict[str, Any] | None:
-        """The state last written, None if there is none. Nothing but tensors and plain values is unpickled."""
-        if not Path(self.path).exists():
+        """The state last written, None if there is none. Nothing but tensors and plain values is unpickled.
+
+        Raises:
+            ValueError: the file is damaged, or no checkpoint.
+        """
+        file = Path(self.path)
+        if not file.exists():
             return None
-        state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        held = file.read_bytes()
+        written, seal = held[: -len(_seal(b""))], held[-len(_seal(b"")) :]
+        if seal != _seal(written):
+            raise ValueError(
+                f"expected the checkpoint of a training, got {file}, which is damaged or something else: without it "
+                "the training starts again"
+            )
+        state: dict[str, Any] = torch.load(io.BytesIO(written), map_location="cpu", weights_only=True)
         return state
 
     def save(self, state: dict[str, Any]) -> None:
-        """Writes the state in place of the last one."""
-        with replacing(self.path) as temporary:
-            torch.save(state, temporary)
+        """Writes the state in place of the last one, with a digest at the end."""
+        remove_stale(Path(self.path).parent, Path(self.path).name)
+        written = io.BytesIO()
+        torch.save(state, written)
+        with replacing(self.path) as temporary, temporary.open("wb") as file:
+            file.write(written.getbuffer())
+            file.write(_seal(written.getbuffer()))
 
 
-@contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
-    """A temporary path in the same folder that takes the place of `path` at once when the block ends well.
-
-    Its name carries the machine, the process and when that began, so that processes never meet, and `remove_stale`
-    knows whose it was.
-    """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Neither mkstemp's nor safetensors' files are readable to others; the target is as any new file is.
-    temporary = target.with_name(f".{target.name}.{_owner(os.getpid())}.{uuid4().hex}.part")
-    temporary.touch()
-    mode = temporary.stat().st_mode
-    try:
-        yield temporary
-        temporary.chmod(mode)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def remove_stale(folder: Path | str) -> None:
-    """Removes the temporary files below a folder that processes of this machine left when they were killed."""
-    for file in Path(folder).rglob("*.part"):
-        machine, _, rest = file.name.rsplit(".", 3)[-3].partition("-") if file.name.count(".") > 3 else ("", "", "")
-        process = rest.partition("-")[0]
-        mine = machine == _machine() and process.isdigit()
-        if mine and f"{machine}-{rest}" != _owner(int(process)):
-            file.unlink(missing_ok=True)
-
-
-def _machine() -> str:
-    return f"{zlib.crc32(platform.node().encode()):08x}"
-
-
-def _owner(process: int) -> str:
-    """Machine, number and start of a process, in clock ticks since the machine began; "gone" for one that has ended."""
-    try:
-        start = Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()[19]
-    except OSError:
-        start = "0" if process == os.getpid() or (not Path("/proc/self").exists() and _alive(process)) else "gone"
-    return f"{_machine()}-{process}-{start}"
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return True
+def _seal(written: bytes | memoryview) -> bytes:
+    """What stands after the bytes of a state."""
+    return b"sha256 " + hashlib.sha256(written).hexdigest().encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from art_ext.nn.modes import evaluating, seeded, trainable
 from art_ext.plain import plain
 from art_ext.training.checkpoint import Checkpoint
+from art_ext.training.identity import differing, identity_of, note_origin, origin_of
 from art_ext.training.objective import Objective
+from art_ext.training.processes import any_process, check_fabric, end_together
 
 Batch = tuple[Tensor, Tensor | None]
 
@@ -87,31 +89,44 @@ def fit(
     Raises:
         FloatingPointError: a loss is NaN or infinite; names the terms. The last checkpoint is kept.
         ValueError: the checkpoint belongs to another training (other settings of the method, of an optimiser or of a
-            scheduler are another one), or a batch has fewer images than there are processes.
+            scheduler are another one), a batch has fewer images than there are processes, or the precision or the
+            strategy cannot work.
+        RuntimeError: another process of the training failed; says how.
     """
     if not len(data):
         raise ValueError("expected at least one batch to train on, got none")
     fabric = fabric or _fabric_for(objective)
-    optimizers = dict(optimizers or {k: objective.optimizer(k, p) for k, p in objective.players().items()})
-    if set(optimizers) != set(objective.players()):
-        raise ValueError(f"expected optimizers for {list(objective.players())}, got {list(optimizers)}")
-    run = _Run(objective, optimizers, schedulers, fabric, {"seed": seed, "batches": len(data)})
-    if checkpoint is not None and (state := checkpoint.load()) is not None:
-        run.load_state_dict(state)
-    first = run.steps
-    for epoch in range(first // len(data), epochs):
-        if stop():
+    check_fabric(fabric)
+    run = _Run(objective, _for_players(objective, optimizers), schedulers, fabric)
+    if checkpoint is not None:
+        run.take_up(checkpoint, data, seed)
+    if run.steps >= epochs * len(data):
+        note_origin(objective)  # nothing is left to do
+    for epoch in range(run.steps // len(data), epochs):
+        if any_process(fabric, stop()):
             return
         batches = data.epoch(epoch, run.steps - epoch * len(data))
         while run.steps < (epoch + 1) * len(data):
             with seeded(_step_seed(seed, run.steps, fabric.global_rank)):
-                terms = run.step(*run.share(*next(batches)))
+                terms = run.step(*next(batches))
             run.steps += 1
             if run.steps % len(data) == 0:
                 run.end_epoch()
+            if run.steps == epochs * len(data):
+                note_origin(objective)
             if checkpoint is not None and (run.steps % checkpoint.every == 0 or run.steps == epochs * len(data)):
                 run.save(checkpoint)
             yield Step(run.steps, epoch, terms)
+
+
+def _for_players(
+    objective: Objective, optimizers: Mapping[str, torch.optim.Optimizer] | None
+) -> dict[str, torch.optim.Optimizer]:  # fmt: skip
+    players = objective.players()
+    made = dict(optimizers or {k: objective.optimizer(k, p) for k, p in players.items()})
+    if set(made) != set(players):
+        raise ValueError(f"expected optimizers for {list(players)}, got {list(made)}")
+    return made
 
 
 def _fabric_for(objective: nn.Module) -> Fabric:
@@ -133,24 +148,29 @@ class _Run:
         optimizers: Mapping[str, torch.optim.Optimizer],
         schedulers: Sequence[Scheduler],
         fabric: Fabric,
-        identity: Mapping[str, int],
     ) -> None:
         self.bare, self.fabric = objective, fabric
-        self.identity = {**identity, "players": list(optimizers), "schedulers": len(schedulers)}
-        # As they are at the start: what a method changes while it trains is its state.
-        self.settings = _settings(vars(objective)) | {
-            f"{owner}'s {k}": v
-            for owner, found in (
-                *((f"{name}'s group {i}", g) for name, o in optimizers.items() for i, g in enumerate(o.param_groups)),
-                *((f"scheduler {i}", vars(s)) for i, s in enumerate(schedulers)),
-            )
-            for k, v in _constants(found).items()
-        }
-        self.wrapped = fabric.setup_module(objective)
+        self.identity: dict[str, Any] = {}
+        self.origin = origin_of(objective)
+        moved = [p for parameters in objective.players().values() for p in parameters]
+        with trainable(moved, objective.parameters()):  # a wrapper synchronises what requires a gradient now
+            self.wrapped = fabric.setup_module(objective)
         self.wrapped.mark_forward_method("terms")
         self.plain, self.schedulers = optimizers, schedulers
         self.optimizers: dict[str, Any] = {k: fabric.setup_optimizers(o) for k, o in optimizers.items()}
         self.steps = 0
+
+    def take_up(self, checkpoint: Checkpoint, data: Data, seed: int) -> None:
+        """Says which training this is, as everything is at its start, and goes on from its checkpoint if there is one.
+
+        What a method changes while it trains is its state.
+        """
+        state = checkpoint.load()
+        how = {"seed": seed, "batches": len(data), "precision": _precision(self.fabric)}
+        how["processes"] = self.fabric.world_size
+        self.identity = identity_of(self.bare, data, self.plain, self.schedulers, **how)
+        if state is not None:
+            self.load_state_dict(state)
 
     def share(self, x: Tensor, y: Tensor | None) -> Batch:
         """This process's part of a batch, on its device; every process refuses a batch that leaves one without."""
@@ -163,19 +183,43 @@ class _Run:
         return x, None if y is None else self.fabric.to_device(y[part])
 
     def step(self, x: Tensor, y: Tensor | None) -> dict[str, float]:
+        """One move of each player; what one process cannot go on from ends all of them."""
+        whole = len(x)
+        x, y = self.share(x, y)
+        # Processes weigh alike in the mean gradient, and images shall: the last batch may leave some a smaller part.
+        weight = len(x) * self.fabric.world_size / whole
         with _training(self.bare):
-            with self.fabric.autocast(), trainable((), self.bare.parameters()):
-                x_adv = self.bare.perturb(x, y).detach()
+            x_adv = self._together(lambda: self._perturbed(x, y))
             values: dict[str, float] = {}
             for player, parameters in self.bare.players().items():
                 with trainable(parameters, self.bare.parameters()):
-                    with self.fabric.autocast():  # Fabric's own is that of `forward`, which a lone process goes past
-                        terms = self.wrapped.terms(player, x, x_adv, y)
-                    numbers = {f"{player}/{k}": float(v.detach()) for k, v in terms.items()}
-                    _check_finite(numbers, self.steps)
-                    self._move(player, torch.stack(list(terms.values())).sum())
+                    loss, numbers = self._together(lambda player=player: self._loss(player, x, x_adv, y))  # type: ignore[misc]
+                    self._move(player, loss if weight == 1 else weight * loss)
                 values |= numbers
         return values
+
+    def _together(self, work: Callable[[], Any]) -> Any:
+        """What the work gives, where it fails in no process."""
+        done, error = None, None
+        try:
+            done = work()
+        except Exception as raised:
+            error = raised
+        end_together(self.fabric, error)
+        return done
+
+    def _perturbed(self, x: Tensor, y: Tensor | None) -> Tensor:
+        with self.fabric.autocast(), trainable((), self.bare.parameters()):
+            return self.bare.perturb(x, y).detach()
+
+    def _loss(self, player: str, x: Tensor, x_adv: Tensor, y: Tensor | None) -> tuple[Tensor, dict[str, float]]:
+        """The sum of a player's terms, and each of them; the device is waited for once."""
+        with self.fabric.autocast():  # Fabric's own is that of `forward`, which a lone process goes past
+            terms = self.wrapped.terms(player, x, x_adv, y)
+        stacked = torch.stack(list(terms.values()))
+        numbers = dict(zip((f"{player}/{k}" for k in terms), stacked.detach().tolist(), strict=True))
+        _check_finite(numbers, self.steps)
+        return stacked.sum(), numbers
 
     def _move(self, player: str, loss: Tensor) -> None:
         optimizer = self.optimizers[player]
@@ -196,22 +240,24 @@ class _Run:
     def state_dict(self) -> dict[str, Any]:
         return {
             "identity": self.identity,
-            "settings": self.settings,
+            "origin": self.origin,
             "steps": self.steps,
             "objective": self.bare.trained_state(),
             "optimizers": {k: o.state_dict() for k, o in self.plain.items()},
             "schedulers": [_plain_state(s) for s in self.schedulers],
+            "precision": self.fabric._precision.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        found = state["identity"]
-        if found != self.identity:
-            raise ValueError(f"expected the checkpoint of a training with {self.identity}, got one with {found}")
-        earlier = state.get("settings", {})  # older checkpoints have none, and are taken at their word
-        other = [k for k in self.settings if k in earlier and earlier[k] != self.settings[k]]
-        if other:
-            mine, theirs = ({k: v[k] for k in other} for v in (self.settings, earlier))
+        mine, theirs = differing(self.identity, state["identity"])
+        if mine:
             raise ValueError(f"expected the checkpoint of a training with {mine}, got one with {theirs}")
+        if self.origin != state["origin"] and not _equal(self.bare.trained_state(), state["objective"]):
+            raise ValueError(
+                "expected the checkpoint of a training that began with the weights that the method has now, got one "
+                f"that began with {'others' if state['origin'] else 'new ones'}"
+            )
+        self.origin = state["origin"]
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
             getattr(scheduler, "check_state", lambda _: None)(saved)  # what may refuse does so before anything changes
         self.bare.load_trained_state(state["objective"])
@@ -220,6 +266,7 @@ class _Run:
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
             load: Callable[[Any], None] = getattr(scheduler, "load_state_dict", lambda _: None)
             load(saved)
+        self.fabric._precision.load_state_dict(state["precision"])  # the scale of 16-mixed
         self.steps = state["steps"]
 
 
@@ -233,32 +280,12 @@ def _training(objective: Objective) -> Iterator[None]:
         yield
 
 
-CONSTANTS = (
-    "initial_lr", "lr", "betas", "weight_decay", "momentum", "T_max", "eta_min", "milestones", "gamma", "step_size",
-    "total_steps", "start_factor", "end_factor", "total_iters", "T_0", "T_mult", "factor", "falls", "weights",
-    "nesterov", "eps",
-)  # fmt: skip
-"""What of an optimiser's group or a scheduler does not change while it is used, but for a scheduled lr."""
+def _equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(v.cpu(), b[k].cpu()) for k, v in a.items())
 
 
-def _constants(values: Mapping[str, Any]) -> dict[str, Any]:
-    found = {k: values[k] for k in CONSTANTS if k in values and not (k == "lr" and "initial_lr" in values)}
-    found = {k: _scalar(v) for k, v in found.items()}
-    return {k: dict(v) if isinstance(v, Mapping) else v for k, v in found.items() if not isinstance(v, Tensor)}
-
-
-def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values among an objective's attributes, and those inside its dataclasses and norms."""
-    found: dict[str, Any] = {}
-    for k, held in values.items():
-        v = _scalar(held)
-        named = isinstance(getattr(v, "name", None), str) and not isinstance(v, nn.Module)
-        if named or (is_dataclass(v) and not isinstance(v, type)):
-            found |= {k: getattr(v, "name", type(v).__name__)}
-            found |= {f"{k}.{name}": value for name, value in _settings(vars(v)).items()}
-        elif isinstance(v, (bool, int, float, str, tuple, type(None))) and k != "training" and k[0] != "_":
-            found[k] = v
-    return found
+def _precision(fabric: Fabric) -> str:
+    return str(fabric._precision.precision)
 
 
 def _plain_state(scheduler: Scheduler) -> dict[str, Any] | None:

@@ -15,9 +15,13 @@ class Objective(nn.Module, ABC):
 
     Submodules named in `frozen` are read, never trained: they stay in eval mode, out of the checkpoints, and come back
     bit-identical.
+
+    Attributes:
+        labelled: whether `perturb` or `terms` need labels.
     """
 
     frozen: ClassVar[tuple[str, ...]] = ()
+    labelled: ClassVar[bool] = False
 
     @abstractmethod
     def players(self) -> dict[str, list[nn.Parameter]]:

@@ -44,8 +44,8 @@ def purifier(name: str, problem: Problem, made: Purifier, stages: list[Objective
 def dir_(name: str, problem: Problem) -> Defended:
     made = fresh(lambda: DIR(1, patch=2, width=16, heads=2, depth=1, decoder_depth=1))
     assert isinstance(made, DIR)
-    stages = made.stages(problem.classifier, eps=EPS, steps=1, learning_rate=2e-3)
-    return purifier(name, problem, made, stages[:1])  # the second one wants more than a few epochs
+    stages = made.stages(problem.classifier, eps=EPS, steps=1, pretraining_rate=2e-3, restore=False)
+    return purifier(name, problem, made, stages)  # the second one wants more than a few epochs
 
 
 def atop(name: str, problem: Problem) -> Defended:

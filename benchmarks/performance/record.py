@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from art_ext.evaluation import mean_interval, paired_difference
-from art_ext.training import replacing
+from art_ext.files import replacing
 from benchmarks.performance.measure import TIMES, Comparison, Measured
 from benchmarks.performance.targets import TARGETS, Target
 

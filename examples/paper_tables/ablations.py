@@ -15,7 +15,8 @@ from tqdm import tqdm
 from art_ext import __version__
 from art_ext.data import Images, fashion_mnist, shift_and_flip
 from art_ext.evaluation import mean_interval, paired_difference
-from art_ext.training import Batches, Checkpoint, Data, Objective, Scheduler, fit, replacing
+from art_ext.files import replacing
+from art_ext.training import Batches, Checkpoint, Data, Objective, Scheduler, fit
 
 
 def train(

@@ -23,8 +23,8 @@ from art_ext.classifiers import ClassifierObjective, ResNet18
 from art_ext.data import Images
 from art_ext.evaluation import Attack, Defended, Knowledge, Report
 from art_ext.nn import seeded
+from art_ext.objectives import AToPFineTuning, AToPPretraining
 from art_ext.purifiers import AToP
-from art_ext.purifiers.atop import AToPFineTuning, AToPPretraining
 
 EPS, STEP = 8 / 255, 2 / 255
 BLIND, FULL = (Knowledge.BLIND,), (Knowledge.FULL,)

@@ -40,10 +40,11 @@ from art_ext import presets
 from art_ext.attacks import L2
 from art_ext.defences import as_purifier
 from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, paired_difference
+from art_ext.files import replacing
 from art_ext.nn import seeded
+from art_ext.objectives import AToPFineTuning, AToPPretraining
 from art_ext.purifiers import AToP
-from art_ext.purifiers.atop import AToPFineTuning, AToPPretraining, RandomTransform
-from art_ext.training import replacing
+from art_ext.purifiers.atop import RandomTransform
 
 PREFIX = "atop_fashion_mnist"
 EPS, EPS_L2 = 0.1, 1.5

@@ -27,8 +27,8 @@ from art_ext.classifiers import ClassifierObjective, WideResNet
 from art_ext.data import Images
 from art_ext.evaluation import Attack, Defended, Report
 from art_ext.nn import seeded
+from art_ext.objectives import CDVAEGame, CDVAETraining
 from art_ext.purifiers import CDVAE
-from art_ext.purifiers.cdvae import CDVAEGame, CDVAETraining
 from art_ext.training import Objective
 
 EPS, EPS_L2 = 8 / 255, 1.0

@@ -32,11 +32,11 @@ from art_ext.classifiers import ClassifierObjective, SmallCNN
 from art_ext.data import fashion_mnist
 from art_ext.detectors import Mahalanobis, Residual, on_residuals, threshold_at
 from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat
+from art_ext.files import replacing
 from art_ext.nn import FeatureExtractor, seeded
+from art_ext.objectives import CDVAEGame, CDVAETraining
 from art_ext.purifiers import CDVAE
 from art_ext.purifiers.cdvae import (
-    CDVAEGame,
-    CDVAETraining,
     cosine,
     cross_classification,
     decompose,
@@ -45,7 +45,6 @@ from art_ext.purifiers.cdvae import (
     part_norms,
     trade_off,
 )
-from art_ext.training import replacing
 
 PREFIX = "cdvae_fashion_mnist"
 EPS, EPS_L2, WIDE_JPEG = 0.1, 1.5, 0.5

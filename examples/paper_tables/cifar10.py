@@ -27,7 +27,8 @@ from torch import nn
 
 from art_ext.data import Images, from_arrays, shift_and_flip
 from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate
-from art_ext.training import Batches, Checkpoint, Objective, fit, replacing
+from art_ext.files import replacing
+from art_ext.training import Batches, Checkpoint, Objective, fit
 
 BEGUN = time.perf_counter()
 

@@ -46,8 +46,8 @@ from art_ext.detectors import (
     threshold_at,
 )
 from art_ext.nn import seeded
+from art_ext.objectives import CDVAETraining
 from art_ext.purifiers import CDVAE
-from art_ext.purifiers.cdvae import CDVAETraining
 
 FASHION = {"Linf": 0.1, "L2": 1.5}
 CIFAR = {"Linf": 8 / 255, "L2": 1.0}

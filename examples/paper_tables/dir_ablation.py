@@ -22,8 +22,8 @@ from art_ext import presets
 from art_ext.attacks import Averaged, Linf, ascent, cross_entropy, pgd
 from art_ext.data import fashion_mnist
 from art_ext.nn import seeded
+from art_ext.objectives import DIRPretraining, DIRRestoration
 from art_ext.purifiers import DIR
-from art_ext.purifiers.dir import DIRPretraining, DIRRestoration
 
 EPS = 0.1
 SHAPE = {"channels": 1, "patch": 4, "width": 48, "heads": 3, "depth": 3, "decoder_depth": 1}

@@ -24,8 +24,8 @@ from art_ext.classifiers import ClassifierObjective, ResNet18
 from art_ext.data import Images
 from art_ext.evaluation import Defended, Report
 from art_ext.nn import seeded
+from art_ext.objectives import DIRPretraining, DIRRestoration
 from art_ext.purifiers import DIR
-from art_ext.purifiers.dir import DIRPretraining, DIRRestoration
 from art_ext.training import Objective
 
 EPS, STEP = 8 / 255, 2 / 255

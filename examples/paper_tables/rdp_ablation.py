@@ -24,8 +24,8 @@ from art_ext import presets
 from art_ext.attacks import Linf, ascent, cross_entropy, pgd
 from art_ext.data import fashion_mnist
 from art_ext.nn import FeatureExtractor, seeded
+from art_ext.objectives import RDPObjective, Weights
 from art_ext.purifiers import RDP
-from art_ext.purifiers.rdp import RDPObjective, Weights
 
 EPS = 0.1
 PAPER = Weights()

@@ -17,7 +17,7 @@ from worst_cases import STATED
 
 from art_ext import presets
 from art_ext.evaluation import paired_difference
-from art_ext.training import replacing
+from art_ext.files import replacing
 
 HEAD = f"""# Results
 

@@ -317,10 +317,11 @@ def test_a_trainings_folder_that_is_damaged(refused: Any, call: Any, files: Any,
     out = tmp_path / "rdp"
     command = ("train", "rdp", "--data", files.npz, "--classifier", files.spec("make"), "--out", out, *shape)
     call(*command)
-    state = (out / fitting.STATE).read_bytes()
-    for damaged in (b"", state[:100], b"no checkpoint"):
-        (out / fitting.STATE).write_bytes(damaged)
-        assert f"the checkpoint of this training, got {out / fitting.STATE}, which is damaged" in refused(*command)
+    file = out / f"{fitting.STATE}.1"
+    state = file.read_bytes()
+    for damaged in (b"", state[:100], b"no checkpoint", state[:500] + b"?" + state[501:]):
+        file.write_bytes(damaged)
+        assert f"expected the checkpoint of a training, got {file}, which is damaged" in refused(*command)
     (out / "training.json").write_text("[]")
     assert f"expected a JSON object in {out / 'training.json'}, got list" in refused(*command)
 

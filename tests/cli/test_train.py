@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from art_ext.cli.models import code
+from art_ext.classifiers import SmallDRRDN
+from art_ext.cli.methods import method_of, methods
+from art_ext.cli.models import code, load_classifier
 from art_ext.nn import FeatureExtractor, seeded
 from art_ext.purifiers import PURIFIERS, RDP
 from art_ext.training import Batches, Objective, fit
@@ -47,11 +49,12 @@ def test_it_is_what_python_trains(files: Any, trained: Path) -> None:
     features = FeatureExtractor(code(files.spec("layered"))(), "features.1")
     with seeded(2):  # with 0 every unit of so small a network is dead
         purifier = RDP(channels=1, width=2, blocks=2, block="residual", fold=2)
-    objective = purifier.objective(features, eps=8 / 255, steps=1)
+    with seeded(2):  # the reconstructor is new, too
+        (objective,) = purifier.stages(features=features, eps=8 / 255, steps=1)
     for _ in fit(objective, Batches(files.x.float() / 255, files.y, batch_size=5, seed=2), epochs=2, seed=2):
         pass
     assert equal(weights(trained), purifier.state_dict())
-    assert {p.name for p in trained.iterdir()} >= {"config.json", "model.safetensors", "training.pt", "training.json"}
+    assert {p.name for p in trained.iterdir()} >= {"config.json", "model.safetensors", "training.pt.1", "training.json"}
     assert json.loads((trained / "training.json").read_text())["method"] == "rdp"
 
 
@@ -129,29 +132,26 @@ DIR_SHAPE = ("--width", 8, "--set", "heads=2", "--set", "depth=1", "--set", "dec
 ATOP_SHAPE = ("--width", 4, "--set", "dilations=[1]", "--set", "grid=4")
 
 
-@pytest.mark.parametrize(("method", "shape"), [("dir", DIR_SHAPE), ("atop", ATOP_SHAPE)])
+@pytest.mark.parametrize(
+    ("method", "shape", "rates"),
+    [
+        ("dir", DIR_SHAPE, {"pretraining_rate": 0.02, "learning_rate": 0.01}),
+        ("atop", ATOP_SHAPE, {"learning_rate": 0.01}),
+    ],
+)
 def test_methods_of_two_stages(
-    call: Any, files: Any, tmp_path: Path, method: str, shape: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+    call: Any, files: Any, tmp_path: Path, method: str, shape: tuple[Any, ...], rates: dict[str, float]
 ) -> None:
-    kind, seen = PURIFIERS[method], []
-    honest = kind.stages
-
-    def noted(self: Any, *arguments: Any, **options: Any) -> list[Objective]:
-        seen.append(options)
-        return honest(self, *arguments, **options)
-
-    noted.__signature__ = inspect.signature(honest)  # type: ignore[attr-defined]
-    monkeypatch.setattr(kind, "stages", noted)
-    tuning = ("--eps", "0.1", "--steps", 1, "--learning-rate", 0.01)
     out = tmp_path / method
+    settings = [word for k, v in rates.items() for word in ("--set", f"{k}={v}")]
     shown = call(
-        "train", method, "--data", files.npz, "--classifier", files.spec("layered"), "--epochs", 1, *shape, *tuning,
-        "--device", "cpu", "--out", out,
+        "train", method, "--data", files.npz, "--classifier", files.spec("layered"), "--epochs", 1, *shape, "--eps",
+        "0.1", "--steps", 1, *settings, "--device", "cpu", "--out", out,
     )  # fmt: skip
-    assert seen == [{"eps": 0.1, "steps": 1, "learning_rate": 0.01}]
     assert shown.stderr.count("epoch 1/1") == 2
+    assert json.loads((out / "training.json").read_text())["tuning"] == {"eps": 0.1, "steps": 1, **rates}
     assert {p.name for p in out.iterdir()} >= {"config.json", "model.safetensors", "training.pt.1", "training.pt.2"}
-    assert kind.from_pretrained(out).channels == 1
+    assert PURIFIERS[method].from_pretrained(out).channels == 1
 
 
 @pytest.mark.parametrize("game", [False, True])
@@ -172,6 +172,7 @@ def test_cdvae_fits_the_images_and_trains_the_classifier_only_in_the_game(
     assert (out / "classifier.safetensors").is_file() is game
     assert ("classifier.safetensors" in shown.stdout) is game
     assert isinstance(PURIFIERS["cdvae"].from_pretrained(out), PURIFIERS["cdvae"])
+    assert ("CD-VAE is meant for a classifier that was trained on its output" in shown.stdout) is not game
 
 
 def test_cdvae_is_of_the_images_size(refused: Any, files: Any, tmp_path: Path) -> None:
@@ -183,10 +184,99 @@ def test_cdvae_is_of_the_images_size(refused: Any, files: Any, tmp_path: Path) -
     assert not (tmp_path / "cdvae").exists()
 
 
-def test_settings_that_a_method_does_not_have(refused: Any, files: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "messages"),
+    [
+        (("--blocks", "3"), ("expected a setting of dir out of channels, patch, width", "got 'blocks'")),
+        (("--set", "radus=0.1"), ("of its training out of eps, steps", "did you mean 'radius'?")),
+        (("--set", "joint=1"), ("expected joint as true or false, got 1",)),
+        (("--set", "alpha=much"), ("expected alpha as a number, got 'much'",)),
+        (("--set", "radius_steps=2.5"), ("expected radius_steps as a whole number, got 2.5",)),
+        (("--set", "radius=[1]"), ("expected radius as a number or null, got [1]",)),
+        (("--set", "norm=L3"), ("expected norm out of Linf, L2, L1, got 'L3'",)),
+        (("--set", "restore=false", "--set", "alpha=3"), ("expected alpha only with restore=True, got alpha=3",)),
+        (("--set", "restore=false", "--set", "pretrain=false"), ("expected a stage to train",)),
+    ],
+)
+def test_settings_that_do_not_fit(
+    refused: Any, files: Any, tmp_path: Path, changes: tuple[str, ...], messages: tuple[str, ...]
+) -> None:
     arguments = ("--data", files.npz, "--classifier", files.spec("layered"), "--out", tmp_path / "dir")
-    assert "argument of dir out of" in refused("train", "dir", *arguments, *DIR_SHAPE, "--blocks", 3)
+    line = refused("train", "dir", *arguments, *DIR_SHAPE, *changes)
+    assert all(message in line for message in messages)
     assert not (tmp_path / "dir").exists()
+
+
+def test_a_method_has_a_classifier_or_is_one(refused: Any, files: Any, tmp_path: Path) -> None:
+    arguments = ("--data", files.npz, "--out", tmp_path / "out")
+    assert "expected --classifier to train rdp for, got none" in refused("train", "rdp", *arguments)
+    given = ("--classifier", files.spec("make"), "--mean", "0.5", "--std", "0.5")
+    line = refused("train", "drrdn", *arguments, *given)
+    assert "expected no --classifier, --mean, --std for drrdn, which is a classifier itself" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_features_are_named_once(refused: Any, command: Any, files: Any, tmp_path: Path) -> None:
+    line = refused(*command, "--set", f"features={files.spec('layered')}", "--out", tmp_path / "rdp")
+    assert "expected features once, got --features-layer and --set features=" in line
+
+
+def test_labels_that_are_needed(refused: Any, files: Any, tmp_path: Path) -> None:
+    np.savez(tmp_path / "bare.npz", x=files.x.numpy())
+    arguments = ("--data", tmp_path / "bare.npz", "--classifier", files.spec("layered"), "--out", tmp_path / "dir")
+    line = refused("train", "dir", *arguments, *DIR_SHAPE)
+    assert "expected labels to train DIRRestoration, got None" in line
+    assert not (tmp_path / "dir").exists()
+
+
+def test_help_has_the_settings_of_every_method(call: Any) -> None:
+    words = {word.strip(",;.│") for word in call("train", "--help").stdout.split()}
+    for name in methods():
+        method = method_of(name)
+        assert {*method.constructor, *method.training} <= words
+    assert {"shared_latent", "encoder_blocks", "through_encoder", "widen"} <= words
+
+
+DRRDN_SHAPE = ("--width", 2, "--set", "hidden=6", "--set", "critic_width=4", "--steps", 1, "--set", "step_size=null")
+
+
+def test_a_drrdn_is_trained_and_evaluated(
+    call: Any, files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("art_ext.plots.figures", lambda report: {})
+    out = tmp_path / "drrdn"
+    shown = call(
+        "train", "drrdn", "--data", files.npz, "--epochs", 1, "--batch-size", 5, "--eps", "0.1", *DRRDN_SHAPE, "--set",
+        "momentum=0.5", "--device", "cpu", "--out", out,
+    )  # fmt: skip
+    assert "epoch 1/1: classifiers/class" in shown.stderr
+    config = json.loads((out / "config.json").read_text())
+    assert config == {
+        "class": "SmallDRRDN",
+        "arguments": {"channels": 1, "classes": 2, "width": 2, "hidden": 6, "critic_width": 4},
+    }
+    twin = SmallDRRDN(**config["arguments"]).eval()
+    twin.load_state_dict(load_file(out / "model.safetensors"))
+    exported = load_classifier(str(out / "classifier.pt2"), device=torch.device("cpu"))
+    x = files.x.float() / 255
+    for n in (1, 12):
+        torch.testing.assert_close(exported(x[:n]), twin(x[:n]), atol=1e-5, rtol=1e-4)
+    (line,) = [line for line in shown.stdout.splitlines() if line.startswith("next: art-ext ")]
+    words = line.removeprefix("next: art-ext ").replace("TEST", str(files.npz)).replace("FOLDER", str(tmp_path / "out"))
+    call(
+        *words.split(),
+        "--attack",
+        "native:PGD:steps=1",
+        "--knowledge",
+        "full",
+        "--images",
+        4,
+        "--eps",
+        "0.1",
+        "--device",
+        "cpu",
+    )
+    assert (tmp_path / "out" / "report.json").is_file()
 
 
 def test_an_unknown_method(refused: Any, command: Any, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is() -> None:
     preprocessor = AToPPreprocessor(**SMALL)
     classifier = defended(preprocessor)
     before = [p.clone() for p in preprocessor.purifier.parameters()]
-    with pytest.raises(ValueError, match="expected labels to train AToP's fine-tuning"):
+    with pytest.raises(ValueError, match="expected labels to train AToPFineTuning, got None"):
         AToPTrainer(classifier).fit(X, nb_epochs=1)
     with pytest.raises(ValueError, match="expected a stage"):
         AToPTrainer(classifier, pretrain=False, finetune=False)

@@ -14,8 +14,8 @@ from torch import nn
 from art_ext.classifiers import ClassifierObjective
 from art_ext.defences import CDVAEPreprocessor, CDVAETrainer, DIRPreprocessor
 from art_ext.nn import seeded
+from art_ext.objectives import CDVAEGame, CDVAETraining, Curriculum
 from art_ext.purifiers import CDVAE
-from art_ext.purifiers.cdvae import CDVAEGame, CDVAETraining, Curriculum
 
 SMALL: dict[str, Any] = {
     "channels": 1, "size": 8, "width": 4, "latent": 6, "classes": 3, "classifier_width": 4, "device_type": "cpu",
@@ -42,22 +42,27 @@ def moved(module: nn.Module, before: dict[str, torch.Tensor]) -> set[str]:
     return {k.split(".")[0] for k, v in module.state_dict().items() if not torch.equal(v, before[k])}
 
 
-STAGES: list[tuple[dict[str, bool], list[str], set[str], bool]] = [
+STAGES: list[tuple[dict[str, Any], list[str], set[str], bool]] = [
     ({}, ["CDVAETraining"], {"network", "residual_classifier"}, False),
     ({"disentangle": False, "train_classifier": True}, ["ClassifierObjective"], set(), True),
-    ({"disentangle": False, "game": True}, ["CDVAEGame"], {"network", "residual_classifier"}, True),
+    (
+        {"disentangle": False, "game": True, "eps": 0.1, "steps": 1, "margin": 1.0},
+        ["CDVAEGame"],
+        {"network", "residual_classifier"},
+        True,
+    ),
 ]
 
 
 @pytest.mark.parametrize(("wanted", "names", "of_purifier", "of_classifier"), STAGES)
 def test_each_stage_moves_its_own_and_the_classifier_only_where_asked(
-    tmp_path: Path, wanted: dict[str, bool], names: list[str], of_purifier: set[str], of_classifier: bool
+    tmp_path: Path, wanted: dict[str, Any], names: list[str], of_purifier: set[str], of_classifier: bool
 ) -> None:
     preprocessor = CDVAEPreprocessor(**SMALL)
     classifier = defended(preprocessor)
     classifier.model.train()
     before, weights = copied(classifier.model), copied(preprocessor.purifier)
-    trainer = CDVAETrainer(classifier, eps=0.1, steps=1, margin=1.0, checkpoint=tmp_path / "state", **wanted)
+    trainer = CDVAETrainer(classifier, checkpoint=tmp_path / "state", **wanted)
     assert [type(s).__name__ for s in trainer.stages] == names
     trainer.fit(X, Y, batch_size=5, nb_epochs=1)
     assert moved(preprocessor.purifier, weights) == of_purifier
@@ -109,7 +114,7 @@ def test_the_curriculum_is_a_scheduler() -> None:
 def test_the_preprocessor_trains_on_labels_alone() -> None:
     preprocessor = CDVAEPreprocessor(**SMALL, gamma=2.0, beta=0.5)
     before = copied(preprocessor.purifier)
-    with pytest.raises(ValueError, match="expected labels to train 'cdvae', got None"):
+    with pytest.raises(ValueError, match="expected labels to train CDVAETraining, got None"):
         preprocessor.fit(X, nb_epochs=1)
     with pytest.raises(ValueError, match=r"whole numbers in \[0, 3\)"):
         preprocessor.fit(X, Y + 1, nb_epochs=1)
@@ -182,6 +187,6 @@ def test_wrong_use_is_refused() -> None:
         CDVAETrainer(defended(CDVAEPreprocessor(**{**SMALL, "classes": 4})))
     preprocessor = CDVAEPreprocessor(**SMALL)
     trainer = CDVAETrainer(defended(preprocessor))
-    with pytest.raises(ValueError, match="expected labels to train CD-VAE, got None"):
+    with pytest.raises(ValueError, match="expected labels to train CDVAETraining, got None"):
         trainer.fit(X, nb_epochs=1)
     assert not preprocessor.is_fitted

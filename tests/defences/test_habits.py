@@ -92,6 +92,6 @@ def test_a_classifier_elsewhere_than_its_purifier_is_refused_before_anything_mov
 def test_a_feature_extractor_elsewhere_is_refused_rather_than_moved(monkeypatch):
     features = nn.Conv2d(C, 2, 3, device="meta")
     preprocessor = RDPPreprocessor(C, 4, 1, "residual", features=features, device_type="cpu")
-    with pytest.raises(ValueError, match="expected the feature extractor on cpu, where RDP is, got one on meta"):
+    with pytest.raises(ValueError, match="expected features on cpu, where the purifier is, got one on meta"):
         preprocessor.fit(X)
     assert features.weight.device.type == "meta"

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from art_ext.defences import as_purifier
 from art_ext.evaluation import Attack, Defended, Knowledge, Threat, evaluate
 from art_ext.evaluation.inspect import Fingerprint, Found, Gradient, ModelInfo, identities, identity, inspect_model
+from art_ext.evaluation.inspect.gradients import art_gradient
 from art_ext.evaluation.seeding import all_seeded
 from art_ext.images import Normalize
 from art_ext.nn import seeded
@@ -438,3 +439,14 @@ def test_the_answer_is_the_same_whatever_the_batch_size(problem: Problem) -> Non
     assert answers[0] == answers[1] == answers[2]
     prints = [f.info("noise").fingerprint for f in found]
     assert prints[0] == prints[1] == prints[2]
+
+
+def test_arts_gradient_is_held_against_the_same_draws() -> None:
+    """AToP draws several things an image: in other pieces, each image would get others."""
+    with seeded(0):
+        purifier = AToP(**AToP.small).eval().requires_grad_(False)
+        classifier = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 12, 4)).eval()
+        x, y = torch.rand(40, 3, 8, 12), torch.arange(40) % 4
+    found = art_gradient(Defended("AToP", classifier, purifier), x, y)
+    assert found.direct > 0
+    assert found.gap < 1e-6

@@ -86,8 +86,13 @@ class Cells(HTMLParser):
 
 def interval(values: list[float], repeats: int = 1) -> str:
     """Student's t interval of a mean, with four images added, as the page prints it; written down again."""
-    mean, every = statistics.mean(values), [*values, 0, 0, 1, 1]
-    centre, half = statistics.mean(every), t.ppf(0.975, len(every) - 1) * statistics.stdev(every) / len(every) ** 0.5
+    mean, single, most = statistics.mean(values), statistics.pvariance(values), min(repeats, 10)
+    alone = mean * (1 - mean)  # the variance that one answer an image would have
+    worth = 1 if alone == 0 else most if single == 0 else min(most, max(1, alone / single))
+    size = len(values) + 4 / worth
+    centre = (sum(values) + 2 / worth) / size
+    spread = (sum(v * v for v in values) + 2 / worth) / size - centre**2
+    half = t.ppf(0.975, size - 1) * (max(0.0, spread) / (size - 1)) ** 0.5
     low, high = max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
     answered = f" R={repeats}" if repeats > 1 else ""
     return f"{100 * mean:.1f} % [{100 * low:.1f}, {100 * high:.1f}] n={len(values)}{answered}"
@@ -126,7 +131,10 @@ def recomputed(data: dict[str, Any], model: str, attack: str, knowledge: str) ->
         return interval(means(data, clean), clean["repeats"])
     if attack.startswith("worst case"):
         r = int(attack.removeprefix("worst case, R = ")) if "=" in attack else 1
+        r = min(r, max(len(right(data, c)) for c in mine))  # what is deterministic has one answer
         worst = left(data, [c for c in mine if not c.get("threat") and not c.get("refused")], r)
+        if len(worst) == len(left(data, [clean], 1)):
+            return interval(worst, r)
         r = min(r, clean["repeats"])
         same = 100 * statistics.mean(left(data, [clean], r)[: len(worst)])
         return f"{interval(worst, r)} (clean {same:.1f} %{f' R={r}' if r > 1 else ''})"  # FGSM saw seven of twelve

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from art_ext.evaluation import Attack, Defended, Report, Threat, evaluate
 from art_ext.evaluation.run import store as store_module
 from art_ext.evaluation.run.store import Piece, Store
-from art_ext.training import remove_stale, replacing
+from art_ext.files import remove_stale, replacing
 
 from .conftest import Blur, Halves, Problem
 from .test_inspect import Around, scaled
@@ -240,7 +240,7 @@ def test_two_processes_in_one_folder_give_one_report(tmp_path: Path) -> None:
 
 def test_what_a_dead_process_left_goes_and_what_a_live_one_writes_stays(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", f"""
-from art_ext.training import replacing
+from art_ext.files import replacing
 import os
 with replacing({str(tmp_path / "dead")!r}):
     os._exit(1)

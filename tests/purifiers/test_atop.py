@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from art_ext.attacks import L2, ascent, cross_entropy, straight_through_clamp
 from art_ext.nn import evaluating, seeded, trainable
+from art_ext.objectives import AToPFineTuning, AToPPretraining
+from art_ext.objectives.atop import hinge
 from art_ext.purifiers import AToP
 from art_ext.purifiers.atop import (
-    AToPFineTuning,
-    AToPPretraining,
     AutoEncoder,
     Draw,
     GatedConv,
@@ -27,7 +27,6 @@ from art_ext.purifiers.atop import (
     RandomTransform,
 )
 from art_ext.purifiers.atop.network import FOLDS, SeenAttention
-from art_ext.purifiers.atop.objective import hinge
 from art_ext.training import Batches, fit
 
 Y = torch.arange(5) % 4

@@ -16,10 +16,11 @@ from art_ext.attacks import ascent, cross_entropy
 from art_ext.detectors import Residual
 from art_ext.images import OutsideRangeWarning
 from art_ext.nn import FeatureExtractor, evaluating, seeded
+from art_ext.objectives import CDVAEGame, CDVAETraining, Curriculum
+from art_ext.objectives.cdvae import mean_over, mixed
 from art_ext.purifiers import CDVAE
-from art_ext.purifiers.cdvae import CDVAEGame, CDVAETraining, Coded, Curriculum, ResidualClassifier
+from art_ext.purifiers.cdvae import Coded, ResidualClassifier
 from art_ext.purifiers.cdvae.network import gaussian_kl
-from art_ext.purifiers.cdvae.objective import mean_over, mixed
 from art_ext.training import Batches, Checkpoint, fit
 
 Y = torch.arange(5) % 4

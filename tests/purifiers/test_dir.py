@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from art_ext.attacks import L2, ascent, cross_entropy, straight_through_clamp
 from art_ext.nn import seeded
+from art_ext.objectives import DIRPretraining, DIRRestoration
+from art_ext.objectives.dir import divergence
 from art_ext.purifiers import DIR
-from art_ext.purifiers.dir import DIRPretraining, DIRRestoration, per_mask_restorations, representation_attack
-from art_ext.purifiers.dir.objective import divergence
+from art_ext.purifiers.dir import per_mask_restorations, representation_attack
 from art_ext.training import Batches, fit
 
 
@@ -293,9 +294,11 @@ def test_joint_training_has_the_released_rates_and_attacks_in_eval_mode(purifier
 
 
 def test_settings_reach_both_stages(purifier: DIR, target: nn.Module) -> None:
-    first, second = purifier.stages(target, eps=0.2, steps=3, learning_rate=0.25)
-    assert [(s.eps, s.steps, s.learning_rate) for s in (first, second)] == [(0.2, 3, 0.25)] * 2  # type: ignore[attr-defined]
+    first, second = purifier.stages(target, eps=0.2, steps=3, pretraining_rate=0.125, learning_rate=0.25)
+    assert isinstance(first, DIRPretraining)
     assert isinstance(second, DIRRestoration)
+    assert [(s.eps, s.steps) for s in (first, second)] == [(0.2, 3)] * 2
+    assert (first.learning_rate, second.learning_rate) == (0.125, 0.25)
     assert second.radius == 0.2
     with pytest.raises(ValueError, match=r"eps in \(0, 1\]"):
         purifier.stages(target, eps=2)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from art_ext.attacks import feature
 from art_ext.nn import FeatureExtractor, seeded
+from art_ext.objectives import RDPObjective, Weights
 from art_ext.purifiers import RDP
-from art_ext.purifiers.rdp import Discriminator, RDPObjective, Weights
+from art_ext.purifiers.rdp import Discriminator
 from art_ext.training import Batches, fit
 
 X = torch.rand(6, 1, 8, 12, generator=torch.Generator().manual_seed(0))

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from art_ext.training import Checkpoint, replacing
+from art_ext.files import replacing
+from art_ext.training import Checkpoint
 
 
 def test_the_old_file_stays_when_writing_fails(tmp_path: Path) -> None:
@@ -46,6 +47,6 @@ def test_checkpoints_hold_no_code(tmp_path: Path) -> None:
     state = checkpoint.load()
     assert state is not None
     assert state["steps"] == 3
-    torch.save({"code": print}, tmp_path / "state.pt")
+    checkpoint.save({"code": print})
     with pytest.raises(Exception, match="weights_only"):
         checkpoint.load()

@@ -41,6 +41,8 @@ class Game(Objective):
 class Even(Game):
     """Nothing random and nothing that mixes samples: shares of a batch give the mean gradient of the whole."""
 
+    steps_done = 0
+
     def __init__(self) -> None:
         super().__init__()
         self.generator = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Conv2d(2, 1, 3))
@@ -84,24 +86,36 @@ def train(objective: Game, path: str | None, epochs: int = 4, pause: float = 0.0
         time.sleep(pause)
 
 
-def train_evenly(fabric: Fabric | None = None, batch_size: int = 4) -> Even:
+def train_evenly(fabric: Fabric | None = None, batch_size: int = 4, how: str = "") -> Even:
     objective = even()
+    if how == "frozen":  # as purifiers come from a folder, or from a preprocessor
+        objective.requires_grad_(False)
+    if how == "nan" and fabric is not None and fabric.global_rank == 1:
+        objective.perturb = lambda x, y: torch.full_like(x, torch.nan)  # type: ignore[method-assign]
+    if how == "raises" and fabric is not None and fabric.global_rank == 1:
+        objective.perturb = lambda x, y: x[1000]  # type: ignore[method-assign]
     optimizers = {k: torch.optim.SGD(p, 0.05) for k, p in objective.players().items()}
     batches = Batches(images(), batch_size=batch_size, seed=2)
-    for _ in fit(objective, batches, epochs=3, optimizers=optimizers, fabric=fabric):
-        pass
+    seen: list[int] = []
+
+    def stop() -> bool:
+        return how == "stop" and fabric is not None and fabric.global_rank == 1 and len(seen) >= 3
+
+    for step in fit(objective, batches, epochs=3, optimizers=optimizers, fabric=fabric, stop=stop):
+        seen.append(step.number)
+    objective.steps_done = len(seen)
     return objective
 
 
-def in_two_processes(path: str, batch_size: int) -> None:
+def in_two_processes(path: str, batch_size: int, how: str = "") -> None:
     fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_find_unused_parameters_true")
     fabric.launch()
-    state = train_evenly(fabric, batch_size).state_dict()
-    torch.save(state, f"{path}.{fabric.global_rank}")
+    trained = train_evenly(fabric, batch_size, how)
+    torch.save(trained.state_dict() | {"steps": trained.steps_done}, f"{path}.{fabric.global_rank}")
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 2:
         train(game(), sys.argv[1], pause=0.01)
     else:
-        in_two_processes(sys.argv[1], int(sys.argv[2]))
+        in_two_processes(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -78,9 +78,10 @@ class Mine(nn.Module):
         return joint, marginal
 
     def _moved(self, log_mean: Tensor) -> Tensor:
-        if self.rate == 1 or bool(self.log_mean.isinf()):
+        if self.rate == 1:
             return log_mean
-        return torch.logaddexp(self.log_mean + math.log1p(-self.rate), log_mean + math.log(self.rate))
+        moved = torch.logaddexp(self.log_mean + math.log1p(-self.rate), log_mean + math.log(self.rate))
+        return torch.where(self.log_mean.isinf(), log_mean, moved)  # nothing was seen before
 
 
 def log_mean_exp(values: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -108,6 +108,7 @@ class DRRDNObjective(Objective):
             "domain" term to learn from.
     """
 
+    labelled: ClassVar[bool] = True
     learning_rate: float = 1e-2
     momentum: float = 0.9
     weight_decay: float = 0.0

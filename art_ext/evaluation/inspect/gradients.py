@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.attacks import Loss, ascent, cross_entropy, margin
+from art_ext.attacks.gradient import PIECE
 from art_ext.evaluation.backends import art
 from art_ext.evaluation.inspect.answers import random_points
 from art_ext.evaluation.inspect.info import ArtGradient, Gradient
@@ -79,6 +80,7 @@ def art_gradient(model: Defended, x: Tensor, y: Tensor) -> ArtGradient:
     from another generator there.
     """
     draws = model.purifier is not None and model.purifier.stochastic
+    x, y = x[:PIECE], y[:PIECE]  # in one piece on both sides: an image's draws depend on what is drawn before
     try:
         classifier = (None if draws else model.estimator) or art.estimator(model.module, x, y)
         labels = nn.functional.one_hot(y, int(classifier.nb_classes)).cpu().numpy()

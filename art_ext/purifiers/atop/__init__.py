@@ -1,14 +1,11 @@
 """AToP: adversarial training on purification [Lin et al., ICLR 2024]."""
 
 from art_ext.purifiers.atop.network import AutoEncoder, GatedConv, Generator, PatchDiscriminator
-from art_ext.purifiers.atop.objective import AToPFineTuning, AToPPretraining
 from art_ext.purifiers.atop.purifier import AToP
 from art_ext.purifiers.atop.transforms import Draw, RandomTransform
 
 __all__ = [
     "AToP",
-    "AToPFineTuning",
-    "AToPPretraining",
     "AutoEncoder",
     "Draw",
     "GatedConv",

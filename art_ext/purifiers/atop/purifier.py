@@ -13,10 +13,8 @@ from art_ext.attacks import Gradient, ascent, cross_entropy, straight_through_cl
 from art_ext.images import check_images
 from art_ext.nn.modes import seeded
 from art_ext.purifiers.atop.network import DILATIONS, FOLDS, AutoEncoder, Generator
-from art_ext.purifiers.atop.objective import AToPFineTuning, AToPPretraining, default_discriminator
 from art_ext.purifiers.atop.transforms import Draw, RandomTransform
 from art_ext.purifiers.base import Purifier
-from art_ext.training import Objective
 
 RESTORERS = ("gan", "autoencoder")
 
@@ -173,36 +171,6 @@ class AToP(Purifier):
             seen = self.resized(x)
             draw = self.draw(seen)
             return self.transform(seen, draw), draw.masks
-
-    def stages(
-        self,
-        classifier: nn.Module | None = None,
-        *,
-        eps: float = 8 / 255,
-        steps: int = 10,
-        attack: str = "fgsm",
-        learning_rate: float = 1e-4,
-    ) -> list[Objective]:
-        """Pre-training, and fine-tuning against a frozen classifier where one is given; they share a discriminator.
-
-        Args:
-            classifier: f.
-            eps: Linf radius of the training attack.
-            steps: of the training attack, but for "fgsm".
-            attack: see `AToPFineTuning`.
-            learning_rate: of both stages.
-
-        Raises:
-            ValueError: an argument out of its range.
-        """
-        discriminator = default_discriminator(self) if self.restorer == "gan" else None
-        stages = [AToPPretraining(self, discriminator)]
-        if classifier is not None:
-            game: dict[str, Any] = {"eps": eps, "steps": steps, "attack": attack, "discriminator": discriminator}
-            stages.append(AToPFineTuning(self, classifier, **game))
-        for stage in stages:
-            stage.learning_rate = learning_rate
-        return [*stages]
 
     def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
         """The full gradient under one transform that the attacker knows.

@@ -12,9 +12,7 @@ from art_ext.purifiers.cdvae.analysis import (
     reconstruction_accuracy,
     trade_off,
 )
-from art_ext.purifiers.cdvae.game import CDVAEGame
 from art_ext.purifiers.cdvae.network import VAE, VQVAE, Coded, ResidualClassifier
-from art_ext.purifiers.cdvae.objective import CDVAETraining, Curriculum
 from art_ext.purifiers.cdvae.purifier import CDVAE
 
 __all__ = [
@@ -23,10 +21,7 @@ __all__ = [
     "IMAGES",
     "VAE",
     "VQVAE",
-    "CDVAEGame",
-    "CDVAETraining",
     "Coded",
-    "Curriculum",
     "ResidualClassifier",
     "cosine",
     "cross_classification",

@@ -11,10 +11,7 @@ from art_ext.attacks import Gradient, ascent, cross_entropy, feature, straight_t
 from art_ext.nn.modes import evaluating
 from art_ext.plain import plain
 from art_ext.purifiers.base import Purifier
-from art_ext.purifiers.cdvae.game import CDVAEGame
 from art_ext.purifiers.cdvae.network import SHRINK, VAE, VQVAE, Autoencoder, Coded, ResidualClassifier
-from art_ext.purifiers.cdvae.objective import CDVAETraining
-from art_ext.training import Objective
 
 KINDS = ("vae", "vqvae")
 
@@ -50,6 +47,7 @@ class CDVAE(Purifier):
     small: ClassVar[dict[str, Any]] = {
         "channels": 3, "size": [8, 12], "width": 4, "latent": 6, "classes": 4, "classifier_width": 4
     }  # fmt: skip
+    advice = "CD-VAE is meant for a classifier that was trained on its output: train_classifier=true does so"
 
     def __init__(  # noqa: PLR0913  of both networks
         self,
@@ -147,48 +145,9 @@ class CDVAE(Purifier):
 
         return self._in_pieces(x, each) if len(x) else self.latents(x.new_zeros(1, *x.shape[1:]))[:0]
 
-    def stages(
-        self,
-        classifier: nn.Module | None = None,
-        *,
-        gamma: float = 2e-3,
-        beta: float = 0.2,
-        mixup: float = 0.0,
-        learning_rate: float = 1e-3,
-        game: bool = False,
-        eps: float | None = None,
-        steps: int | None = None,
-    ) -> list[Objective]:
-        """Class-disentanglement on clean images, which needs labels, and the white-box game where asked.
-
-        A classifier of G(x), for the defence without the game, is trained by
-        `art_ext.classifiers.ClassifierObjective(classifier, purifier=...)`.
-
-        Args:
-            classifier: D_G; a player of the game, and otherwise not touched.
-            gamma: weight of the classification of R(x) on clean images; the paper: 2e-3 to defend CIFAR-10, 0.2 to
-                defend ImageNet, 2 in its Table 3; that of detection is not stated.
-            beta: weight of the KL divergence on clean images; the game has gamma and beta of its own.
-            mixup: see `CDVAETraining`.
-            learning_rate: of both stages.
-            game: also train purifier and classifier against each other's attackers, see `CDVAEGame`.
-            eps: Linf radius of the game's attack; 8/255 unless given.
-            steps: of the game's attack; 10 unless given.
-
-        Raises:
-            ValueError: an argument out of its range, a game without classifier, or an attack without game.
-        """
-        stages: list[CDVAETraining | CDVAEGame] = [CDVAETraining(self, gamma=gamma, beta=beta, mixup=mixup)]
-        if game:
-            if classifier is None:
-                raise ValueError("expected the classifier of G(x) to play with, got None")
-            attack = {"eps": 8 / 255 if eps is None else eps, "steps": 10 if steps is None else steps}
-            stages.append(CDVAEGame(self, classifier, **attack))  # type: ignore[arg-type]
-        elif eps is not None or steps is not None:
-            raise ValueError(f"expected eps and steps of an attack only with game=True, got {eps=} and {steps=}")
-        for stage in stages:
-            stage.learning_rate = learning_rate
-        return [*stages]
+    @classmethod
+    def arguments_for(cls, x: Tensor, classes: int) -> dict[str, Any]:
+        return {"channels": x.shape[1], "size": [*x.shape[2:]], "classes": classes}
 
     def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
         """Moves z away from that of the clean image, without labels; and Eq. 7 at the mean of z where it is sampled."""

@@ -13,8 +13,6 @@ from art_ext.nn.vit import hidden_patches
 from art_ext.plain import plain
 from art_ext.purifiers.base import Purifier
 from art_ext.purifiers.dir.network import MASKINGS, MaskedAutoEncoder
-from art_ext.purifiers.dir.objective import DIRPretraining, DIRRestoration
-from art_ext.training import Objective
 
 
 class DIR(Purifier):
@@ -131,32 +129,6 @@ class DIR(Purifier):
         with torch.no_grad():
             hidden = self.hidden(x)
             return torch.stack([self.network(x, mask) for mask in hidden]).clamp(0, 1), hidden
-
-    def stages(
-        self,
-        classifier: nn.Module | None = None,
-        *,
-        eps: float = 8 / 255,
-        steps: int = 5,
-        learning_rate: float | None = None,
-    ) -> list[Objective]:
-        """Pre-training and restoration against a frozen target.
-
-        Args:
-            classifier: the target.
-            eps: Linf radius of the training attack, and of delta.
-            steps: of the training attack.
-            learning_rate: of both stages; each objective's own unless given.
-
-        Raises:
-            ValueError: no classifier, or an argument out of its range.
-        """
-        if classifier is None:
-            raise ValueError("expected the target classifier to train DIR against, got None")
-        stages = [kind(self, classifier, eps=eps, steps=steps) for kind in (DIRPretraining, DIRRestoration)]
-        for stage in stages:
-            stage.learning_rate = stage.learning_rate if learning_rate is None else learning_rate
-        return [*stages]
 
     def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
         """Eq. 8 for one submitted image: masks are known to the attacker, and he sums the losses of the restorations.

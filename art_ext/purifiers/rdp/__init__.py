@@ -1,7 +1,6 @@
 """RDP, Representation Disentangled Purification [Bai, Zhao, Guo, Wen 2021, arXiv:2110.07801]."""
 
 from art_ext.purifiers.rdp.network import Discriminator, Reconstructor
-from art_ext.purifiers.rdp.objective import RDPObjective, Weights
 from art_ext.purifiers.rdp.purifier import RDP, Disentangled
 
-__all__ = ["RDP", "Discriminator", "Disentangled", "RDPObjective", "Reconstructor", "Weights"]
+__all__ = ["RDP", "Discriminator", "Disentangled", "Reconstructor"]

@@ -11,7 +11,6 @@ from art_ext.attacks import Gradient, ascent, feature
 from art_ext.images import check_images
 from art_ext.purifiers.base import Purifier
 from art_ext.purifiers.rdp.network import BLOCKS, Decoder, Encoder, Reconstructor, Trunk
-from art_ext.purifiers.rdp.objective import RDPObjective, Weights
 
 POSITIONS = ("input", "output")
 
@@ -138,19 +137,6 @@ class RDP(Purifier):
         images = (image.clamp(0, 1) for image in (purified, reconstructed, without))
         purified, reconstructed, without = images
         return Disentangled(purified, reconstructed, natural, adversarial, without)
-
-    def objective(self, features: nn.Module, *, weights: Weights | None = None, **options: Any) -> RDPObjective:
-        """Algorithm 1 for this purifier; options as `RDPObjective` takes them."""
-        return RDPObjective(self, features, weights=weights, **options)
-
-    def stages(self, classifier: nn.Module | None = None) -> list[RDPObjective]:  # type: ignore[override]
-        """One objective, with `classifier` as the network whose last layer is F.
-
-        Pass a `FeatureExtractor` to name the layer. RDP needs no labels and no classifier but F.
-        """
-        if classifier is None:
-            raise ValueError("expected a feature extractor F to train RDP with, got None")
-        return [RDPObjective(self, classifier)]
 
     def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
         """SSP through P: drives the classifier's output on P(x') away from that on x, what P was trained to prevent.

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from art_ext.attacks import Linf, ascent, feature, pgd
 from art_ext.nn import mean_l1, relativistic
-from art_ext.purifiers.rdp.network import Discriminator
+from art_ext.objectives.stages import stages
+from art_ext.purifiers.rdp import RDP, Discriminator
 from art_ext.training import Objective
-
-if TYPE_CHECKING:
-    from art_ext.purifiers.rdp.purifier import RDP
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,20 @@ class Weights:
     reconstruction: float = 1.0
     reconstruction_pixel: float = 1e-4
 
+    @classmethod
+    def of(cls, given: Weights | Mapping[str, float] | None) -> Weights:
+        """Those given; a mapping says some of them by name, and the others are the paper's.
+
+        Raises:
+            ValueError: a name of none.
+        """
+        if isinstance(given, Weights):
+            return given
+        known, found = vars(cls()), dict(given or {})
+        if found.keys() - known.keys():
+            raise ValueError(f"expected weights out of {', '.join(known)}; got {', '.join(found)}")
+        return cls(**found)
+
 
 class RDPObjective(Objective):
     """Players: "restorers" (P and R), then "discriminator".
@@ -44,7 +57,7 @@ class RDPObjective(Objective):
     Args:
         purifier: the RDP to train.
         features: F, frozen: images in [0, 1] to features.
-        weights: of the loss terms; the paper's unless given.
+        weights: of the loss terms; the paper's where not given.
         eps: Linf radius of the training adversaries in the units of x (the paper: 16/255).
         steps: of the training attack (NRP: 100; not given in the paper).
         step_size: of the training attack, in the units of x; 2.5 * eps / steps unless given (NRP: 0.01).
@@ -62,7 +75,7 @@ class RDPObjective(Objective):
         purifier: RDP,
         features: nn.Module,
         *,
-        weights: Weights | None = None,
+        weights: Weights | Mapping[str, float] | None = None,
         eps: float = 16 / 255,
         steps: int = 10,
         step_size: float | None = None,
@@ -77,7 +90,7 @@ class RDPObjective(Objective):
             raise ValueError(f"expected clean_share in [0, 1), got {clean_share}")
         self.purifier, self.features = purifier, features
         self.discriminator = Discriminator(purifier.channels or 3)
-        self.weights = weights or Weights()
+        self.weights = Weights.of(weights)
         self.eps, self.steps, self.step_size = eps, steps, step_size
         self.clean_share, self.shared_latent, self.learning_rate = clean_share, shared_latent, learning_rate
 
@@ -141,3 +154,40 @@ class RDPObjective(Objective):
         with torch.no_grad():
             purified = self.purifier.clean(x_adv)
         return relativistic(self.discriminator(x), self.discriminator(purified))
+
+
+@stages.register(RDP)
+def rdp_stages(
+    purifier: RDP, classifier: nn.Module | None = None, *, features: nn.Module | None = None,
+    weights: Weights | Mapping[str, float] | None = None, eps: float = 16 / 255, steps: int = 10,
+    step_size: float | None = None, clean_share: float = 0.0, shared_latent: bool = False, learning_rate: float = 1e-4,
+) -> list[Objective]:  # fmt: skip
+    """Algorithm 1, which needs no labels; see `RDPObjective`.
+
+    Args:
+        purifier: the RDP to train.
+        classifier: F where `features` is not given: its logits are the features then.
+        features: F: images in [0, 1] to any tensor, such as a `FeatureExtractor`.
+        weights: of the loss terms, some of them by name; the paper's where not given.
+        eps: Linf radius of the training adversaries, in the units of x.
+        steps: of the training attack.
+        step_size: of the training attack; 2.5 * eps / steps unless given.
+        clean_share: expected share of a batch that P sees unperturbed, in [0, 1).
+        shared_latent: let the reconstruction loss reach P's encoder.
+        learning_rate: of Adam, for all three networks.
+
+    Raises:
+        ValueError: neither features nor a classifier, or an argument out of its range.
+    """
+    found = classifier if features is None else features
+    if found is None:
+        raise ValueError(
+            "expected a feature extractor to train RDP with, got None: pass features=FeatureExtractor(network, layer), "
+            "or a classifier"
+        )
+    return [
+        RDPObjective(
+            purifier, found, weights=weights, eps=eps, steps=steps, step_size=step_size, clean_share=clean_share,
+            shared_latent=shared_latent, learning_rate=learning_rate,
+        )
+    ]  # fmt: skip

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from art_ext.attacks import Linf, Loss, Norm, ascent, cross_entropy, logit_margin, margin, pgd, straight_through_clamp
+from art_ext.classifiers import ClassifierObjective
 from art_ext.nn.modes import evaluating
-from art_ext.purifiers.cdvae.network import Coded
-from art_ext.purifiers.cdvae.objective import Disentangling, labels, mean_over
-
-if TYPE_CHECKING:
-    from art_ext.purifiers.cdvae.purifier import CDVAE
+from art_ext.objectives.cdvae import CDVAETraining, Disentangling, labels, mean_over
+from art_ext.objectives.stages import check_unused, named_norm, stages
+from art_ext.purifiers.cdvae import CDVAE, Coded
+from art_ext.training import Objective
 
 VARIANTS: dict[str, dict[str, float]] = {
     "paper": {"gamma": 0.1, "beta": 0.2, "margin": 0.1},
@@ -157,3 +157,63 @@ class CDVAEGame(Disentangling):
 def capped(loss: Loss, most: float) -> Loss:
     """A loss (N,) that stops, with its gradient, where it has reached `most`."""
     return lambda x: loss(x).clamp_max(most)
+
+
+@stages.register(CDVAE)
+def cdvae_stages(  # noqa: PLR0913  every option of the method
+    purifier: CDVAE, classifier: nn.Module | None = None, *, gamma: float = 2e-3, beta: float = 0.2, mixup: float = 0.0,
+    residual_classifier: nn.Module | None = None, disentangle: bool = True, train_classifier: bool = False,
+    game: bool = False, variant: str = "paper", game_gamma: float | None = None, game_beta: float | None = None,
+    margin: float | None = None, clean: float = 1.0, eps: float = 8 / 255, steps: int = 10,
+    step_size: float | None = None, norm: Norm | str | None = None, learning_rate: float = 1e-3,
+) -> list[Objective]:  # fmt: skip
+    """Disentanglement, then the classifier on G(x), then the game, those asked for; all need labels.
+
+    Args:
+        purifier: G, the CDVAE to train.
+        classifier: D_G; trained by the second stage and by the game.
+        gamma: weight of the classification of residuals on clean images; the paper: 2e-3 to defend CIFAR-10.
+        beta: weight of the KL divergence on clean images.
+        mixup: of the first stage: a of Beta(a, a), 0 for none; released: 2.
+        residual_classifier: D; the purifier's own unless given.
+        disentangle: have the first stage, `CDVAETraining`.
+        train_classifier: have the second stage, the classifier on G(x).
+        game: have the third stage, `CDVAEGame`.
+        variant: of the game: "paper" or "released".
+        game_gamma: gamma of the game; the variant's unless given.
+        game_beta: beta of the game; likewise.
+        margin: of the game; likewise.
+        clean: weight of the clean images' loss in the paper's game.
+        eps: radius of the game's attack, in the units of x.
+        steps: of the game's attack.
+        step_size: of the game's attack; eps / sqrt(steps) unless given.
+        norm: of the game's attack, or its name; Linf unless given.
+        learning_rate: of every stage.
+
+    Raises:
+        ValueError: no stage, no classifier for one that trains it, an option of a stage that is not there, or an
+            argument out of its range.
+    """
+    if not (disentangle or train_classifier or game):
+        raise ValueError("expected a stage to train, got disentangle=False, train_classifier=False and game=False")
+    if classifier is None and (train_classifier or game):
+        raise ValueError("expected the classifier of G(x) to train too, got None")
+    attack: dict[str, Any] = {"variant": variant, "margin": margin, "clean": clean, "eps": eps, "steps": steps}
+    attack |= {"step_size": step_size, "norm": norm}
+    if not disentangle:
+        check_unused(CDVAE, "disentangle=True", {"gamma": gamma, "beta": beta, "mixup": mixup})
+    if not disentangle and not game:
+        check_unused(CDVAE, "disentangle=True or game=True", {"residual_classifier": residual_classifier})
+    if not game:
+        check_unused(CDVAE, "game=True", {**attack, "game_gamma": game_gamma, "game_beta": game_beta})
+    made: list[Disentangling | ClassifierObjective] = []
+    if disentangle:
+        made.append(CDVAETraining(purifier, residual_classifier, gamma=gamma, beta=beta, mixup=mixup))
+    if train_classifier and classifier is not None:
+        made.append(ClassifierObjective(classifier, purifier=purifier))
+    if game and classifier is not None:
+        attack |= {"norm": named_norm(norm), "gamma": game_gamma, "beta": game_beta}
+        made.append(CDVAEGame(purifier, classifier, residual_classifier, **attack))
+    for stage in made:
+        stage.learning_rate = learning_rate
+    return [*made]

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from art_ext.purifiers.cdvae.network import Coded
+from art_ext.purifiers.cdvae import CDVAE, Coded
 from art_ext.training import Objective
-
-if TYPE_CHECKING:
-    from art_ext.purifiers.cdvae.purifier import CDVAE
 
 
 class Disentangling(Objective):
@@ -36,6 +33,7 @@ class Disentangling(Objective):
         ValueError: a negative weight, or no classifier of residuals.
     """
 
+    labelled: ClassVar[bool] = True
     learning_rate: float = 1e-3
 
     def __init__(

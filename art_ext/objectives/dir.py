@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from art_ext.attacks import Linf, Norm, ascent, cross_entropy, pgd
 from art_ext.nn.modes import evaluating
+from art_ext.objectives.stages import check_unused, named_norm, stages
+from art_ext.purifiers.dir import DIR
 from art_ext.training import Objective
-
-if TYPE_CHECKING:
-    from art_ext.purifiers.dir.purifier import DIR
 
 
 class _AgainstTarget(Objective):
@@ -117,6 +116,7 @@ class DIRRestoration(_AgainstTarget):
         norm: of the training attack and of delta; Linf unless given.
     """
 
+    labelled: ClassVar[bool] = True
     learning_rate = 1e-2
 
     def __init__(  # noqa: PLR0913  the training attack's, and each term's
@@ -197,3 +197,55 @@ def _required(y: Tensor | None) -> Tensor:
     if y is None:
         raise ValueError("expected labels (N,) to train DIR's restoration, got None")
     return y
+
+
+@stages.register(DIR)
+def dir_stages(  # noqa: PLR0913  every option of the method
+    purifier: DIR, classifier: nn.Module | None = None, *, eps: float = 8 / 255, steps: int = 5,
+    step_size: float | None = None, norm: Norm | str | None = None, alpha: float = 2.0, radius: float | None = None,
+    radius_steps: int = 5, pixel: float = 0.0, joint: bool = False, pretrain: bool = True, restore: bool = True,
+    pretraining_rate: float | None = None, learning_rate: float | None = None,
+) -> list[Objective]:  # fmt: skip
+    """Masked restoration, then restoration for what the target says; see `DIRPretraining` and `DIRRestoration`.
+
+    Args:
+        purifier: the DIR to train.
+        classifier: the target; frozen unless `joint`.
+        eps: radius of the training adversaries, in the units of x.
+        steps: of the training attack.
+        step_size: of the training attack; 2.5 * eps / steps unless given.
+        norm: of the training attack and of the representation loss, or its name; Linf unless given.
+        alpha: weight of the representation loss.
+        radius: around restorations that the representation loss covers; eps unless given.
+        radius_steps: that find the worst perturbation within the radius.
+        pixel: weight of the squared error to the clean image in the second stage.
+        joint: train the target too in the second stage.
+        pretrain: have the first stage, Eq. 2.
+        restore: have the second stage, Eqs. 4 to 7, which needs labels.
+        pretraining_rate: of AdamW in the first stage; the released code's 1.5e-4 unless given.
+        learning_rate: of SGD for the purifier in the second stage; the paper's 1e-2, or if `joint` the released
+            code's 5e-5, unless given.
+
+    Raises:
+        ValueError: no classifier, no stage, an option of a stage that is not there, or an argument out of its range.
+    """
+    if classifier is None:
+        raise ValueError(
+            "expected a target classifier to train DIR against, got None: hand one over, or use DIRTrainer"
+        )
+    if not pretrain and not restore:
+        raise ValueError("expected a stage to train, got pretrain=False and restore=False")
+    game = {"alpha": alpha, "radius": radius, "radius_steps": radius_steps, "pixel": pixel, "joint": joint}
+    if not pretrain:
+        check_unused(DIR, "pretrain=True", {"pretraining_rate": pretraining_rate})
+    if not restore:
+        check_unused(DIR, "restore=True", {**game, "learning_rate": learning_rate})
+    attack: dict[str, Any] = {"eps": eps, "steps": steps, "step_size": step_size, "norm": named_norm(norm)}
+    made: list[tuple[_AgainstTarget, float | None]] = []
+    if pretrain:
+        made.append((DIRPretraining(purifier, classifier, **attack), pretraining_rate))
+    if restore:
+        made.append((DIRRestoration(purifier, classifier, **attack, **game), learning_rate))  # type: ignore[arg-type]
+    for stage, rate in made:
+        stage.learning_rate = stage.learning_rate if rate is None else rate
+    return [stage for stage, _ in made]

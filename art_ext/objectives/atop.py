@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +13,9 @@ from torch import Tensor, nn
 from art_ext.attacks import Linf, Norm, ascent, cross_entropy, pgd, straight_through_clamp
 from art_ext.nn import mean_l1
 from art_ext.nn.modes import evaluating
-from art_ext.purifiers.atop.network import PatchDiscriminator
+from art_ext.objectives.stages import check_unused, named_norm, stages
+from art_ext.purifiers.atop import AToP, PatchDiscriminator
 from art_ext.training import Objective
-
-if TYPE_CHECKING:
-    from art_ext.purifiers.atop.purifier import AToP
 
 ATTACKS = ("fgsm", "pgd", "purifier")
 DATA = ("adversarial", "clean")
@@ -122,6 +120,7 @@ class AToPFineTuning(AToPPretraining):
     """
 
     frozen: ClassVar[tuple[str, ...]] = ("classifier",)
+    labelled: ClassVar[bool] = True
 
     def __init__(  # noqa: PLR0913  the training attack's, and each term's
         self,
@@ -194,3 +193,52 @@ def _required(y: Tensor | None) -> Tensor:
     if y is None:
         raise ValueError("expected labels (N,) to fine-tune AToP with, got None")
     return y
+
+
+@stages.register(AToP)
+def atop_stages(  # noqa: PLR0913  every option of the method
+    purifier: AToP, classifier: nn.Module | None = None, *, attack: str = "fgsm", eps: float = 8 / 255, steps: int = 10,
+    step_size: float | None = None, norm: Norm | str | None = None, data: str = "adversarial", weight: float = 0.05,
+    adversarial: float = 1.0, discriminator: nn.Module | None = None, pretrain: bool = True,
+    finetune: bool | None = None, learning_rate: float = 1e-4,
+) -> list[Objective]:  # fmt: skip
+    """Pre-training, then fine-tuning with the classifier's loss; they share a discriminator. See `AToPFineTuning`.
+
+    Args:
+        purifier: the AToP to train.
+        classifier: f, frozen; needed by the second stage alone.
+        attack: of the second stage: "fgsm", "pgd" or "purifier".
+        eps: radius of the training adversaries, in the units of x.
+        steps: of the training attack, but for "fgsm".
+        step_size: of "pgd" and "purifier"; 2.5 * eps / steps unless given.
+        norm: of the training attack, or its name; Linf unless given.
+        data: of the second stage: "adversarial" (the poster's b) or "clean" (its a).
+        weight: lambda, of the classifier's loss.
+        adversarial: weight of the GAN term.
+        discriminator: images in [0, 1] and masks to scores; a new `PatchDiscriminator` unless given.
+        pretrain: have the first stage.
+        finetune: have the second stage, which needs labels; unless given, where there is a classifier.
+        learning_rate: of Adam, for the generator and its discriminator.
+
+    Raises:
+        ValueError: no stage, a second one without classifier, an option of a stage that is not there, or an argument
+            out of its range.
+    """
+    finetune = classifier is not None if finetune is None else finetune
+    if not pretrain and not finetune:
+        raise ValueError("expected a stage to train, got pretrain=False and no fine-tuning")
+    given = {"attack": attack, "eps": eps, "steps": steps, "step_size": step_size, "data": data, "weight": weight}
+    if not finetune:
+        check_unused(AToP, "finetune=True and a classifier", {**given, "norm": norm})
+    first = AToPPretraining(purifier, discriminator, adversarial=adversarial)
+    if discriminator is not None and first.discriminator is None:
+        raise ValueError("expected a discriminator only where there is a GAN term, got one without such a term")
+    made = [first] if pretrain else []
+    if finetune:
+        if classifier is None:
+            raise ValueError("expected a classifier to fine-tune AToP for, got None")
+        game: dict[str, Any] = {**given, "norm": named_norm(norm), "adversarial": adversarial}
+        made.append(AToPFineTuning(purifier, classifier, discriminator=first.discriminator, **game))
+    for stage in made:
+        stage.learning_rate = learning_rate
+    return [*made]

@@ -1,0 +1,182 @@
+"""A whole training: stages in order, each with its checkpoint, its optimizers, its schedulers and its epochs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from art_ext.training.checkpoint import Checkpoint
+from art_ext.training.loop import Data, Scheduler, Step, fit
+from art_ext.training.objective import Objective
+
+logger = logging.getLogger(__name__)
+Row = dict[str, float]
+"""Means of an epoch's loss terms by "player/term", its number as "epoch", and what the validation measured."""
+Optimizers = Mapping[str, Optimizer]
+Validate = Callable[[], float | Mapping[str, float]]
+"""Run at the end of each epoch; a number is the accuracy, more of them have names."""
+
+
+def nothing(*_: Any) -> None:
+    """Nothing to do."""
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What is told of a training as it goes.
+
+    Attributes:
+        on_stage: the number of a stage, from 1, and its objective, before its first step.
+        on_step: each step.
+        on_epoch: the number of the stage, and the row of the epoch.
+    """
+
+    on_stage: Callable[[int, Objective], object] = nothing
+    on_step: Callable[[Step], object] = nothing
+    on_epoch: Callable[[int, Row], object] = nothing
+
+
+def run(  # noqa: PLR0913  the keywords are the vocabulary of a training, and every one has a default
+    stages: Sequence[Objective],
+    data: Data,
+    *,
+    epochs: int | Sequence[int],
+    seed: int = 0,
+    optimizers: Sequence[Optimizers] | None = None,
+    schedulers: Sequence[Scheduler] = (),
+    checkpoint: Path | str | None = None,
+    every: int | None = None,
+    validate: Validate | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    callbacks: Callbacks = Callbacks(),
+    fabric: Fabric | None = None,
+    progress: bool = False,
+) -> list[Row]:
+    """Trains the stages of a method in order; what can be refused is refused before the first step.
+
+    Args:
+        stages: at least one.
+        data: batches of images in [0, 1] and labels, the same for each stage.
+        epochs: passes over the data, of every stage or of each.
+        seed: of everything random in a step.
+        optimizers: of each stage, by player; `made_optimizers(stages)` unless given.
+        schedulers: stepped at the end of each epoch of the stage whose optimizers they hold. One that holds none
+            belongs to a training of one stage.
+        checkpoint: a file; each stage keeps its state beside it, "name.1", "name.2" and so on.
+        every: steps between two writes; an epoch unless given.
+        validate: run at the end of each epoch.
+        stop: asked before each epoch; no further one begins where it says so.
+        callbacks: what is told.
+        fabric: device, precision and processes.
+        progress: show a bar with the terms and the time left; a line an epoch where there is no terminal.
+
+    Returns:
+        The rows of the epochs that this call ran, over all stages.
+
+    Raises:
+        TypeError: a scheduler that cannot be stepped, or wants a measurement.
+        ValueError: no stages, fewer epochs than one, optimizers or schedulers of other stages.
+    """
+    if not stages:
+        raise ValueError("expected at least one stage to train, got none")
+    passes = [epochs] * len(stages) if isinstance(epochs, int) else list(epochs)
+    if len(passes) != len(stages) or any(n < 1 for n in passes):
+        raise ValueError(f"expected at least one epoch for each of {len(stages)} stages, got {epochs}")
+    chosen = list(optimizers) if optimizers is not None else made_optimizers(stages)
+    if len(chosen) != len(stages):
+        raise ValueError(f"expected optimizers for each of {len(stages)} stages, got {len(chosen)}")
+    by_stage = by_optimizer(schedulers, chosen)
+    history: list[Row] = []
+    for number, (stage, n) in enumerate(zip(stages, passes, strict=True), start=1):
+        kept = None if checkpoint is None else Checkpoint(f"{checkpoint}.{number}", every or len(data))
+        callbacks.on_stage(number, stage)
+        steps = fit(
+            stage, data, epochs=n, seed=seed, optimizers=chosen[number - 1], schedulers=by_stage[number - 1],
+            checkpoint=kept, fabric=fabric, stop=stop,
+        )  # fmt: skip
+        title = f"{type(stage).__name__} {number}/{len(stages)}"
+        for row in _epochs(steps, len(data), n, title, callbacks, validate, progress):
+            history.append(row)
+            callbacks.on_epoch(number, row)
+    return history
+
+
+def made_optimizers(stages: Sequence[Objective]) -> list[Optimizers]:
+    """The optimizers that the paper gives the players of each stage."""
+    return [{name: stage.optimizer(name, found) for name, found in stage.players().items()} for stage in stages]
+
+
+def by_optimizer(schedulers: Sequence[Scheduler], optimizers: Sequence[Optimizers]) -> list[list[Scheduler]]:
+    """The schedulers of each stage: those that hold one of its optimizers.
+
+    Raises:
+        TypeError: one that cannot be stepped, or wants a measurement.
+        ValueError: one that holds an optimizer of no stage, or none where there are several stages.
+    """
+    found: list[list[Scheduler]] = [[] for _ in optimizers]
+    for scheduler in schedulers:
+        if not callable(getattr(scheduler, "step", None)):
+            raise TypeError(f"expected a scheduler with a method step(), got {type(scheduler).__name__}")
+        if _wants_metric(scheduler):
+            raise TypeError(
+                f"expected a scheduler whose step() takes nothing, got {type(scheduler).__name__}, which wants a "
+                "measurement: step it in a callback on_epoch instead"
+            )
+        held = getattr(scheduler, "optimizer", None)
+        places = [i for i, some in enumerate(optimizers) if held is not None and any(o is held for o in some.values())]
+        if held is None and len(optimizers) == 1:
+            places = [0]
+        if not places:
+            what = "no optimizer" if held is None else "an optimizer of no stage"
+            raise ValueError(
+                f"expected schedulers of the optimizers that are used, one of those of {len(optimizers)} stages, got "
+                f"{type(scheduler).__name__}, which holds {what}"
+            )
+        found[places[0]].append(scheduler)
+    return found
+
+
+def _wants_metric(scheduler: Scheduler) -> bool:
+    from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+    return isinstance(scheduler, ReduceLROnPlateau)
+
+
+def _epochs(
+    steps: Iterator[Step], batches: int, epochs: int, title: str, callbacks: Callbacks, validate: Validate | None,
+    progress: bool,
+) -> Iterator[Row]:  # fmt: skip
+    """The rows of one stage, while its bar moves."""
+    sums: Row = {}
+    terminal = sys.stderr.isatty()
+    with tqdm(total=epochs * batches, desc=title, disable=not (progress and terminal)) as bar:
+        for step in steps:
+            bar.update(step.number - bar.n)
+            callbacks.on_step(step)
+            sums = {k: sums.get(k, 0.0) + v for k, v in step.terms.items()}
+            if step.number % batches:
+                continue
+            row = {k: v / batches for k, v in sums.items()} | {"epoch": float(step.epoch)}
+            if validate is not None:
+                found = validate()
+                row |= found if isinstance(found, Mapping) else {"validation_accuracy": found}
+            bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k != "epoch"})
+            if progress and not terminal:
+                sys.stderr.write(f"{title}, {said(row, epochs)}\n")
+            logger.info("%s, epoch %d: %s", title, step.epoch, row)
+            yield row
+            sums = {}
+
+
+def said(row: Row, epochs: int) -> str:
+    """A row in words: the epoch, from 1, and the means of its terms."""
+    terms = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch")
+    return f"epoch {int(row['epoch']) + 1}/{epochs}: {terms}"
