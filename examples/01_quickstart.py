@@ -31,7 +31,7 @@ parser.add_argument("--out", type=Path, default=Path("out/demo"))
 
 
 def attacks(steps: int, eot_samples: int, queries: int) -> list[Attack]:
-    pgd, short = {"steps": steps, "step_size": 0.01}, {"steps": 2 * steps, "targets": 3, "queries": queries}
+    pgd, short = {"steps": steps, "step_size": 0.01}, {"steps": 3 * steps // 2, "targets": 2, "queries": queries}
     return [
         Attack("art", "PGD", pgd | {"num_random_init": 1}, on="deterministic"),
         Attack("torchattacks", "PGD", pgd, on="deterministic"),

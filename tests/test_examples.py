@@ -50,7 +50,7 @@ def test_quickstart(tmp_path: Path) -> None:
     report = Report.from_json((tmp_path / "report.json").read_text())
     header, rows = report.table()
     assert header == ["model", "attack", "bare classifier", "blind", "bpda", "full"]
-    expected = ["clean", "art PGD-2", "torchattacks PGD-2", "native AutoAttack-4", "worst case"]
+    expected = ["clean", "art PGD-2", "torchattacks PGD-2", "native AutoAttack-3", "worst case"]
     assert [row[1] for row in rows if row[0] == "RDP"] == expected
     assert [row[1] for row in rows if row[0] == "adversarially trained"] == expected
     assert [row[1] for row in rows if row[0] == "dynamic RDP"] == [
