@@ -8,7 +8,7 @@ import parts
 from worst_cases import STATED, counted, first, left
 
 from art_ext.evaluation import Cell, Report, paired_difference
-from art_ext.evaluation.report.data import worst_of
+from art_ext.evaluation.report.worst import worst_of
 
 SHOWN = (1, 2, 3, 5, 10)
 """R of the columns."""

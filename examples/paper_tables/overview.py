@@ -10,7 +10,7 @@ import parts
 from worst_cases import CLEAN, ESTIMATED, OFTEN, ONCE, OWN, STATED, counted, estimated, first, shown
 
 from art_ext.evaluation import Interval, Report, mean_interval
-from art_ext.evaluation.report.data import worst_of
+from art_ext.evaluation.report.worst import worst_of
 
 
 @dataclass(frozen=True)

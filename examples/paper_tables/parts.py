@@ -23,8 +23,8 @@ from art_ext.evaluation import (
     merged,
     paired_difference,
 )
-from art_ext.evaluation.report.data import worst_of
 from art_ext.evaluation.report.tables import in_cell
+from art_ext.evaluation.report.worst import worst_of
 
 DATA = {"name": "Fashion-MNIST test, the stratified 2,000 images that ship with the package", "order": "the first ones"}
 Part = Callable[[argparse.Namespace], Report]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from art_ext.evaluation import Cell, Interval, Report, double_sampling, mean_interval
-from art_ext.evaluation.report.data import right_together, worst_of
+from art_ext.evaluation.report.worst import right_together, worst_of
 from art_ext.evaluation.statistics import right_in_all
 
 STATED = 5

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from art_ext.attacks.renamed import renamed_fields
 from art_ext.evaluation.inspect.info import ModelInfo
 from art_ext.evaluation.report.legacy import effort_from, inspected_from, knowledge_now, parameters_now, shard_from
-from art_ext.evaluation.statistics import Interval, mean_interval, plurality, right_in_all
+from art_ext.evaluation.report.worst import worst_of
+from art_ext.evaluation.statistics import Interval, mean_interval, plurality
 from art_ext.evaluation.tags import Tag, old_spelling, tags_of
 from art_ext.evaluation.threat import Knowledge
 
@@ -140,10 +141,7 @@ class Cell:
 
     @property
     def vote(self) -> Interval:
-        """Share of images of which the repeats vote for the right class: it has the most votes, ties count in part.
-
-        Reports before schema 3 do not say which classes there were: there, more than half of the repeats must be right.
-        """
+        """Share of images whose repeats vote for the right class, ties in part; without classes, by majority."""
         if not self.predicted:
             return mean_interval([float(2 * sum(c) > len(c)) for c in zip(*self.correct, strict=True)], self.repeats)
         columns = zip(zip(*self.predicted, strict=True), zip(*self.correct, strict=True), strict=True)
@@ -298,35 +296,3 @@ class Findings:
         """
         most = self.worst_case(model, knowledge).repeats
         return [(r, self.worst_case(model, knowledge, r)) for r in range(1, most + 1)]
-
-
-def robust(cells: Sequence[Cell]) -> list[bool]:
-    """Per image, whether it was classified correctly in every repeat of every cell, over the images that all saw."""
-    n = min((c.images for c in cells), default=0)
-    return [all(row[i] for c in cells for row in c.correct) for i in range(n)]
-
-
-def right_together(cells: Sequence[Cell]) -> tuple[list[int], int]:
-    """Per image, in how many repeats every cell was right, over the images that all saw; and how many repeats all have.
-
-    Repeats of one number share their randomness in all cells of a model, so they are counted together; answers of
-    deterministic models hold for every repeat.
-    """
-    n = min((c.images for c in cells), default=0)
-    repeats = min((c.repeats for c in cells if c.repeats > 1), default=1)
-
-    def right(i: int, r: int) -> bool:
-        return all(c.correct[r if c.repeats > 1 else 0][i] for c in cells)
-
-    return [sum(right(i, r) for r in range(repeats)) for i in range(n)], repeats
-
-
-def worst_of(cells: Sequence[Cell], repeats: int | None = None) -> Interval:
-    """Share of images that none of the cells broke in r repeats, see `Findings.worst_case`.
-
-    Raises:
-        ValueError: no cells, or fewer repeats than were asked for.
-    """
-    counts, most = right_together(cells)
-    r = most if repeats is None or most == 1 else repeats
-    return mean_interval(right_in_all(counts, most, r), r)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from art_ext.evaluation.report.data import Cell, Findings, right_together, worst_of
+from art_ext.evaluation.report.data import Cell, Findings
+from art_ext.evaluation.report.worst import right_together, worst_of
 from art_ext.evaluation.statistics import Interval, double_sampling, mean_interval, right_in_all
 
 REPEATS = (1, 2, 3, 5, 10, 20)

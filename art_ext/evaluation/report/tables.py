@@ -7,9 +7,10 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from art_ext.evaluation.report.data import CLEAN, UNDEFENDED, Cell, Findings, robust, worst_of
+from art_ext.evaluation.report.data import CLEAN, UNDEFENDED, Cell, Findings
 from art_ext.evaluation.report.estimates import clean_of, curve_over_repeats, estimate_table
 from art_ext.evaluation.report.legacy import PARAMETERS
+from art_ext.evaluation.report.worst import robust, worst_of
 from art_ext.evaluation.statistics import Interval, mean_interval
 from art_ext.evaluation.tags import Tag
 from art_ext.evaluation.threat import Knowledge
