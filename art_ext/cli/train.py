@@ -71,7 +71,8 @@ def train(  # noqa: PLR0913, PLR0917  each is an option
     """Train a purifier for your classifier on your images, or a DRRDN; some methods need labels.
 
     The folder gets config.json and model.safetensors, for --purifier of the other commands; with a DRRDN
-    classifier.pt2, for --classifier. The state is kept in training.pt: a killed training goes on with the same command.
+    classifier.pt2, for --classifier. The state is kept in training.pt.1 (a file a stage): a killed
+    training goes on with the same command.
     """
     with explained(debug, resumes=True) as users:
         from art_ext.cli.fitting import claim, fit_stages

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from art_ext.attacks import Norm
-from art_ext.evaluation.statistics import Interval, wilson
+from art_ext.evaluation.statistics import Interval, mean_interval
 from art_ext.evaluation.threat import Threat
 from art_ext.nn.modes import seeded
 
@@ -67,7 +67,7 @@ class Binarisation:
         counted = [flag for flag, usable in zip(flags, self.usable, strict=True) if usable]
         if not counted:
             raise ValueError(f"expected at least one usable image, got none of {len(self.usable)}")
-        return wilson(sum(counted) / len(counted), len(counted))
+        return mean_interval([float(flag) for flag in counted])
 
 
 def binarisation_test(

@@ -12,6 +12,9 @@ import torch
 
 from art_ext.files import remove_stale, replacing
 
+SEAL = len(b"sha256 ") + 64
+"""Bytes of the digest that ends a file."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -39,7 +42,7 @@ class Checkpoint:
         if not file.exists():
             return None
         held = file.read_bytes()
-        written, seal = held[: -len(_seal(b""))], held[-len(_seal(b"")) :]
+        written, seal = held[:-SEAL], held[-SEAL:]
         if seal != _seal(written):
             raise ValueError(
                 f"expected the checkpoint of a training, got {file}, which is damaged or something else: without it "

@@ -16,7 +16,7 @@ from art_ext.evaluation import Cell, Knowledge, ModelInfo, Report, Tag, Verdict,
 from art_ext.evaluation.inspect import Fingerprint
 from art_ext.evaluation.report import Refusal, page
 from art_ext.evaluation.report.estimates import curve_over_repeats, estimate_table
-from art_ext.evaluation.statistics import clopper_pearson, surely_more
+from art_ext.evaluation.statistics import clopper_pearson, mcnemar
 
 from .test_page import interval
 
@@ -462,10 +462,10 @@ def test_steps_and_losses_make_the_round_trip() -> None:
 
 def test_exact_tests_by_hand() -> None:
     # 6 of 6 discordant images: 1 / 64 = 0.0156; 5 of 5: 1 / 32 = 0.031; 8 of 9: 10 / 512 = 0.0195.
-    assert surely_more(6, 0)
-    assert not surely_more(5, 0)
-    assert surely_more(8, 1)
-    assert not surely_more(0, 0)
+    assert mcnemar(6, 0) == pytest.approx(0.5**6)
+    assert mcnemar(5, 0) == pytest.approx(0.5**5)
+    assert mcnemar(8, 1) == pytest.approx(10 * 0.5**9)
+    assert mcnemar(0, 0) == 1
     # 0 of 10: the upper end p solves (1 - p)^10 = 0.025.
     assert clopper_pearson(0, 10)[:3] == pytest.approx((0, 0, 1 - 0.025**0.1))
     with pytest.raises(ValueError, match="right=3 and n=2"):

@@ -8,7 +8,6 @@ from art_ext.evaluation.statistics.exact import (
     least_shown,
     lower,
     mcnemar,
-    surely_more,
     upper,
 )
 from art_ext.evaluation.statistics.intervals import (
@@ -41,7 +40,6 @@ __all__ = [
     "paired_difference",
     "plurality",
     "right_in_all",
-    "surely_more",
     "upper",
     "wilson",
 ]

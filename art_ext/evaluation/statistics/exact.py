@@ -22,17 +22,6 @@ def mcnemar(more: int, less: int) -> float:
     return float(binomtest(more, more + less, 0.5, alternative="greater").pvalue) if more + less else 1.0
 
 
-def surely_more(more: int, less: int, level: float = 0.025) -> bool:
-    """Whether the first of two treatments of the same images surely does more than the second, by `mcnemar`.
-
-    Args:
-        more: images on which only the first succeeds.
-        less: images on which only the second does.
-        level: probability of a wrong yes, at most.
-    """
-    return mcnemar(more, less) <= level
-
-
 @lru_cache(4096)
 def above(count: int, n: int, share: float) -> float:
     """How probable it is that at least so many of n images are found, were their share as given."""
