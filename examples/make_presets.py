@@ -49,6 +49,7 @@ SEEDS = (
     "fashion_mnist_cdvae",
     "fashion_mnist_drrdn",
     *preset_cifar10.CLASSIFIERS,
+    "cifar10_rdp",
 )
 
 
@@ -106,7 +107,7 @@ def main() -> None:
 
 def settle(args: argparse.Namespace) -> None:
     """Fills in what depends on the preset and on the processor."""
-    small = args.name not in preset_cifar10.CLASSIFIERS
+    small = not args.name.startswith("cifar10")
     args.seed = SEEDS.index(args.name) if args.seed is None else args.seed  # each network its own
     args.batch_size = args.batch_size or (64 if small else 128)
     args.images = args.images or (8000 if small else preset_cifar10.IMAGES)

@@ -45,19 +45,32 @@ DIR_ARGUMENTS = {"channels": 1, "patch": 4, "width": 48, "heads": 3, "depth": 3,
 DRRDN_ARGUMENTS = {"channels": 1, "classes": 10, "width": 16}
 DRRDN_WEIGHTS = {"domain": 0.1, "adversarial": 0.05, "entropy": 0.1}
 ATOP_ARGUMENTS = {"channels": 1, "width": 8, "dilations": [1, 2, 1]}
-RDP_ARGUMENTS = {"channels": 1, "width": 24, "blocks": 8, "block": "residual", "fold": 2}
+RDP_ARGUMENTS = {
+    "fashion_mnist_rdp": {"channels": 1, "width": 24, "blocks": 8, "block": "residual", "fold": 2},
+    "cifar10_rdp": {"channels": 3, "width": 48, "blocks": 8, "block": "residual", "fold": 2},
+}  # fmt: skip
 
 
 def train(
     objective: Objective, args: argparse.Namespace, peak: float, beta: float = 0.9, optimizers: Any = None
 ) -> float:
     """Trains with Adam (its first beta) or what is given, rates falling by a cosine; gives the seconds it took."""
-    data = fashion_mnist("train", args.images)
-    batches = Batches(data.x, data.y, batch_size=args.batch_size, seed=args.seed, augment=shift_and_flip(2))
+    batches = preset_cifar10.batches(args) if is_cifar10(args) else fashion_batches(args)
     if optimizers is None:
         optimizers = {k: torch.optim.Adam(p, lr=peak, betas=(beta, 0.999)) for k, p in objective.players().items()}
     cosine = partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=args.epochs, eta_min=peak / 50)
     return fit_and_time(objective, batches, args, optimizers, [cosine(o) for o in optimizers.values()])
+
+
+def is_cifar10(args: argparse.Namespace) -> bool:
+    """Whether the preset is one for CIFAR-10."""
+    return bool(args.name.startswith("cifar10"))
+
+
+def fashion_batches(args: argparse.Namespace) -> Batches:
+    """The training images that ship, shifted by up to 2 pixels and mirrored."""
+    data = fashion_mnist("train", args.images)
+    return Batches(data.x, data.y, batch_size=args.batch_size, seed=args.seed, augment=shift_and_flip(2))
 
 
 def fit_and_time(
@@ -115,18 +128,26 @@ def make_cifar10(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_rdp(args: argparse.Namespace) -> dict[str, Any]:
+    """RDP, from scratch or from an earlier stage of it; channels-last for CIFAR-10."""
+    cifar10, arguments = is_cifar10(args), RDP_ARGUMENTS[args.name]
     features = FeatureExtractor(presets.load(args.features, args.folder), args.layer)
     with seeded(args.seed):
-        purifier = RDP(**RDP_ARGUMENTS)
+        purifier = RDP(**arguments)  # type: ignore[arg-type]
         if args.start is not None:
-            purifier.load_state_dict(presets.load("fashion_mnist_rdp", args.start).state_dict())
-        weights = Weights(pixel=args.pixel)
+            purifier.load_state_dict(presets.load(args.name, args.start).state_dict())
         objective = RDPObjective(
-            purifier, features, weights=weights, eps=EPS, steps=args.steps, clean_share=args.clean_share
+            purifier, features, weights=Weights(pixel=args.pixel), eps=preset_cifar10.EPS if cifar10 else EPS,
+            steps=args.steps, clean_share=args.clean_share,
         )  # fmt: skip
+    if cifar10:
+        objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     seconds = train(objective, args, peak=args.learning_rate)
     purifier.eval().requires_grad_(False)
-    return {"module": purifier, "arguments": RDP_ARGUMENTS, "paper": RDP.paper, "seconds": seconds}
+    made: dict[str, Any] = {"module": purifier, "arguments": arguments, "paper": RDP.paper, "seconds": seconds}
+    if not cifar10:
+        return made
+    keys = ("precision", "learning_rate", "features", "layer", "pixel", "clean_share", "steps")
+    return made | {"further": {k: getattr(args, k) for k in keys}, "data": preset_cifar10.called(args.test)}
 
 
 def make_dir(args: argparse.Namespace) -> dict[str, Any]:
@@ -211,6 +232,7 @@ def make_drrdn(args: argparse.Namespace) -> dict[str, Any]:
 MAKERS = {
     **dict.fromkeys(CLASSIFIERS, make_classifier),
     "fashion_mnist_rdp": make_rdp,
+    "cifar10_rdp": make_rdp,
     "fashion_mnist_dir": make_dir,
     "fashion_mnist_atop_pretrained": make_atop,
     "fashion_mnist_atop": make_atop,

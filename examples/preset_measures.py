@@ -46,7 +46,7 @@ def measure(
     A preset for CIFAR-10 is measured on the test images in the folder `data`, under PGD-20 at 8/255.
     """
     if data is not None:
-        return measure_cifar10(module, n, data)
+        return measure_cifar10(module, n, folder, data)
     test = fashion_mnist("test")
     assert test.order is not None
     stored = test.order.argsort()[:n]
@@ -57,23 +57,32 @@ def measure(
         return measure_atop(module, x, y)
     if isinstance(module, CDVAE):
         return measure_cdvae(module, presets.load("fashion_mnist_cdvae_classifier", folder), x, y)
-    if not isinstance(module, RDP):
-        found = {"n": n, "clean": accuracy(module, x, y)}
-        x_adv = attacked(module, x, y, 40)
-        found["pgd40"] = accuracy(module, x_adv, y)
-        if isinstance(module, DRRDN):
-            told = diagnose(module, x, x_adv, y)
-            found |= {k: v for k, v in told.items() if k != "mutual_information"}  # which is no share of images
-        return found
-    classifier = presets.load("fashion_mnist_cnn", folder)
-    surrogate = presets.load("fashion_mnist_surrogate", folder)
+    if isinstance(module, RDP):
+        networks = [presets.load(f"fashion_mnist_{name}", folder) for name in ("cnn", "surrogate")]
+        return measure_rdp(module, networks, x, y, "pgd40", partial(attacked, steps=40))
+    found = {"n": n, "clean": accuracy(module, x, y)}
+    x_adv = attacked(module, x, y, 40)
+    found["pgd40"] = accuracy(module, x_adv, y)
+    if isinstance(module, DRRDN):
+        told = diagnose(module, x, x_adv, y)
+        found |= {k: v for k, v in told.items() if k != "mutual_information"}  # which is no share of images
+    return found
+
+
+def measure_rdp(
+    module: RDP, networks: list[nn.Module], x: torch.Tensor, y: torch.Tensor, name: str, attack: Any
+) -> dict[str, Any]:
+    """The classifier (the first of the networks) alone and behind RDP, under blind, transfer and full knowledge.
+
+    A transferred attack is crafted on the second network.
+    """
+    classifier, surrogate = networks
     defended = nn.Sequential(module, classifier)
-    found = {"n": n, "bare_clean": accuracy(classifier, x, y)}
-    found["clean"] = accuracy(defended, x, y)
-    for name, model in {"blind": classifier, "transfer": surrogate, "full": defended}.items():
-        x_adv = attacked(model, x, y, 40)
-        found[f"bare_pgd40_{name}"] = accuracy(classifier, x_adv, y)
-        found[f"pgd40_{name}"] = accuracy(defended, x_adv, y)
+    found: dict[str, Any] = {"n": len(x), "bare_clean": accuracy(classifier, x, y), "clean": accuracy(defended, x, y)}
+    for knowledge, model in {"blind": classifier, "transfer": surrogate, "full": defended}.items():
+        x_adv = attack(model, x, y)
+        found[f"bare_{name}_{knowledge}"] = accuracy(classifier, x_adv, y)
+        found[f"{name}_{knowledge}"] = accuracy(defended, x_adv, y)
     return found
 
 
@@ -110,8 +119,14 @@ def measure_cdvae(module: CDVAE, classifier: nn.Module, x: torch.Tensor, y: torc
     return found | {"pgd40_full": accuracy(defended, attacked(defended, x, y, 40), y)}
 
 
-def measure_cifar10(module: nn.Module, n: int, data: Path | str) -> dict[str, Any]:
+def measure_cifar10(module: nn.Module, n: int, folder: Path | str, data: Path | str) -> dict[str, Any]:
     """Clean accuracy and accuracy under PGD-20, Linf 8/255 in steps of 2/255, on exact test images."""
-    test = preset_cifar10.test_images(data, n)
-    x_adv = attacked(module, test.x, test.y, 20, preset_cifar10.EPS, 2 / 255)
+    test, attack = (
+        preset_cifar10.test_images(data, n),
+        partial(attacked, steps=20, eps=preset_cifar10.EPS, step_size=2 / 255),
+    )
+    if isinstance(module, RDP):
+        networks = [presets.load(f"cifar10_{name}", folder) for name in ("resnet", "surrogate")]
+        return measure_rdp(module, networks, test.x, test.y, "pgd20", attack)
+    x_adv = attack(module, test.x, test.y)
     return {"n": n, "clean": accuracy(module, test.x, test.y), "pgd20": accuracy(module, x_adv, test.y)}
