@@ -72,7 +72,7 @@ class DIRTrainer(PurifierTrainer):
         radius: float | None = None, pretrain: bool = True, restore: bool = True, radius_steps: int = 5,
         pixel: float = 0.0, joint: bool = False, pretraining_rate: float | None = None,
         learning_rate: float | None = None, step_size: float | None = None, norm: Norm | str | None = None,
-        **common: Unpack[Common],
+        per_mask: bool = False, shared_masks: bool = True, **common: Unpack[Common],
     ) -> None:  # fmt: skip
         """Prepare the training of a classifier's DIR.
 
@@ -90,8 +90,11 @@ class DIRTrainer(PurifierTrainer):
         :param pretraining_rate: AdamW's in the first stage; the released code's 1.5e-4 unless given.
         :param learning_rate: SGD's for the purifier in the second stage; the paper's 1e-2, or if `joint` the released
                               code's 5e-5, unless given.
-        :param step_size: Of the training attack, for images scaled to [0, 1]; 2.5 * eps / steps unless given.
+        :param step_size: Of the training attack, for images scaled to [0, 1]; 1.25 * eps / steps unless given.
         :param norm: Of the training attack and of the representation loss; Linf unless given.
+        :param per_mask: Take the squared error for the restoration under each mask, not for their mean: without it, or
+                         without `pixel`, the mean may become the identity.
+        :param shared_masks: Draw the masks of a step once, for its attack and its losses (the paper's Algorithm 1).
         :param common: `seed`, `checkpoint` and `verbose`, see `PurifierTrainer`.
         """
         super().__init__(classifier, **common, **_options(DIR, locals()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from art_ext.attacks import Linf, Norm, ascent, cross_entropy, pgd
-from art_ext.nn.modes import evaluating
+from art_ext.nn.modes import evaluating, untracked
 from art_ext.objectives.stages import check_unused, named_norm, stages
 from art_ext.purifiers.dir import DIR
 from art_ext.training import Objective
@@ -24,7 +24,7 @@ class _AgainstTarget(Objective):
         target: h, images in [0, 1] to logits.
         eps: radius of the training adversaries, in the units of x.
         steps: of the training attack, which runs with purifier and target in eval mode.
-        step_size: of the training attack; 2.5 * eps / steps unless given (the paper: 2/255 at 8/255 and 5 steps).
+        step_size: of the training attack; 1.25 * eps / steps unless given, the paper's 2/255 at 8/255 and 5 steps.
         norm: of the training attack; Linf unless given.
 
     Attributes:
@@ -53,12 +53,13 @@ class _AgainstTarget(Objective):
         if not 0 < eps <= largest or steps < 1:
             raise ValueError(f"expected eps in (0, {largest}] and steps >= 1, got eps={eps} and steps={steps}")
         self.purifier, self.target = purifier, target
-        self.eps, self.steps, self.step_size, self.norm = eps, steps, step_size, norm
+        self.eps, self.steps, self.norm = eps, steps, norm
+        self.step_size = 1.25 * eps / steps if step_size is None else step_size
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"restorer": list(self.purifier.parameters())}
 
-    def attacked(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def attacked(self, model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] within eps of x that `model` takes for another class than y (N,)."""
         gradient = ascent(cross_entropy(model, y))
         with evaluating(self.purifier, self.target):
@@ -69,7 +70,8 @@ class DIRPretraining(_AgainstTarget):
     """Eq. 2: restores the clean image from each masked part of an adversary against the target alone.
 
     The distance is the mean over pixels, summed over the K masks. The released code takes that of the fused output.
-    Labels are the target's own answers where the data has none.
+    Differs from the paper: Algorithm 1 pre-trains on natural images and adversaries, here as in the released code it is
+    adversaries alone. Labels are the target's own answers where the data has none.
     """
 
     learning_rate = 1.5e-4
@@ -81,8 +83,8 @@ class DIRPretraining(_AgainstTarget):
 
     def terms(self, player: str, x: Tensor, x_adv: Tensor, y: Tensor | None) -> dict[str, Tensor]:
         hidden = self.purifier.hidden(x_adv)
-        restored = torch.stack([self.purifier.network(x_adv, mask) for mask in hidden])
-        return {"restoration": (restored - x).square().mean((1, 2, 3, 4)).sum()}
+        parts = self.purifier.parts(x_adv, hidden)
+        return {"restoration": (parts - x).square().mean((1, 2, 3, 4)).sum()}
 
     def optimizer(self, player: str, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         """AdamW as the released code has it; the paper does not say."""
@@ -93,12 +95,16 @@ class DIRRestoration(_AgainstTarget):
     """Eqs. 4 to 7: the restoration is classified right, and so is everything near it.
 
     L_adv = CE(h(x~), y) with x~ the fused restoration of an adversary against the whole pipeline, and
-    L_rep = KL(h(x~) || h(x~ + delta)) for the delta that makes it large. The gradient of L_rep reaches x~ on both sides
-    and not delta, as Eq. 5 reads. Differs from the released code: delta is projected onto its ball, both losses see the
-    same masks, and restorations are clamped to [0, 1], since they are at inference; x~ + delta is not clamped.
+    L_rep = KL(h(x~) || h(x~ + delta)) for the delta that makes it large; Eqs. 4 and 5 print the other order, the
+    released code has this one. The gradient of L_rep reaches x~ on both sides and not delta, as Eq. 5 reads.
 
-    Nothing in Eq. 7 keeps restorations near images. Where they drift to what the target was never trained on, a smaller
-    rate helps, or `pixel`.
+    Differs from the released code: attack and losses see the same masks, as in Algorithm 1, delta is projected onto its
+    ball, and restorations are clamped to [0, 1], since they are at inference; x~ + delta is not clamped. Batch
+    normalisation of a target that is trained counts each step's images once, not those at x~ + delta again.
+
+    Nothing in Eq. 7 keeps restorations near images, and the mean over complementary masks allows "twice what is seen,
+    nothing for what is hidden", which is the identity: nothing is discarded then. A squared error for each mask has no
+    such optimum (`pixel` with `per_mask`); `art_ext.purifiers.dir.slopes` measures which of the two was learned.
 
     Args:
         purifier: see above.
@@ -108,6 +114,10 @@ class DIRRestoration(_AgainstTarget):
         radius_steps: sign steps towards delta, each of 2.5 * radius / radius_steps.
         pixel: weight of the squared error to the clean image, mean over pixels; the paper adds one where it leaves out
             the pre-training.
+        per_mask: take that error for the restoration under each mask, mean over masks, as Eq. 2 does, instead of for
+            their mean.
+        shared_masks: draw the masks of a step once, before its attack, as Algorithm 1 does. Otherwise each step of the
+            attack draws its own, and the losses others, as in the released code: a weaker attack.
         joint: train the target too, as the released code does, the purifier at 5e-5 and the target at 0.1; it then does
             not come back as it was. The code's alpha is 1.
         eps: see above.
@@ -117,6 +127,7 @@ class DIRRestoration(_AgainstTarget):
     """
 
     labelled: ClassVar[bool] = True
+    carried: ClassVar[tuple[str, ...]] = ("masks",)
     learning_rate = 1e-2
 
     def __init__(  # noqa: PLR0913  the training attack's, and each term's
@@ -128,6 +139,8 @@ class DIRRestoration(_AgainstTarget):
         radius: float | None = None,
         radius_steps: int = 5,
         pixel: float = 0.0,
+        per_mask: bool = False,
+        shared_masks: bool = True,
         joint: bool = False,
         eps: float = 8 / 255,
         steps: int = 5,
@@ -137,7 +150,8 @@ class DIRRestoration(_AgainstTarget):
         super().__init__(purifier, target, eps=eps, steps=steps, step_size=step_size, norm=norm)
         if min(alpha, pixel) < 0 or radius_steps < 1:
             raise ValueError(f"expected alpha, pixel >= 0 and radius_steps >= 1, got {alpha}, {pixel}, {radius_steps}")
-        self.pixel = pixel
+        self.pixel, self.per_mask, self.shared_masks = pixel, per_mask, shared_masks
+        self.masks: Tensor | None = None
         self.alpha, self.radius, self.radius_steps = alpha, eps if radius is None else radius, radius_steps
         self.joint = joint
         if joint:
@@ -149,18 +163,50 @@ class DIRRestoration(_AgainstTarget):
         return {"restorer": [p for module in trained for p in module.parameters()]}
 
     def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
-        return self.attacked(nn.Sequential(self.purifier, self.target), x, _required(y))
+        """Adversaries against the whole pipeline; with `shared_masks` under the masks that `terms` then uses."""
+        masks = self.masks = self.purifier.hidden(x) if self.shared_masks else None
+
+        def pipeline(v: Tensor) -> Tensor:
+            logits: Tensor = self.target(
+                self.purifier.fused(v, masks).clamp(0, 1) if masks is not None else self.purifier(v)
+            )
+            return logits
+
+        return self.attacked(pipeline, x, _required(y))
 
     def terms(self, player: str, x: Tensor, x_adv: Tensor, y: Tensor | None) -> dict[str, Tensor]:
-        restored = self.purifier.fused(x_adv, self.purifier.hidden(x_adv)).clamp(0, 1)
+        parts = self.purifier.parts(x_adv, self.purifier.hidden(x_adv) if self.masks is None else self.masks)
+        restored = parts.mean(0).clamp(0, 1)
         logits = self.target(restored)
         terms = {"adversarial": F.cross_entropy(logits, _required(y))}
         if self.alpha:
-            nearby = self.target(restored + self.worst(restored.detach()))
+            delta = self.worst(restored.detach())
+            with untracked(self.target):
+                nearby = self.target(restored + delta)
             terms["representation"] = self.alpha * divergence(logits, nearby).mean()
         if self.pixel:
-            terms["restoration"] = self.pixel * (restored - x).square().mean()
+            terms["restoration"] = self.pixel * ((parts if self.per_mask else restored) - x).square().mean()
         return terms
+
+    def adversarial_losses(self, x: Tensor, y: Tensor) -> dict[str, float]:
+        """L_adv of the pipeline and that of the target alone, each under its own training attack, in eval mode.
+
+        On training images they tell whether training has come as far as doing nothing: where the pipeline's is not the
+        smaller one, a target without DIR would be better under the very attack that DIR was trained with.
+
+        Args:
+            x: images (N, C, H, W) in [0, 1]; all at once, so keep N small.
+            y: class indices (N,).
+        """
+        kept = self.masks
+        try:
+            with evaluating(self), torch.no_grad():
+                x_adv, alone = self.perturb(x, y), self.attacked(self.target, x, y)
+                restored = self.purifier(x_adv) if self.masks is None else self.purifier.fused(x_adv, self.masks)
+                logits = {"pipeline": self.target(restored.clamp(0, 1)), "target alone": self.target(alone)}
+        finally:
+            self.masks = kept
+        return {name: float(F.cross_entropy(found, y)) for name, found in logits.items()}
 
     def worst(self, restored: Tensor) -> Tensor:
         """Delta of Eq. 4: within `radius` of the restorations (N, C, H, W), far in the target's answers.
@@ -203,8 +249,9 @@ def _required(y: Tensor | None) -> Tensor:
 def dir_stages(  # noqa: PLR0913  every option of the method
     purifier: DIR, classifier: nn.Module | None = None, *, eps: float = 8 / 255, steps: int = 5,
     step_size: float | None = None, norm: Norm | str | None = None, alpha: float = 2.0, radius: float | None = None,
-    radius_steps: int = 5, pixel: float = 0.0, joint: bool = False, pretrain: bool = True, restore: bool = True,
-    pretraining_rate: float | None = None, learning_rate: float | None = None,
+    radius_steps: int = 5, pixel: float = 0.0, per_mask: bool = False, shared_masks: bool = True, joint: bool = False,
+    pretrain: bool = True, restore: bool = True, pretraining_rate: float | None = None,
+    learning_rate: float | None = None,
 ) -> list[Objective]:  # fmt: skip
     """Masked restoration, then restoration for what the target says; see `DIRPretraining` and `DIRRestoration`.
 
@@ -213,12 +260,14 @@ def dir_stages(  # noqa: PLR0913  every option of the method
         classifier: the target; frozen unless `joint`.
         eps: radius of the training adversaries, in the units of x.
         steps: of the training attack.
-        step_size: of the training attack; 2.5 * eps / steps unless given.
+        step_size: of the training attack; 1.25 * eps / steps unless given.
         norm: of the training attack and of the representation loss, or its name; Linf unless given.
         alpha: weight of the representation loss.
         radius: around restorations that the representation loss covers; eps unless given.
         radius_steps: that find the worst perturbation within the radius.
         pixel: weight of the squared error to the clean image in the second stage.
+        per_mask: take that error for the restoration under each mask, not for their mean.
+        shared_masks: draw the masks of a step once, for its attack and its losses.
         joint: train the target too in the second stage.
         pretrain: have the first stage, Eq. 2.
         restore: have the second stage, Eqs. 4 to 7, which needs labels.
@@ -235,7 +284,10 @@ def dir_stages(  # noqa: PLR0913  every option of the method
         )
     if not pretrain and not restore:
         raise ValueError("expected a stage to train, got pretrain=False and restore=False")
-    game = {"alpha": alpha, "radius": radius, "radius_steps": radius_steps, "pixel": pixel, "joint": joint}
+    game: dict[str, Any] = {
+        "alpha": alpha, "radius": radius, "radius_steps": radius_steps, "pixel": pixel, "per_mask": per_mask,
+        "shared_masks": shared_masks, "joint": joint,
+    }  # fmt: skip
     if not pretrain:
         check_unused(DIR, "pretrain=True", {"pretraining_rate": pretraining_rate})
     if not restore:
@@ -245,7 +297,7 @@ def dir_stages(  # noqa: PLR0913  every option of the method
     if pretrain:
         made.append((DIRPretraining(purifier, classifier, **attack), pretraining_rate))
     if restore:
-        made.append((DIRRestoration(purifier, classifier, **attack, **game), learning_rate))  # type: ignore[arg-type]
+        made.append((DIRRestoration(purifier, classifier, **attack, **game), learning_rate))
     for stage, rate in made:
         stage.learning_rate = stage.learning_rate if rate is None else rate
     return [stage for stage, _ in made]

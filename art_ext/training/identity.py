@@ -39,8 +39,9 @@ def identity_of(
     found |= {f"data's {k}": v for k, v in getattr(data, "identity", dict)().items()}
     trained = [v for k, v in [*objective.named_parameters(), *objective.named_buffers()] if not _frozen(k, objective)]
     for path, module in _own_modules(objective):
+        skipped = {*BOOKKEEPING, *IGNORED, *getattr(module, "carried", ())}
         for name, value in vars(module).items():
-            if name not in BOOKKEEPING and name not in IGNORED and not isinstance(value, nn.Module):
+            if name not in skipped and not isinstance(value, nn.Module):
                 found |= _named(f"{path}.{name}" if path else name, value, trained)
     for name in objective.frozen:
         found[f"weights of the frozen {name}"] = identity(objective.get_submodule(name), apart_from=trained).sha256

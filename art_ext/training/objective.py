@@ -18,9 +18,11 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         labelled: whether `perturb` or `terms` need labels.
+        carried: names of plain attributes that `perturb` leaves for the `terms` of its step; they are no settings.
     """
 
     frozen: ClassVar[tuple[str, ...]] = ()
+    carried: ClassVar[tuple[str, ...]] = ()
     labelled: ClassVar[bool] = False
 
     @abstractmethod

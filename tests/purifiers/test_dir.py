@@ -18,8 +18,9 @@ from art_ext.nn import seeded
 from art_ext.objectives import DIRPretraining, DIRRestoration
 from art_ext.objectives.dir import divergence
 from art_ext.purifiers import DIR
-from art_ext.purifiers.dir import per_mask_restorations, representation_attack
+from art_ext.purifiers.dir import per_mask_restorations, representation_attack, share_discarded, slopes
 from art_ext.training import Batches, fit
+from art_ext.training.identity import identity_of
 
 
 @pytest.fixture
@@ -147,12 +148,12 @@ def test_pretraining_adversaries_are_made_against_the_target_alone(purifier: DIR
     with seeded(2):
         found = objective.perturb(x, Y)
     with seeded(2):
-        # By hand: a uniform start, then 3 signs of 2.5 * 0.1 / 3, kept within 0.1 and [0, 1].
+        # By hand: a uniform start, then 3 signs of 1.25 * 0.1 / 3, kept within 0.1 and [0, 1].
         x_adv = (x + torch.empty_like(x).uniform_(-0.1, 0.1)).clamp(0, 1)
     for _ in range(3):
         x_adv = x_adv.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(F.cross_entropy(target(x_adv), Y, reduction="sum"), x_adv)
-        x_adv = (x + (x_adv + 0.25 / 3 * gradient.sign() - x).clamp(-0.1, 0.1)).clamp(0, 1)
+        x_adv = (x + (x_adv + 0.125 / 3 * gradient.sign() - x).clamp(-0.1, 0.1)).clamp(0, 1)
     assert torch.allclose(found, x_adv, atol=1e-6)
 
 
@@ -213,7 +214,7 @@ def test_each_loss_reaches_the_restorer_and_delta_is_a_constant(purifier: DIR, t
     """By hand with a linear target: d KL(p || q) / d restoration has a part through p and a part through q."""
     objective = DIRRestoration(purifier, target, eps=0.1, radius=0.3, alpha=1.0)
     restored = torch.rand(5, 3, 8, 12).requires_grad_()
-    purifier.fused = lambda *_: restored  # type: ignore[method-assign]
+    purifier.parts = lambda *_: restored[None]  # type: ignore[method-assign]
     with seeded(1):
         found = objective.terms("restorer", x, x, Y)
     with seeded(1):
@@ -241,21 +242,24 @@ def test_both_sides_of_the_divergence_reach_the_restorer(purifier: DIR, target: 
     assert torch.equal(gradient, torch.ones_like(x))  # delta itself carries none
 
 
-def test_the_pixel_term_compares_the_fused_restoration_with_the_clean_image(
-    purifier: DIR, target: nn.Module, x: Tensor
+@pytest.mark.parametrize("per_mask", [False, True])
+def test_the_pixel_term_is_that_of_the_mean_or_of_each_mask(
+    purifier: DIR, target: nn.Module, x: Tensor, per_mask: bool
 ) -> None:
     assert "restoration" not in DIRRestoration(purifier, target).terms("restorer", x, x, Y)
-    objective = DIRRestoration(purifier, target, pixel=3.0, alpha=0.0)
-    purifier.fused = lambda *_: (x / 2).requires_grad_()  # type: ignore[method-assign]
+    objective = DIRRestoration(purifier, target, pixel=3.0, alpha=0.0, per_mask=per_mask)
+    purifier.parts = lambda *_: torch.stack([x, torch.zeros_like(x)]).requires_grad_()  # type: ignore[method-assign]
     found = objective.terms("restorer", x, torch.rand_like(x), Y)
-    assert found["restoration"].item() == pytest.approx(3 * float((x / 2).square().mean()), rel=1e-5)
+    square = float(x.square().mean())
+    expected = 3 * (0 + square) / 2 if per_mask else 3 * square / 4  # the mean of x and 0 is x / 2
+    assert found["restoration"].item() == pytest.approx(expected, rel=1e-5)
     with pytest.raises(ValueError, match=r"alpha, pixel >= 0 .* -1"):
         DIRRestoration(purifier, target, pixel=-1)
 
 
 def test_the_target_sees_restorations_clamped_as_at_inference(purifier: DIR, target: nn.Module, x: Tensor) -> None:
     outside = (4 * x - 1.5).requires_grad_()
-    purifier.fused = lambda *_: outside  # type: ignore[method-assign]
+    purifier.parts = lambda *_: outside[None]  # type: ignore[method-assign]
     seen: list[Tensor] = []
     target.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     DIRRestoration(purifier, target, alpha=0.0).terms("restorer", x, x, Y)["adversarial"].backward()
@@ -290,7 +294,7 @@ def test_joint_training_has_the_released_rates_and_attacks_in_eval_mode(purifier
     objective.terms("restorer", x, x_adv, Y)
     assert modes[2:] == [True, *[False] * 6, True]  # the losses' two passes; h(x~) and 5 steps between them
     assert all(m.training for m in objective.modules())
-    assert int(target[1].num_batches_tracked) == 2
+    assert int(target[1].num_batches_tracked) == 1  # not those at x~ + delta
 
 
 def test_settings_reach_both_stages(purifier: DIR, target: nn.Module) -> None:
@@ -316,13 +320,63 @@ def test_the_papers_optimisers(purifier: DIR, target: nn.Module) -> None:
     assert DIRRestoration(purifier, target).learning_rate == 1e-2
 
 
-def test_training_attacks_the_whole_pipeline(purifier: DIR, target: nn.Module, x: Tensor) -> None:
-    calls: list[int] = []
-    purifier.register_forward_hook(lambda *_: calls.append(1))
-    DIRRestoration(purifier, target, eps=0.1, steps=3).perturb(x, Y)
-    assert len(calls) == 3
+@pytest.mark.parametrize(("shared", "different"), [(True, 1), (False, 4)])
+def test_attack_and_losses_share_the_masks_of_a_step(
+    purifier: DIR, target: nn.Module, x: Tensor, shared: bool, different: int
+) -> None:
+    """Algorithm 1 draws them once a step, the released code for each step of the attack and once more."""
+    used: list[Tensor] = []
+    purifier.network.register_forward_pre_hook(lambda _, given: used.append(given[1]))
+    objective = DIRRestoration(purifier, target, eps=0.1, steps=3, alpha=0.0, shared_masks=shared)
+    for _ in range(2):
+        used.clear()
+        x_adv = objective.perturb(x, Y)
+        objective.terms("restorer", x, x_adv, Y)
+        assert len(used) == 2 * 4  # 2 masks, 3 steps and the losses
+        assert len({tuple(mask.flatten().tolist()) for mask in used[::2]}) == different
     with pytest.raises(ValueError, match="labels"):
         DIRRestoration(purifier, target).perturb(x, None)
+
+
+def test_the_masks_of_a_step_are_no_setting_of_the_training(purifier: DIR, target: nn.Module, x: Tensor) -> None:
+    objective = DIRRestoration(purifier, target, eps=0.1, steps=1)
+    before = identity_of(objective, None, {}, [])
+    objective.perturb(x, Y)
+    assert objective.masks is not None
+    assert identity_of(objective, None, {}, []) == before
+    assert "shared_masks" in before
+
+
+def test_losses_tell_a_restorer_that_is_worse_than_nothing(purifier: DIR, target: nn.Module, x: Tensor) -> None:
+    objective = DIRRestoration(purifier, target, eps=0.1, steps=3)
+    objective.perturb(x, Y)
+    kept = objective.masks
+    purifier.parts = lambda v, hidden: v[None]  # type: ignore[method-assign]
+    with seeded(0):
+        same = objective.adversarial_losses(x, Y)
+    assert same["pipeline"] == pytest.approx(same["target alone"], rel=0.05)  # other random starts
+    clean = float(F.cross_entropy(target(x), Y).detach())
+    assert same["target alone"] > clean
+    purifier.parts = lambda v, hidden: x[None] + 0 * v  # type: ignore[method-assign]
+    perfect = objective.adversarial_losses(x, Y)
+    assert perfect["pipeline"] == pytest.approx(clean, rel=1e-5)
+    assert objective.masks is kept
+
+
+def test_slopes_and_what_is_discarded_by_hand(purifier: DIR, x: Tensor) -> None:
+    """The identity in two halves, twice what is seen and nothing for the rest; and half of each image, seen or not."""
+
+    def seen_twice(v: Tensor, hidden: Tensor) -> Tensor:
+        shown = (~hidden).view(2, 5, 1, 4, 6).repeat_interleave(2, 3).repeat_interleave(2, 4)
+        return 2 * v * shown
+
+    purifier.parts = seen_twice  # type: ignore[method-assign]
+    assert slopes(purifier, x) == pytest.approx({"seen": 2.0, "hidden": 0.0}, abs=1e-5)
+    x_adv = (x + 0.1 * torch.randn_like(x).sign()).clamp(0, 1)
+    assert share_discarded(purifier, x, x_adv) == pytest.approx(0.0, abs=1e-5)
+    purifier.parts = lambda v, _: (0.5 * v + 0.25).expand(2, *v.shape)  # type: ignore[method-assign]
+    assert slopes(purifier, x) == pytest.approx({"seen": 0.5, "hidden": 0.5}, abs=1e-5)
+    assert share_discarded(purifier, x, x_adv) == pytest.approx(0.5, abs=1e-5)
 
 
 def test_eq_8_sums_the_losses_of_the_known_masks(purifier: DIR, target: nn.Module, x: Tensor) -> None:

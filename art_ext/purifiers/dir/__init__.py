@@ -1,6 +1,6 @@
 """DIR: information discard and robust representation restoration [Zhou et al., ICML 2023]."""
 
-from art_ext.purifiers.dir.diagnostics import per_mask_restorations, representation_attack
+from art_ext.purifiers.dir.diagnostics import per_mask_restorations, representation_attack, share_discarded, slopes
 from art_ext.purifiers.dir.purifier import DIR
 
-__all__ = ["DIR", "per_mask_restorations", "representation_attack"]
+__all__ = ["DIR", "per_mask_restorations", "representation_attack", "share_discarded", "slopes"]

@@ -1,4 +1,4 @@
-"""Attacks of the paper that submit no single image: they say something about DIR, and are no threat model."""
+"""What a DIR does to images, and attacks of the paper that submit no single image and are no threat model."""
 
 from __future__ import annotations
 
@@ -8,9 +8,54 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.attacks import Linf, ascent, cross_entropy, pgd, straight_through_clamp
+from art_ext.nn.vit import patchify
 
 if TYPE_CHECKING:
     from art_ext.purifiers.dir.purifier import DIR
+
+
+def slopes(purifier: DIR, x: Tensor) -> dict[str, float]:
+    """How single restorations follow the image: slopes of least squares of restored on true pixels.
+
+    An inpainter has 1 where it sees and 1 where it does not. With two complementary masks, 2 and 0 add up to the
+    identity in the mean: nothing is restored, and nothing discarded.
+
+    Args:
+        purifier: a DIR.
+        x: clean images (N, C, H, W) in [0, 1]; all at once, so keep N small.
+
+    Returns:
+        "seen" and "hidden": the slope over patches that the masks leave and that they hide.
+    """
+    patch = purifier.network.patch
+    with torch.no_grad():
+        hidden = purifier.hidden(x)
+        restored = torch.stack([patchify(part, patch) for part in purifier.parts(x, hidden)])
+        true = patchify(x, patch).expand_as(restored)
+    return {name: _slope(true[mask], restored[mask]) for name, mask in {"seen": ~hidden, "hidden": hidden}.items()}
+
+
+def share_discarded(purifier: DIR, x: Tensor, x_adv: Tensor) -> float:
+    """The share of a perturbation that does not come through the purifier: 1 minus the slope of g(x') - g(x) on x' - x.
+
+    0 for the identity, 1 where nothing of it is left, negative where it is amplified. Both images pass under the same
+    masks.
+
+    Args:
+        purifier: a DIR.
+        x: clean images (N, C, H, W) in [0, 1]; all at once, so keep N small.
+        x_adv: the perturbed ones.
+    """
+    with torch.no_grad():
+        hidden = purifier.hidden(x)
+        change = purifier.fused(x_adv, hidden).clamp(0, 1) - purifier.fused(x, hidden).clamp(0, 1)
+    sent = x_adv - x
+    return 1 - float((change * sent).sum() / sent.square().sum())
+
+
+def _slope(true: Tensor, found: Tensor) -> float:
+    centred = true - true.mean()
+    return float((centred * found).sum() / centred.square().sum())
 
 
 def per_mask_restorations(

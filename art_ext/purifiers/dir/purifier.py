@@ -117,7 +117,11 @@ class DIR(Purifier):
 
         The released code takes the mean of the decoder's tokens; before a linear head of each token that is the same.
         """
-        return torch.stack([self.network(x, mask) for mask in hidden]).mean(0)
+        return self.parts(x, hidden).mean(0)
+
+    def parts(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """The restoration under each of the masks (K, N, T): (K, N, C, H, W), not clamped."""
+        return torch.stack([self.network(x, mask) for mask in hidden])
 
     def restorations(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Restorations in [0, 1] (K, N, C, H, W) and the hidden patches (K, N, T) of one draw; for looking.
@@ -128,7 +132,7 @@ class DIR(Purifier):
         check_images(x, channels=self.channels)
         with torch.no_grad():
             hidden = self.hidden(x)
-            return torch.stack([self.network(x, mask) for mask in hidden]).clamp(0, 1), hidden
+            return self.parts(x, hidden).clamp(0, 1), hidden
 
     def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
         """Eq. 8 for one submitted image: masks are known to the attacker, and he sums the losses of the restorations.
