@@ -60,8 +60,12 @@ class _AgainstTarget(Objective):
         return {"restorer": list(self.purifier.parameters())}
 
     def attacked(self, model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [0, 1] within eps of x that `model` takes for another class than y (N,)."""
-        gradient = ascent(cross_entropy(model, y))
+        """Images (N, C, H, W) in [0, 1] within eps of x that `model` takes for another class than y (N,).
+
+        The model sees all N images at once: it may hold something of each, such as its mask.
+        """
+        loss = cross_entropy(model, y)
+        gradient = ascent(lambda v: loss(v))  # a function of its own is not cut into pieces
         with evaluating(self.purifier, self.target):
             return pgd(gradient, x, norm=self.norm, eps=self.eps, steps=self.steps, step_size=self.step_size)
 

@@ -328,10 +328,11 @@ def test_attack_and_losses_share_the_masks_of_a_step(
     used: list[Tensor] = []
     purifier.network.register_forward_pre_hook(lambda _, given: used.append(given[1]))
     objective = DIRRestoration(purifier, target, eps=0.1, steps=3, alpha=0.0, shared_masks=shared)
-    for _ in range(2):
+    for copies in (1, 8):  # 40 images are more than one piece of a gradient
         used.clear()
-        x_adv = objective.perturb(x, Y)
-        objective.terms("restorer", x, x_adv, Y)
+        many, labels = x.repeat(copies, 1, 1, 1), Y.repeat(copies)
+        x_adv = objective.perturb(many, labels)
+        objective.terms("restorer", many, x_adv, labels)
         assert len(used) == 2 * 4  # 2 masks, 3 steps and the losses
         assert len({tuple(mask.flatten().tolist()) for mask in used[::2]}) == different
     with pytest.raises(ValueError, match="labels"):
