@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ VARIANTS: dict[str, dict[str, float]] = {
 """Weights where none are given; the paper's gamma and margin here are not in it."""
 KAPPA = 10.0
 """Margin beyond which the released attack goes no further."""
+LOSSES = ("cross-entropy", "margin")
+"""That the training attack may raise: Eq. 7's, and that of the paper's Table 7, which calls PGD on it C&W."""
 
 
 class CDVAEGame(Disentangling):
@@ -36,7 +39,11 @@ class CDVAEGame(Disentangling):
     The released code is another game, `variant="released"`: G reconstructs the clean image from x', D learns the most
     likely class, right or wrong, both over all samples; the gate is a margin of logits and holds for D_G's term alone;
     beta is 0.01; nothing is trained on clean images but those that were wrong before the attack; and the attack ascends
-    the margin up to 10.
+    the margin up to 10. The code's default margin is 8, its README trains with 20 and clips each value of a gradient
+    to 1 (`clip`); its D_G has dropout of 0.3, which is the caller's network here.
+
+    Whether D_G is sure, and of which class, is asked of the networks that were attacked: in eval mode, with z as the
+    attack had it. In train mode batch statistics of attacked images alone, samples of z and dropout would answer.
 
     Nothing trains D_G on clean images in the paper's, as printed. Both sample z and put G(x') clamped before D_G, with
     a straight-through gradient. Differs from the paper, which gives no step size: here eps / sqrt(steps), as in the
@@ -55,6 +62,9 @@ class CDVAEGame(Disentangling):
         steps: of the training attack, with all networks in eval mode.
         step_size: of the training attack; eps / sqrt(steps) unless given.
         norm: of the training attack; Linf unless given.
+        loss: of the training attack: "cross-entropy" (Eq. 7) or "margin" (Table 7's C&W); the variant's unless given.
+        clip: largest absolute value of an entry of a gradient, with the optimiser that `optimizer` makes; none unless
+            given.
 
     Raises:
         ValueError: an argument out of its range.
@@ -75,9 +85,15 @@ class CDVAEGame(Disentangling):
         steps: int = 10,
         step_size: float | None = None,
         norm: Norm | None = None,
+        loss: str | None = None,
+        clip: float | None = None,
     ) -> None:
         if variant not in VARIANTS:
             raise ValueError(f"expected variant to be one of {', '.join(VARIANTS)}; got {variant!r}")
+        if loss not in (None, *LOSSES):
+            raise ValueError(f"expected loss to be one of {', '.join(LOSSES)}; got {loss!r}")
+        if clip is not None and not 0 < clip < float("inf"):
+            raise ValueError(f"expected clip > 0, got {clip}")
         given: dict[str, Any] = {"gamma": gamma, "beta": beta, "margin": margin}
         usual = VARIANTS[variant] | {k: v for k, v in given.items() if v is not None}
         super().__init__(purifier, residual_classifier, gamma=usual["gamma"], beta=usual["beta"])
@@ -88,7 +104,8 @@ class CDVAEGame(Disentangling):
         if not 0 <= clean < float("inf") or math.isnan(usual["margin"]):
             raise ValueError(f"expected clean >= 0 and a margin, got {clean=} and margin={usual['margin']}")
         self.classifier = classifier
-        self.margin, self.variant, self.clean = usual["margin"], variant, clean
+        self.margin, self.variant, self.clean, self.clip = usual["margin"], variant, clean, clip
+        self.loss = loss or ("margin" if variant == "released" else "cross-entropy")
         self.eps, self.steps, self.norm = eps, steps, norm
         self.step_size = eps / math.sqrt(steps) if step_size is None else step_size
 
@@ -98,49 +115,73 @@ class CDVAEGame(Disentangling):
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"game": super().players()["cdvae"]}
 
+    def optimizer(self, player: str, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        """The paper's, see `Disentangling`; it clips gradients where `clip` is given."""
+        made = super().optimizer(player, parameters)
+        if self.clip is not None:
+            made.register_step_pre_hook(Clipped(self.clip))
+        return made
+
+    def attacked(self, x: Tensor) -> Tensor:
+        """What the attack sees, D_G(G(x)) (N, K): with a sample of z in the released variant, else with its mean."""
+        sampled = self.variant == "released"
+        image = straight_through_clamp(self.coded(x).image) if sampled else self.purifier.relaxed(x)
+        logits: Tensor = self.classifier(image)
+        return logits
+
     def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
         y = labels(y)
-
         released = self.variant == "released"
-
-        def model(v: Tensor) -> Tensor:
-            image = straight_through_clamp(self.coded(v).image) if released else self.purifier.relaxed(v)
-            logits: Tensor = self.classifier(image)
-            return logits
-
-        loss = capped(margin(model, y), KAPPA) if released else cross_entropy(model, y)
+        loss: Loss = margin(self.attacked, y) if self.loss == "margin" else cross_entropy(self.attacked, y)
+        if released and self.loss == "margin":
+            loss = capped(loss, KAPPA)
         with evaluating(self.purifier, self.classifier):
             x_adv = pgd(ascent(loss), x, norm=self.norm, eps=self.eps, steps=self.steps, step_size=self.step_size)
             if not released:
                 return x_adv
             with torch.no_grad():
-                right = model(x).argmax(1) == y
+                right = self.attacked(x).argmax(1) == y
         return torch.where(right.view(-1, 1, 1, 1), x_adv, x)
 
     def terms(self, player: str, x: Tensor, x_adv: Tensor, y: Tensor | None) -> dict[str, Tensor]:
         y = labels(y)
+        with evaluating(self.purifier, self.classifier), torch.no_grad():
+            answers = self.attacked(x_adv)
         coded = self.coded(x_adv)
         logits = self.classifier(straight_through_clamp(coded.image))
         if self.variant == "released":
-            return self.released_terms(coded, logits, x, x_adv, y)
-        terms = self.adversarial_terms(coded, logits, x_adv, y)
+            return self.released_terms(coded, (logits, answers), x, x_adv, y)
+        terms = self.adversarial_terms(coded, (logits, answers), x_adv, y)
         if self.clean:
             terms |= {f"clean {k}": self.clean * v for k, v in self.clean_terms(x, [(1.0, y)]).items()}
         return terms
 
-    def adversarial_terms(self, coded: Coded, logits: Tensor, x_adv: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Eqs. 8 to 10 as printed, from D_G's logits (N, K) on what was made of x' (N, C, H, W)."""
-        unsure = -logit_margin(logits.detach().softmax(1), y) <= self.margin
-        wrong = logits.detach().masked_fill(F.one_hot(y, logits.shape[1]).bool(), -torch.inf).argmax(1)
+    def adversarial_terms(
+        self, coded: Coded, found: tuple[Tensor, Tensor], x_adv: Tensor, y: Tensor
+    ) -> dict[str, Tensor]:
+        """Eqs. 8 to 10 as printed.
+
+        Args:
+            coded: what G made of x'.
+            found: D_G's logits (N, K) on it, in train mode and as attacked.
+            x_adv: x' (N, C, H, W).
+            y: labels (N,).
+        """
+        logits, answers = found
+        unsure = -logit_margin(answers.softmax(1), y) <= self.margin
+        wrong = answers.masked_fill(F.one_hot(y, answers.shape[1]).bool(), -torch.inf).argmax(1)
         terms = self.reconstruction_terms(coded, x_adv, unsure)
         return terms | self.class_terms(coded, logits, x_adv, (y, unsure), (wrong, unsure))
 
-    def released_terms(self, coded: Coded, logits: Tensor, x: Tensor, x_adv: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The released code's loss, see `variant`."""
+    def released_terms(
+        self, coded: Coded, found: tuple[Tensor, Tensor], x: Tensor, x_adv: Tensor, y: Tensor
+    ) -> dict[str, Tensor]:
+        """The released code's loss, see `variant`; arguments as for `adversarial_terms`, and the clean images."""
+        logits, answers = found
         everyone = torch.ones_like(y, dtype=torch.bool)
-        unsure = -logit_margin(logits.detach(), y) < self.margin
+        unsure = -logit_margin(answers, y) < self.margin
         terms = self.reconstruction_terms(coded, x, everyone)
-        return terms | self.class_terms(coded, logits, x_adv, (y, unsure), (logits.argmax(1), everyone))
+        return terms | self.class_terms(coded, logits, x_adv, (y, unsure), (answers.argmax(1), everyone))
 
     def class_terms(
         self, coded: Coded, logits: Tensor, x_adv: Tensor, seen: tuple[Tensor, Tensor], hidden: tuple[Tensor, Tensor]
@@ -154,6 +195,16 @@ class CDVAEGame(Disentangling):
         }
 
 
+class Clipped:
+    """Clips each entry of an optimiser's gradients to [-most, most] before a step."""
+
+    def __init__(self, most: float) -> None:
+        self.most = most
+
+    def __call__(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        torch.nn.utils.clip_grad_value_([p for group in optimizer.param_groups for p in group["params"]], self.most)
+
+
 def capped(loss: Loss, most: float) -> Loss:
     """A loss (N,) that stops, with its gradient, where it has reached `most`."""
     return lambda x: loss(x).clamp_max(most)
@@ -165,7 +216,8 @@ def cdvae_stages(  # noqa: PLR0913  every option of the method
     residual_classifier: nn.Module | None = None, disentangle: bool = True, train_classifier: bool = False,
     game: bool = False, variant: str = "paper", game_gamma: float | None = None, game_beta: float | None = None,
     margin: float | None = None, clean: float = 1.0, eps: float = 8 / 255, steps: int = 10,
-    step_size: float | None = None, norm: Norm | str | None = None, learning_rate: float = 1e-3,
+    step_size: float | None = None, norm: Norm | str | None = None, loss: str | None = None, clip: float | None = None,
+    learning_rate: float = 1e-3,
 ) -> list[Objective]:  # fmt: skip
     """Disentanglement, then the classifier on G(x), then the game, those asked for; all need labels.
 
@@ -188,6 +240,8 @@ def cdvae_stages(  # noqa: PLR0913  every option of the method
         steps: of the game's attack.
         step_size: of the game's attack; eps / sqrt(steps) unless given.
         norm: of the game's attack, or its name; Linf unless given.
+        loss: of the game's attack: "cross-entropy" or "margin"; the variant's unless given.
+        clip: largest entry of a gradient in the game; none unless given.
         learning_rate: of every stage.
 
     Raises:
@@ -199,7 +253,7 @@ def cdvae_stages(  # noqa: PLR0913  every option of the method
     if classifier is None and (train_classifier or game):
         raise ValueError("expected the classifier of G(x) to train too, got None")
     attack: dict[str, Any] = {"variant": variant, "margin": margin, "clean": clean, "eps": eps, "steps": steps}
-    attack |= {"step_size": step_size, "norm": norm}
+    attack |= {"step_size": step_size, "norm": norm, "loss": loss, "clip": clip}
     if not disentangle:
         check_unused(CDVAE, "disentangle=True", {"gamma": gamma, "beta": beta, "mixup": mixup})
     if not disentangle and not game:

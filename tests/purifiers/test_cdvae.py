@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from art_ext.attacks import ascent, cross_entropy
+from art_ext.attacks import L2, Linf, Norm, ascent, cross_entropy, margin, pgd
 from art_ext.detectors import Residual
 from art_ext.images import OutsideRangeWarning
 from art_ext.nn import FeatureExtractor, evaluating, seeded
 from art_ext.objectives import CDVAEGame, CDVAETraining, Curriculum
 from art_ext.objectives.cdvae import mean_over, mixed
+from art_ext.objectives.cdvae_game import LOSSES
 from art_ext.purifiers import CDVAE
 from art_ext.purifiers.cdvae import Coded, ResidualClassifier
 from art_ext.purifiers.cdvae.network import gaussian_kl
@@ -390,7 +391,8 @@ def test_clean_training_is_mixed_in(purifier: CDVAE, x: Tensor) -> None:
     assert {k: v for k, v in found.items() if k.startswith("clean")} == pytest.approx(
         {f"clean {k}": 2 * v.item() for k, v in plain.items()}, rel=1e-5
     )
-    assert len(classifier.seen) == 1  # D_G sees attacked images alone
+    assert len(classifier.seen) == 2  # D_G sees attacked images alone: as they were attacked, and to learn
+    assert torch.equal(*classifier.seen)
 
 
 def test_the_released_game_by_hand(purifier: CDVAE, x: Tensor) -> None:
@@ -407,6 +409,75 @@ def test_the_released_game_by_hand(purifier: CDVAE, x: Tensor) -> None:
         },
         rel=1e-4,
     )
+
+
+class TwoMinded(Constant):
+    """Answers in eval mode that are not those in train mode."""
+
+    def __init__(self, logits: Tensor, others: Tensor) -> None:
+        super().__init__(logits)
+        self.others = others
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if self.training else self.others
+
+
+@pytest.mark.parametrize(("variant", "wrong"), [("paper", [1, 3, 1, 1, 1]), ("released", [1, 1, 2, 3, 0])])
+def test_gate_and_wrong_class_are_those_of_the_network_that_was_attacked(
+    purifier: CDVAE, x: Tensor, variant: str, wrong: list[int]
+) -> None:
+    """In eval mode samples 0 and 1 are sure or unsure otherwise than in train mode, whose logits are learned from."""
+    learned, attacked = torch.zeros(5, 4), 30 * F.one_hot(Y, 4).float()
+    attacked[0, 1] = 40.0  # wrong: class 1
+    attacked[1, 3] = 29.9  # right by a hair, class 3 next
+    learned[torch.arange(5), Y] = torch.tensor([50.0, 50.0, 0.0, 0.0, 0.0])  # sure of 0 and 1 alone
+    residuals = Constant(torch.zeros(5, 4))
+    residuals.logits.data[:] = torch.tensor([0.0, 1.0, 2.0, 3.0])
+    image = 0.4 * torch.ones_like(x)
+    answering(purifier, Coded(image, torch.zeros(5, 6), {"kl": torch.arange(5.0)}))
+    game = CDVAEGame(purifier, TwoMinded(learned, attacked), residuals, variant=variant, gamma=1.0, clean=0.0,
+                     margin=0.6 if variant == "paper" else 5.0)  # fmt: skip
+    found = game.train().terms("game", x, image, Y)
+    assert found["classification"].item() == pytest.approx(0.0, abs=1e-6)  # over 0 and 1, of which train mode is sure
+    each = residuals.logits.log_softmax(1)[torch.arange(5), torch.tensor(wrong)]
+    chosen = each[:2] if variant == "paper" else each
+    assert found["residual"].item() == pytest.approx(-float(chosen.mean().detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("norm", [Linf(), L2()])
+@pytest.mark.parametrize("variant", ["paper", "released"])
+@pytest.mark.parametrize("loss", ["cross-entropy", "margin"])
+def test_loss_and_norm_of_the_training_attack(
+    purifier: CDVAE, classifier: nn.Module, x: Tensor, norm: Norm, variant: str, loss: str
+) -> None:
+    game = CDVAEGame(purifier, classifier, variant=variant, loss=loss, norm=norm, eps=0.5, steps=4)
+    assert CDVAEGame(purifier, classifier, variant=variant).loss == {"paper": LOSSES[0], "released": LOSSES[1]}[variant]
+    with torch.no_grad():
+        y = classifier(purifier.eval()(x)).argmax(1)
+    with seeded(1):
+        x_adv = game.perturb(x, y)
+    assert float(norm.size(x_adv - x).max()) <= 0.5 + 1e-5
+    rule = cross_entropy if loss == "cross-entropy" else margin
+    with seeded(1):
+        expected = pgd(ascent(rule(game.attacked, y)), x, norm=norm, eps=0.5, steps=4, step_size=0.25)
+    assert torch.allclose(x_adv, expected, atol=1e-6)
+    with pytest.raises(ValueError, match="expected loss to be one of cross-entropy, margin; got 'cw'"):
+        CDVAEGame(purifier, classifier, loss="cw")
+
+
+def test_clipped_gradients(purifier: CDVAE, classifier: nn.Module) -> None:
+    game = CDVAEGame(purifier, classifier, clip=1.0)
+    for objective, step in ((game, 0.1), (CDVAEGame(purifier, classifier), 0.5)):
+        weight = nn.Parameter(torch.zeros(2))
+        sgd = objective.optimizer("game", [weight])
+        moved = torch.optim.SGD([weight], lr=0.1)  # AdamW's step would not tell the size of a gradient
+        for hook in sgd._optimizer_step_pre_hooks.values():
+            moved.register_step_pre_hook(hook)
+        weight.grad = torch.tensor([5.0, -0.5])
+        moved.step()
+        assert weight.tolist() == pytest.approx([-step, 0.05])
+    with pytest.raises(ValueError, match="expected clip > 0, got 0"):
+        CDVAEGame(purifier, classifier, clip=0)
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
