@@ -28,12 +28,15 @@ class AToPPretraining(Objective):
     auto-encoder or `adversarial` is 0. Differs from the released code, which detaches the generator's GAN term: here
     its gradient reaches the generator. All losses are taken at the generator's resolution, on the whole image.
 
+    L1 is in the units of x, of images in [0, 1]. The released code has images in [-1, 1] there, whose L1 is twice as
+    large, with weights of 1 for the GAN term and 0.05 for the classifier's: 0.5 and 0.025 here, the same in proportion.
+
     Args:
         purifier: the AToP to train.
         discriminator: images in [0, 1] and masks to scores, any shape with N rows; unless given, a `PatchDiscriminator`
             a third wider than the generator that leaves 4 x 4 patches of `purifier.size` (of 32 pixels without one).
             Not used without a GAN term.
-        adversarial: weight of the generator's GAN term (released: 1).
+        adversarial: weight of the generator's GAN term (released: 0.5 in these units).
 
     Attributes:
         learning_rate: of both players; set another before training.
@@ -44,7 +47,7 @@ class AToPPretraining(Objective):
 
     learning_rate: float = 1e-4
 
-    def __init__(self, purifier: AToP, discriminator: nn.Module | None = None, *, adversarial: float = 1.0) -> None:
+    def __init__(self, purifier: AToP, discriminator: nn.Module | None = None, *, adversarial: float = 0.5) -> None:
         super().__init__()
         if not 0 <= adversarial < float("inf"):
             raise ValueError(f"expected adversarial >= 0, got {adversarial}")
@@ -105,7 +108,7 @@ class AToPFineTuning(AToPPretraining):
         purifier: the AToP to train.
         classifier: f, images in [0, 1] to logits; frozen.
         data: "adversarial" is the poster's (b); "clean" is its (a), with x in the place of x' in both terms.
-        weight: lambda; released: 0.05 on CIFAR-10, 0.1 on ImageNette and on clean CIFAR-10.
+        weight: lambda; released, in these units: 0.025 on CIFAR-10, 0.05 on ImageNette and on clean CIFAR-10.
         attack: "fgsm" takes one step of eps against f alone (released), "pgd" several of them from a random start,
             "purifier" those against f behind the purifier, with new draws at each step.
         eps: radius of the training adversaries, in the units of x.
@@ -128,14 +131,14 @@ class AToPFineTuning(AToPPretraining):
         classifier: nn.Module,
         *,
         data: str = "adversarial",
-        weight: float = 0.05,
+        weight: float = 0.025,
         attack: str = "fgsm",
         eps: float = 8 / 255,
         steps: int = 10,
         step_size: float | None = None,
         norm: Norm | None = None,
         discriminator: nn.Module | None = None,
-        adversarial: float = 1.0,
+        adversarial: float = 0.5,
     ) -> None:
         super().__init__(purifier, discriminator, adversarial=adversarial)
         norm = norm or Linf()
@@ -198,8 +201,8 @@ def _required(y: Tensor | None) -> Tensor:
 @stages.register(AToP)
 def atop_stages(  # noqa: PLR0913  every option of the method
     purifier: AToP, classifier: nn.Module | None = None, *, attack: str = "fgsm", eps: float = 8 / 255, steps: int = 10,
-    step_size: float | None = None, norm: Norm | str | None = None, data: str = "adversarial", weight: float = 0.05,
-    adversarial: float = 1.0, discriminator: nn.Module | None = None, pretrain: bool = True,
+    step_size: float | None = None, norm: Norm | str | None = None, data: str = "adversarial", weight: float = 0.025,
+    adversarial: float = 0.5, discriminator: nn.Module | None = None, pretrain: bool = True,
     finetune: bool | None = None, learning_rate: float = 1e-4,
 ) -> list[Objective]:  # fmt: skip
     """Pre-training, then fine-tuning with the classifier's loss; they share a discriminator. See `AToPFineTuning`.

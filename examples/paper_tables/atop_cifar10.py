@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--transform", default="RT2", choices=["RT1", "RT2", "RT3"])
     parser.add_argument("--examples", default="adversarial", choices=["adversarial", "clean"], help="poster's b or a")
     parser.add_argument("--attack", default="fgsm", choices=["fgsm", "pgd", "purifier"], help="of the fine-tuning")
-    parser.add_argument("--weight", type=float, default=0.05, help="lambda")
+    parser.add_argument("--weight", type=float, default=0.025, help="lambda; 0.05 in the units of the released code")
     parser.add_argument("--rate", type=float, default=1e-3, help="Adam's from scratch; then the released 1e-4")
     parser.add_argument("--width", type=int, default=48)
     parser.add_argument("--dilations", type=int, nargs="+", default=[1, 1, 2, 4, 8, 16, 1, 1])

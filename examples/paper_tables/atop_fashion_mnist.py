@@ -337,7 +337,9 @@ def main() -> None:
         "--rate", type=float, default=1e-3, help="Adam's; the released 1e-4 starts from a trained generator"
     )
     parser.add_argument("--tuning-share", type=float, default=0.3, help="of that rate in the fine-tuning")
-    parser.add_argument("--weight", type=float, default=0.05, help="lambda")
+    parser.add_argument(
+        "--weight", type=float, default=0.05, help="lambda; twice the released one, whose L1 is twice as large"
+    )
     parser.add_argument("--adversarial", type=float, default=0.1, help="weight of the GAN term")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

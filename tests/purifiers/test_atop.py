@@ -546,7 +546,7 @@ def test_the_gan_term_reaches_the_generator_and_no_player_moves_the_other(purifi
 def test_the_gan_gradient_by_hand() -> None:
     """d(-3 * mean((1 + grey) / 2)) / d grey = -1.5."""
     painter = Painter(-0.5, 0.5)
-    objective = AToPPretraining(AToP.around(painter, restorer="gan"), Critic(3.0))
+    objective = AToPPretraining(AToP.around(painter, restorer="gan"), Critic(3.0), adversarial=1.0)
     loss = objective.terms("generator", *[torch.full((2, 3, 8, 8), 0.2)] * 2, None)["adversarial"]
     (gradient,) = torch.autograd.grad(loss, painter.greys)
     assert gradient.tolist() == pytest.approx([0, -1.5])
@@ -589,7 +589,7 @@ def test_both_stages_share_their_discriminator(purifier: AToP, classifier: nn.Mo
     assert isinstance(one, AToPPretraining)
     assert isinstance(two, AToPFineTuning)
     assert one.discriminator is two.discriminator is not None
-    assert (two.data, two.weight, two.attack, two.eps) == ("adversarial", 0.05, "fgsm", 8 / 255)
+    assert (two.data, two.weight, two.attack, two.eps) == ("adversarial", 0.025, "fgsm", 8 / 255)
     one, two = purifier.stages(classifier, eps=0.2, steps=3, attack="pgd", learning_rate=0.5)
     assert isinstance(two, AToPFineTuning)
     assert (two.eps, two.steps, two.attack, two.learning_rate, one.learning_rate) == (0.2, 3, "pgd", 0.5, 0.5)
