@@ -201,13 +201,24 @@ def test_the_gradient_goes_straight_through_the_look_up(vector: CDVAE) -> None:
 def test_a_vqvae_takes_any_size_and_says_that_its_gradient_is_a_stand_in(vector: CDVAE) -> None:
     vector.requires_grad_(False)
     assert not vector.differentiable
-    for sides in ((8, 8), (12, 16)):
+    for sides in ((8, 8), (12, 16), (9, 14), (5, 3)):
         x = torch.rand(2, 3, *sides)
         assert vector(x).shape == x.shape
         gradient = ascent(lambda v: vector(v).flatten(1).sum(1))(x)
         assert (gradient.flatten(1).abs().amax(1) > 0).all()
-    with pytest.raises(ValueError, match=r"multiples of 4, got \(8, 10\)"):
-        vector(torch.rand(1, 3, 8, 10))
+    image = torch.full((1, 3, 9, 10), 0.3)
+    larger = torch.full((1, 3, 12, 12), 0.3)
+    assert torch.equal(vector(image), vector(larger)[..., :9, :10])  # continued, not filled with black
+    assert CDVAE(3, [299, 299], 4, kind="vqvae", classes=0)(torch.rand(1, 3, 299, 299)).shape == (1, 3, 299, 299)
+
+
+def test_a_vae_of_large_images_is_refused_before_it_is_made() -> None:
+    """At 224 pixels and width 32 each of the three layers has 100,352 x 100,352 weights."""
+    with pytest.raises(
+        ValueError, match=r"at most 2 GiB, got images of 224 x 224 at width 32, whose three take 112\.5 GiB"
+    ):
+        CDVAE(3, 224)
+    assert CDVAE(3, 224, 4, latent=16, classes=0).network is not None
 
 
 def test_a_vqvae_is_trained_on_its_book_and_commitment(vector: CDVAE) -> None:

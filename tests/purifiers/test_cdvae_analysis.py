@@ -109,6 +109,7 @@ def test_reconstruction_accuracy_by_hand() -> None:
     x = torch.tensor([[3.0, 4], [3, 4]]).view(2, 1, 1, 2)
     redundant = torch.tensor([[3.0, 3], [0, 0]]).view(2, 1, 1, 2)
     assert reconstruction_accuracy(x, redundant).tolist() == pytest.approx([0.8, 0])  # 1 - 1/5
+    assert reconstruction_accuracy(x, redundant, squared=True).tolist() == pytest.approx([0.96, 0])
 
 
 def test_trade_off_has_a_row_for_each_gamma(purifier: CDVAE) -> None:
@@ -135,8 +136,11 @@ def test_trade_off_has_a_row_for_each_gamma(purifier: CDVAE) -> None:
     )  # fmt: skip
     assert [row.pop("gamma") for row in rows] == [0.2, 2.0]
     expected = {"classification": 0.25, "reconstruction": 0.5, "clean": 0.75, "defence": defence, "detection": 0.75}
+    standardised = 1 - (x / 2).square().sum((1, 2, 3)) / (x - 0.5).square().sum((1, 2, 3))  # the std cancels
+    expected["reconstruction, released"] = float(standardised.mean())
     assert rows == [pytest.approx(expected)] * 2
-    assert set(trade_off({2.0: purifier}, x, y)[0]) == {"gamma", "classification", "reconstruction"}
+    fewer = {"gamma", "classification", "reconstruction", "reconstruction, released"}
+    assert set(trade_off({2.0: purifier}, x, y)[0]) == fewer
     with pytest.raises(ValueError, match=r"got none for \[2.0\]"):
         trade_off({2.0: purifier}, x, y, classifiers={})
     purifier.residual_classifier = None

@@ -121,9 +121,18 @@ def cross_classification(
         }
 
 
-def reconstruction_accuracy(x: Tensor, redundant: Tensor) -> Tensor:
-    """Fig. 4: 1 - |x - G(x)| / |x| in the L2 norm, for each image of (N, C, H, W), (N,); black ones have none (NaN)."""
-    return 1 - (x - redundant).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1)
+def reconstruction_accuracy(x: Tensor, redundant: Tensor, *, squared: bool = False) -> Tensor:
+    """Fig. 4: 1 - |x - G(x)| / |x| in the L2 norm of each image, (N,); NaN where |x| is 0.
+
+    The paper prints a norm that may be read either way: the released code takes its square, of standardised pixels.
+
+    Args:
+        x: (N, C, H, W).
+        redundant: G(x), likewise.
+        squared: take the squares of both norms.
+    """
+    power = 2 if squared else 1
+    return 1 - ((x - redundant).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1)) ** power
 
 
 def trade_off(
@@ -137,8 +146,9 @@ def trade_off(
 ) -> list[dict[str, Any]]:
     """Fig. 4: a row for each gamma, rising, of accuracies in [0, 1].
 
-    "classification" is that of D on R(x), "reconstruction" the mean of `reconstruction_accuracy`; "clean" and
-    "defence" are those of the classifier on G(x) and on G(x'), clamped as at inference; "detection" what that says.
+    "classification" is that of D on R(x), "reconstruction" the mean of `reconstruction_accuracy` of pixels in [0, 1],
+    "reconstruction, released" that of the squared norms of standardised pixels, as the released code has it; "clean"
+    and "defence" are those of the classifier on G(x) and on G(x'), clamped as at inference; "detection" what that says.
 
     Args:
         purifiers: trained ones by gamma, each with its own classifier of residuals.
@@ -164,6 +174,8 @@ def trade_off(
         row: dict[str, Any] = {"gamma": gamma}
         row["classification"] = _accuracy(purifier.residual_classifier, x - redundant, y)
         row["reconstruction"] = float(reconstruction_accuracy(x, redundant).mean())
+        standard = [purifier.network.standardise(images) for images in (x, redundant)]
+        row["reconstruction, released"] = float(reconstruction_accuracy(*standard, squared=True).mean())
         if classifiers is not None:
             row["clean"] = _accuracy(classifiers[gamma], redundant.clamp(0, 1), y)
             if x_adv is not None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from art_ext.attacks import bpda
@@ -18,6 +19,8 @@ from art_ext.images import Normalize
 
 SHRINK = 4
 """Image sides over those of the latent map."""
+LARGEST = 2**29
+"""The most weights of a VAE's fully connected layers, 2 GiB of float32."""
 
 
 class Coded(NamedTuple):
@@ -87,6 +90,9 @@ class VAE(Autoencoder):
         latent: Z; unless given as many as the map holds, width * H * W / 16 (2048 in the released one).
         mean: of the pixels, one value a channel.
         std: likewise.
+
+    Raises:
+        ValueError: the fully connected layers would have more than `LARGEST` weights.
     """
 
     def __init__(
@@ -97,6 +103,12 @@ class VAE(Autoencoder):
         self.size, self.map = size, (width, size[0] // SHRINK, size[1] // SHRINK)
         features = self.map[0] * self.map[1] * self.map[2]
         latent = latent or features
+        if 3 * features * latent > LARGEST:
+            raise ValueError(
+                f"expected fully connected layers of at most {LARGEST / 2**28:.0f} GiB, got images of "
+                f"{size[0]} x {size[1]} at width {width}, whose three take {12 * features * latent / 2**30:.1f} GiB: "
+                "use kind='vqvae', which has none, or a smaller latent"
+            )
         self.encoder = encoder(channels, width)
         self.mean, self.log_variance = nn.Linear(features, latent), nn.Linear(features, latent)
         self.spread = nn.Linear(latent, features)
@@ -124,6 +136,7 @@ class VQVAE(Autoencoder):
     """The same without fully connected layers: each place of the latent map takes the nearest code of a book.
 
     The gradient of what was looked up goes straight to what was encoded [van den Oord et al. 2017, arXiv:1711.00937].
+    Images of sides that are no multiples of 4 are continued at the right and at the bottom, and cut afterwards.
 
     Args:
         channels: image channels.
@@ -139,10 +152,9 @@ class VQVAE(Autoencoder):
         self.book = nn.Parameter(torch.empty(codes, width).uniform_(-1 / codes, 1 / codes))
 
     def encoded(self, x: Tensor) -> Tensor:
-        """What is looked up, (N, width, H / 4, W / 4)."""
-        if x.shape[2] % SHRINK or x.shape[3] % SHRINK:
-            raise ValueError(f"expected image sides that are multiples of {SHRINK}, got {tuple(x.shape[2:])}")
-        return self.encoder(self.standardise(x))
+        """What is looked up, (N, width, H / 4, W / 4), sides rounded up."""
+        right, below = (-side % SHRINK for side in (x.shape[3], x.shape[2]))
+        return self.encoder(self.standardise(F.pad(x, (0, right, 0, below), mode="replicate")))
 
     def looked_up(self, encoded: Tensor) -> Tensor:
         """The nearest code at each place, (N, width, h, w); its gradient goes to the book."""
@@ -162,7 +174,8 @@ class VQVAE(Autoencoder):
             "codebook": (codes - encoded.detach()).square().flatten(1).mean(1),
             "commitment": (encoded - codes.detach()).square().flatten(1).mean(1),
         }
-        return Coded(self.image(self.decoder(z)), z.flatten(1), penalties)
+        image = self.image(self.decoder(z))[..., : x.shape[2], : x.shape[3]]
+        return Coded(image, z.flatten(1), penalties)
 
 
 class ResidualClassifier(nn.Module):

@@ -27,7 +27,7 @@ class CDVAE(Purifier):
 
     Args:
         channels: image channels.
-        size: side of the images, or [height, width], multiples of 4 and at least 8; a VQ-VAE takes any.
+        size: side of the images, or [height, width], multiples of 4 and at least 8; a VQ-VAE takes images of any.
         width: of the latent map, a quarter of the image's sides.
         latent: Z of the VAE; as many as the map holds unless given.
         kind: "vae", or "vqvae" for large images.
@@ -74,7 +74,7 @@ class CDVAE(Purifier):
                 "expected channels, width, latent, codes and classifier_width >= 1 and classes >= 0, got "
                 f"{channels=}, {width=}, {latent=}, {codes=}, {classifier_width=}, {classes=}"
             )
-        if len(sides) != 2 or min(sides) < 2 * SHRINK or any(side % SHRINK for side in sides):
+        if len(sides) != 2 or (kind == "vae" and (min(sides) < 2 * SHRINK or any(side % SHRINK for side in sides))):
             raise ValueError(f"expected size as multiples of {SHRINK} of at least {2 * SHRINK}, got {size}")
         mean, std = mean or [0.5] * channels, std or [0.25] * channels
         if len(mean) != channels or len(std) != channels:
