@@ -82,7 +82,8 @@ class Job:
         if stops and "best" in usual:
             stops["best"] = True  # an image leaves by its score, and the best by that is what stays
         rough = {} if self.crafting == FLOAT32 else {"crafting": self.crafting}
-        return {**threat, **usual, "eot_samples": self.eot_samples, "seed": self.seed, **eot, **stops, **rough}
+        along = {"along": "adaptive gradients and the full one"} if self.knowledge is Knowledge.ADAPTIVE else {}
+        return {**threat, **usual, "eot_samples": self.eot_samples, "seed": self.seed, **eot, **stops, **rough, **along}
 
     def key(self, source: str) -> str:
         """What tells its examples of a block from all others, given the identity of what is differentiated."""

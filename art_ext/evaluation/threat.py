@@ -98,7 +98,7 @@ class Knowledge(str, Enum):
         BLIND: the classifier alone, as if there were no purifier.
         BPDA: the purifier forward, its stand-in (identity) backward, then the classifier.
         FULL: purifier and classifier, exactly.
-        ADAPTIVE: whatever the method makes possible, its `adaptive_attacks`.
+        ADAPTIVE: whatever the method makes possible: its `adaptive_attacks`, and everything that FULL has.
     """
 
     UNDEFENDED = "undefended"

@@ -449,18 +449,26 @@ def test_several_candidates_are_rated_over_as_many_passes_as_the_answers(problem
     assert passes[1] - passes[0] == 7 * 4  # repeats, blocks
 
 
-def test_a_single_candidate_is_kept_whatever_one_draw_says_of_it(problem: Problem, tmp_path: Path) -> None:
-    class Uphill(Coin):
+def test_who_knows_the_inside_leaves_no_more_than_who_has_the_full_gradient(problem: Problem) -> None:
+    class Downhill(Blur):
+        """Its own gradient leads away from any adversarial image."""
+
         def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
-            true = ascent(cross_entropy(classifier, y))
+            true = ascent(cross_entropy(nn.Sequential(self, classifier), y))
             return {"away": lambda v: -true(v)}
 
-    options = OPTIONS | {"probe": None, "eot_samples": 1, "repeats": 2, "knowledge": [Knowledge.ADAPTIVE]}
-    last = Attack("native", "PGD", {"steps": 1, "step_size": 0.1, "best": False, "random_start": False})
-    models = [Defended("m", problem.classifier, Uphill())]
-    evaluate(models, [last], problem.x, problem.y, folder=tmp_path, **options)
-    (x_adv,) = load_file(tmp_path / EXAMPLES).values()
-    assert bool(((x_adv - problem.x).abs().flatten(1).amax(1) > 0.05).all())
+    options = OPTIONS | {
+        "probe": None,
+        "knowledge": [Knowledge.FULL, Knowledge.ADAPTIVE],
+        "threat": Threat("Linf", 0.1),
+    }
+    last = Attack("native", "PGD", {"steps": 4, "best": False})
+    report = evaluate([Defended("m", problem.classifier, Downhill())], [last], problem.x, problem.y, **options)
+    clean, full, adaptive = (report.clean("m"), *report.attacked("m"))
+    assert sum(full.survived) < sum(clean.survived)
+    assert adaptive.knowledge == "adaptive"
+    assert sum(adaptive.survived) <= sum(full.survived)
+    assert adaptive.parameters["along"] == "adaptive gradients and the full one"
 
 
 def test_what_some_redraw_left_is_attacked_again(problem: Problem) -> None:
