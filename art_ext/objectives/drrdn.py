@@ -18,7 +18,7 @@ def drrdn_stages(  # noqa: PLR0913  every option of the method
     step_size: float | None = 0.01, norm: Norm | str | None = None, lambda_mi: float = 0.1, lambda_rec: float = 0.1,
     weights: Mapping[str, float] | None = None, printed: Collection[str] = (), through_encoder: bool = True,
     learning_rate: float = 1e-2, momentum: float = 0.9, weight_decay: float = 0.0, critic_rate: float = 1e-3,
-    enter: Callable[[Tensor], Tensor] | None = None,
+    domain_rate: float | None = None, enter: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Objective]:  # fmt: skip
     """Algorithm 1; the training attack is by default the paper's for MNIST, see `DRRDNObjective` for the rest.
 
@@ -38,6 +38,7 @@ def drrdn_stages(  # noqa: PLR0913  every option of the method
         momentum: of SGD.
         weight_decay: of SGD, for the classifiers alone.
         critic_rate: of Adam, for the critic.
+        domain_rate: of Adam, for c_i as a player of its own; one of the classifiers, as in the paper, if None.
         enter: images in [0, 1] to what the model takes; the identity unless given.
 
     Raises:
@@ -62,5 +63,5 @@ def drrdn_stages(  # noqa: PLR0913  every option of the method
     )  # fmt: skip
     objective.through_encoder = through_encoder
     objective.learning_rate, objective.momentum = learning_rate, momentum
-    objective.weight_decay, objective.critic_rate = weight_decay, critic_rate
+    objective.weight_decay, objective.critic_rate, objective.domain_rate = weight_decay, critic_rate, domain_rate
     return [objective]

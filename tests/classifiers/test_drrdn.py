@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.classifiers import ClassifierObjective, SmallCNN, SmallDRRDN, WideDRRDN, WideResNet
-from art_ext.classifiers.drrdn import DRRDN, DRRDNObjective, Mine, diagnose, headless, read_out
+from art_ext.classifiers.drrdn import DRRDN, DRRDNObjective, Mine, Rise, diagnose, headless, read_out
 from art_ext.classifiers.drrdn.mine import elsewhere, log_mean_exp
 from art_ext.nn import FeatureExtractor, seeded, trainable
 from art_ext.training import Batches, Checkpoint, fit
@@ -493,6 +493,49 @@ def by_hand_terms(objective: DRRDNObjective) -> None:
 
 def by_hand_perturb(objective: DRRDNObjective) -> None:
     objective.perturb(X, None)
+
+
+def test_c_i_may_move_by_itself(by_hand: DRRDN) -> None:
+    objective = DRRDNObjective(by_hand, weights=WEIGHTS)
+    objective.domain_rate = 0.25
+    assert list(objective.players()) == ["classifiers", "domain", *PLAYERS[1:]]
+    c_i = {id(p) for p in by_hand.c_i.parameters()}
+    assert {id(p) for p in objective.players()["domain"]} == c_i
+    assert not c_i & {id(p) for p in objective.players()["classifiers"]}
+    found = objective.terms("domain", X, X_ADV, Y)
+    assert found["domain"].item() == pytest.approx(HAND["classifiers", "domain"][0], rel=1e-4)  # ahead of its weight
+    moved = torch.autograd.grad(found["domain"], list(by_hand.parameters()), allow_unused=True)
+    reached = {
+        name.split(".")[0] for (name, _), g in zip(by_hand.named_parameters(), moved, strict=True) if g is not None
+    }
+    assert reached == {"c_i"}
+    made = objective.optimizer("domain", objective.players()["domain"])
+    assert (type(made).__name__, made.defaults["lr"]) == ("Adam", 0.25)
+    off = DRRDNObjective(by_hand, weights={"domain": 0.0, "adversarial": 0.0})
+    off.domain_rate = 0.25
+    assert "domain" not in off.players()
+
+
+def test_weights_rise_and_go_on_where_they_were(by_hand: DRRDN) -> None:
+    objective = DRRDNObjective(by_hand, weights=WEIGHTS, lambda_mi=7.0, lambda_rec=11.0)
+    rise = Rise(objective, 4)
+
+    def weights() -> dict[str, float]:
+        found = {}
+        for player, term in HAND:
+            found[term] = objective.terms(player, X, X_ADV, Y)[term].item() / HAND[player, term][0]
+        return found
+
+    for epoch, share in enumerate((0.0, 0.25, 0.5, 0.75, 1.0, 1.0)):
+        expected = SCALE | {k: share * v for k, v in WEIGHTS.items()}
+        assert weights() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+        kept = rise.state_dict()
+        assert kept == {"epoch": epoch}
+        rise.step()
+    Rise(objective, 4).load_state_dict({"epoch": 1})
+    assert objective.strength == 0.25
+    with pytest.raises(ValueError, match="epochs >= 1, got 0"):
+        Rise(objective, 0)
 
 
 def test_optimizers_are_the_papers_but_for_the_critic() -> None:

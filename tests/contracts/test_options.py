@@ -41,7 +41,7 @@ SMALL["cdvae"] |= {"size": [SIDE, SIDE], "classes": K}
 SMALL["drrdn"] = {"channels": C, "classes": K, "width": 2, "hidden": 6, "critic_width": 4}
 WHOLE: dict[str, dict[str, Any]] = {"cdvae": {"train_classifier": True, "game": True}}
 """What asks for every stage of a method, where that is not the default."""
-TEXTS = {"attack": "pgd", "data": "clean", "variant": "released"}
+TEXTS = {"attack": "pgd", "data": "clean", "variant": "released", "loss": "margin"}
 MAPPINGS = {"rdp": {"latent": 0.5}, "drrdn": {"entropy": 0.5}}
 NUMBERS = {"radius": 0.05, "step_size": 0.06, "margin": 0.3}
 """For options whose default is None."""

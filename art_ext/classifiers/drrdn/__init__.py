@@ -3,7 +3,7 @@
 from art_ext.classifiers.drrdn.diagnostics import diagnose, read_out
 from art_ext.classifiers.drrdn.mine import Mine
 from art_ext.classifiers.drrdn.network import DRRDN, Representations, SmallDRRDN, WideDRRDN, headless
-from art_ext.classifiers.drrdn.objective import PAPER, PRINTED, DRRDNObjective, Weights
+from art_ext.classifiers.drrdn.objective import PAPER, PRINTED, DRRDNObjective, Rise, Weights
 
 __all__ = [
     "DRRDN",
@@ -12,6 +12,7 @@ __all__ = [
     "DRRDNObjective",
     "Mine",
     "Representations",
+    "Rise",
     "SmallDRRDN",
     "Weights",
     "WideDRRDN",

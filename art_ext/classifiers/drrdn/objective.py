@@ -55,6 +55,7 @@ class DRRDNObjective(Objective):
     | player | moves | minimises |
     |---|---|---|
     | classifiers | g, d_s, c_s, d_i, c_i | cross-entropy of the class (Eq. 4), natural or adversarial (Eq. 6) |
+    | domain | c_i, only where `domain_rate` makes it a player of its own | Eq. 6, ahead of any weight |
     | disentanglers | g unless told otherwise, d_s, d_i | c_i fooled by z_s (Eq. 7), c_s unsure about z_i (Eq. 8) |
     | critic | T | minus the mutual information of z_s and z_i (Eq. 9), see `Mine` |
     | information | d_s, d_i | that mutual information |
@@ -102,6 +103,8 @@ class DRRDNObjective(Objective):
         momentum: of SGD; not given in the paper.
         weight_decay: of SGD, for the classifiers alone, since their parameters move with other players too.
         critic_rate: of Adam, for the critic, which SGD at the others' rate makes diverge or sleep.
+        domain_rate: of Adam, for c_i, which then moves by itself, after the classifiers; None, as in the paper, has it
+            among them.
 
     Raises:
         ValueError: a negative weight or lambda, an unknown term, or an adversarial term against a c_i that has no
@@ -113,6 +116,7 @@ class DRRDNObjective(Objective):
     momentum: float = 0.9
     weight_decay: float = 0.0
     critic_rate: float = 1e-3
+    domain_rate: float | None = None
 
     def __init__(
         self,
@@ -137,10 +141,23 @@ class DRRDNObjective(Objective):
         self.model, self.printed, self.through_encoder = model, tuple(sorted(printed)), True
         self.eps, self.steps, self.step_size, self.norm = eps, steps, step_size, norm or Linf()
         self.enter: Callable[[Tensor], Tensor] = enter or (lambda x: x)
+        self._strength = 1.0  # not a setting, but what a `Rise` has come to
+
+    @property
+    def strength(self) -> float:
+        """Factor of the weights of Eqs. 6 to 8, 1 unless a `Rise` sets it."""
+        return self._strength
+
+    @strength.setter
+    def strength(self, share: float) -> None:
+        self._strength = share
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         m, on = self.model, self.weights
-        found = {"classifiers": _parameters(m.encoder, m.d_s, m.c_s, m.d_i, m.c_i)}
+        apart = self.domain_rate is not None and on.domain
+        found = {"classifiers": _parameters(m.encoder, m.d_s, m.c_s, m.d_i, *(() if apart else (m.c_i,)))}
+        if apart:
+            found["domain"] = _parameters(m.c_i)
         if on.adversarial or on.entropy:
             found["disentanglers"] = _parameters(*((m.encoder,) if self.through_encoder else ()), m.d_s, m.d_i)
         if on.information:
@@ -151,9 +168,12 @@ class DRRDNObjective(Objective):
         return found
 
     def optimizer(self, player: str, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-        """The paper's SGD, for the critic Adam."""
+        """The paper's SGD, for the critic and a c_i that moves by itself Adam."""
         if player == "critic":
             return torch.optim.Adam(parameters, self.critic_rate)
+        if player == "domain":
+            assert self.domain_rate is not None
+            return torch.optim.Adam(parameters, self.domain_rate)
         decay = self.weight_decay if player == "classifiers" else 0.0
         return torch.optim.SGD(parameters, self.learning_rate, self.momentum, weight_decay=decay)
 
@@ -172,6 +192,9 @@ class DRRDNObjective(Objective):
             return self._weighted(self._exclusion(z if self.through_encoder else z.detach()))
         z = z.detach()
         _, z_s, z_i = self.model.disentangle(z)
+        if player == "domain":
+            z_s, z_i = z_s.detach(), z_i.detach()
+            return {"domain": told_apart(self.model.natural(z_i)) + told_apart(self.model.natural(z_s))}
         if player == "critic":  # ahead of any weight
             return {"information": self.model.critic.loss(z_s.detach(), z_i.detach())}
         if player == "information":
@@ -209,7 +232,41 @@ class DRRDNObjective(Objective):
         return sum_of_halves((a - b).square().sum(1) if printed else per_sample_mse(a, b))
 
     def _weighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: getattr(self.weights, name, 1.0) * term for name, term in terms.items()}
+        weights = {**vars(self.weights), **{k: self.strength * getattr(self.weights, k) for k in WEIGHTED}}
+        return {name: weights.get(name, 1.0) * term for name, term in terms.items()}
+
+
+class Rise:
+    """A scheduler that raises the weights of Eqs. 6 to 8 from 0 to what they are over the first epochs, in a line.
+
+    It goes to `fit`, or to a trainer's, among the schedulers, and so into checkpoints; the paper does not have it.
+
+    Args:
+        objective: whose `strength` it sets, at once and then after each epoch.
+        epochs: after which the weights are whole, such as a third of all.
+
+    Raises:
+        ValueError: epochs below 1.
+    """
+
+    def __init__(self, objective: DRRDNObjective, epochs: int) -> None:
+        if epochs < 1:
+            raise ValueError(f"expected epochs >= 1, got {epochs}")
+        self.objective, self.total_steps = objective, epochs
+        self.load_state_dict({"epoch": 0})
+
+    def step(self) -> None:
+        """An epoch has ended."""
+        self.load_state_dict({"epoch": self.epoch + 1})
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many epochs have ended."""
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state_dict` gave."""
+        self.epoch = int(state["epoch"])
+        self.objective.strength = min(1.0, self.epoch / self.total_steps)
 
 
 def sum_of_halves(values: Tensor) -> Tensor:
