@@ -107,7 +107,7 @@ def targeted(args: argparse.Namespace) -> Report:
     attacks = [
         Attack("native", "PGD", {**few, "step_size": EPS / 8, "best": False, "random_start": False}, eot_samples=1,
                targeted="random", label="targeted PGD-10"),
-        Attack("native", "PGD", {"steps": 2 if args.quick else 20, **STEP}, label="PGD-20"),
+        Attack("native", "PGD", {"steps": 2 if args.quick else 20, **STEP}, args.targeted_images // 4, label="PGD-20"),
     ]  # fmt: skip
     return evaluate(
         models, attacks, data.x, data.y, threat=Threat("Linf", EPS), knowledge=(Knowledge.FULL,), probe=None,

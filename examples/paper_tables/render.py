@@ -12,6 +12,7 @@ from pathlib import Path
 import parts
 import purifier_sections as purifiers
 import representation_sections as representations
+from claims import claims
 from overview import overview
 from worst_cases import STATED
 
@@ -104,6 +105,7 @@ def render(folder: Path) -> str:
     """The page of a folder of results, Markdown."""
     sections = [
         overview(folder),
+        claims(folder),
         *(purifiers.rdp(name, folder) for name in purifiers.RDP),
         purifiers.rdp_ablations(folder),
         purifiers.dir_(folder),
