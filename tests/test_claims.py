@@ -32,6 +32,8 @@ def written(folder: Path, name: str, found: object) -> None:
         (FORTY, "0" * 40, 0.0, HOLDS),
         ("0" * 40, FORTY, 0.0, FAILS),
         (FORTY, FORTY, 0.0, OPEN),
+        ("1" * 20 + "0" * 20, "1" * 19 + "0" * 21, 0.0, OPEN),  # one image more
+        ("1" * 19 + "0" * 21, "1" * 20 + "0" * 20, 0.0, OPEN),
         (FORTY, FORTY, -0.2, HOLDS),  # nothing is lost, surely no fifth of all
         ("0" * 20 + "1" * 20, FORTY, -0.2, FAILS),
     ],
