@@ -5,7 +5,7 @@
     python examples/make_presets.py fashion_mnist_vgg        # whose inner layer is RDP's F
     python examples/make_presets.py fashion_mnist_robust     # the classifier's network, adversarially trained
     python examples/make_presets.py fashion_mnist_rdp        # needs fashion_mnist_vgg
-    python examples/make_presets.py fashion_mnist_dir --epochs 14  # needs fashion_mnist_robust
+    python examples/make_presets.py fashion_mnist_dir --epochs 14 --fused-error  # needs fashion_mnist_robust
     python examples/make_presets.py fashion_mnist_atop_pretrained --seed 0 --pretraining-epochs 10
     python examples/make_presets.py fashion_mnist_atop --seed 0 --pretraining-epochs 10 --epochs 8  # needs the first
     python examples/make_presets.py fashion_mnist_drrdn      # a classifier, the encoder that of fashion_mnist_robust
@@ -19,6 +19,11 @@ Those for CIFAR-10 need its images, which do not ship: `--data FOLDER` says wher
     python examples/make_presets.py cifar10_robust --epochs 15 --sgd-rate 0.2     # its network, trained with N-FGSM
     python examples/make_presets.py cifar10_features --epochs 4 --sgd-rate 0.1    # whose inner layer is RDP's F
     python examples/make_presets.py cifar10_surrogate --epochs 4 --sgd-rate 0.2   # another network, for transfers
+    python examples/make_presets.py cifar10_rdp --features cifar10_features --epochs 8 --steps 3 --pixel 1.0 \
+        --clean-share 0.3
+    python examples/make_presets.py cifar10_dir ...  # before cifar10_robust
+    python examples/make_presets.py cifar10_atop ...  # for cifar10_resnet
+    python examples/make_presets.py cifar10_cdvae ...  # and its classifier
 
 A killed run goes on from its checkpoint in `runs/`.
 """
@@ -50,6 +55,10 @@ SEEDS = (
     "fashion_mnist_drrdn",
     *preset_cifar10.CLASSIFIERS,
     "cifar10_rdp",
+    "cifar10_dir",
+    "cifar10_atop_pretrained",
+    "cifar10_atop",
+    "cifar10_cdvae",
 )
 
 
@@ -80,6 +89,8 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--restoration-rate", type=float, default=3e-4, help="of DIR's second stage, likewise")
     parser.add_argument("--squared-error", type=float, default=10.0, help="weight of DIR's pixel term there")
+    parser.add_argument("--fused-error", action="store_true", help="take it for the mean of the masks' restorations")
+    parser.add_argument("--alpha", type=float, default=2.0, help="of DIR's representation loss")
     parser.add_argument("--sgd-rate", type=float, default=0.05, help="of DRRDN and CIFAR-10, the highest")
     parser.add_argument("--tuning-share", type=float, default=0.3, help="of that rate in AToP's second stage")
     parser.add_argument("--weight", type=float, default=0.05, help="of the classifier's loss there")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import preset_cifar10
 import torch
 from lightning_fabric import Fabric
 from preset_measures import EPS
+from torch import nn
 from tqdm import tqdm
 
 from art_ext import presets
@@ -38,14 +40,25 @@ CLASSIFIERS: dict[str, Any] = {
     "fashion_mnist_vgg": (VGG, {"channels": 1, "classes": 10, "width": 16}),
     "fashion_mnist_robust": (SmallCNN, {"channels": 1, "classes": 10, "width": 16}),
 }
-CDVAE_ARGUMENTS = {
-    "channels": 1, "size": 28, "width": 16, "latent": 128, "classifier_width": 16, "mean": [0.286], "std": [0.353]
+CDVAE_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "fashion_mnist_cdvae": {
+        "channels": 1, "size": 28, "width": 16, "latent": 128, "classifier_width": 16, "mean": [0.286], "std": [0.353]
+    },
+    "cifar10_cdvae": {
+        "channels": 3, "size": 32, "width": 24, "latent": 128, "classifier_width": 24, **preset_cifar10.STATISTICS
+    },
 }  # fmt: skip
-DIR_ARGUMENTS = {"channels": 1, "patch": 4, "width": 48, "heads": 3, "depth": 3, "decoder_depth": 1}
+DIR_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "fashion_mnist_dir": {"channels": 1, "patch": 4, "width": 48, "heads": 3, "depth": 3, "decoder_depth": 1},
+    "cifar10_dir": {"channels": 3, "patch": 4, "width": 96, "heads": 3, "depth": 4, "decoder_depth": 1},
+}
 DRRDN_ARGUMENTS = {"channels": 1, "classes": 10, "width": 16}
 DRRDN_WEIGHTS = {"domain": 0.1, "adversarial": 0.05, "entropy": 0.1}
-ATOP_ARGUMENTS = {"channels": 1, "width": 8, "dilations": [1, 2, 1]}
-RDP_ARGUMENTS = {
+ATOP_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "fashion_mnist": {"channels": 1, "width": 8, "dilations": [1, 2, 1]},
+    "cifar10": {"channels": 3, "width": 16, "dilations": [1, 2, 1]},
+}
+RDP_ARGUMENTS: dict[str, dict[str, Any]] = {
     "fashion_mnist_rdp": {"channels": 1, "width": 24, "blocks": 8, "block": "residual", "fold": 2},
     "cifar10_rdp": {"channels": 3, "width": 48, "blocks": 8, "block": "residual", "fold": 2},
 }  # fmt: skip
@@ -65,6 +78,32 @@ def train(
 def is_cifar10(args: argparse.Namespace) -> bool:
     """Whether the preset is one for CIFAR-10."""
     return bool(args.name.startswith("cifar10"))
+
+
+def family(args: argparse.Namespace) -> str:
+    """The data set of a preset, with which its name and those of the networks that it needs begin."""
+    return "cifar10" if is_cifar10(args) else "fashion_mnist"
+
+
+def radius(args: argparse.Namespace) -> float:
+    """Of the attacks, in Linf."""
+    return preset_cifar10.EPS if is_cifar10(args) else EPS
+
+
+def arranged(args: argparse.Namespace, *modules: nn.Module) -> None:
+    """Puts networks for CIFAR-10 channels-last."""
+    for module in modules if is_cifar10(args) else ():
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def purified(
+    args: argparse.Namespace, module: nn.Module, arguments: dict[str, Any], seconds: float, keys: Sequence[str]
+) -> dict[str, Any]:  # fmt: skip
+    """A trained purifier as `make_presets.py` saves it, with the options that made it."""
+    module.eval().requires_grad_(False)
+    made = {"module": module, "arguments": arguments, "paper": type(module).paper, "seconds": seconds}
+    made["further"] = {k: getattr(args, k) for k in (*keys, *(("precision",) if is_cifar10(args) else ()))}
+    return made | ({"data": preset_cifar10.called(args.test)} if is_cifar10(args) else {})
 
 
 def fashion_batches(args: argparse.Namespace) -> Batches:
@@ -128,33 +167,29 @@ def make_cifar10(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_rdp(args: argparse.Namespace) -> dict[str, Any]:
-    """RDP, from scratch or from an earlier stage of it; channels-last for CIFAR-10."""
-    cifar10, arguments = is_cifar10(args), RDP_ARGUMENTS[args.name]
+    """RDP, from scratch or from an earlier stage of it."""
+    arguments = RDP_ARGUMENTS[args.name]
     features = FeatureExtractor(presets.load(args.features, args.folder), args.layer)
     with seeded(args.seed):
-        purifier = RDP(**arguments)  # type: ignore[arg-type]
+        purifier = RDP(**arguments)
         if args.start is not None:
             purifier.load_state_dict(presets.load(args.name, args.start).state_dict())
         objective = RDPObjective(
-            purifier, features, weights=Weights(pixel=args.pixel), eps=preset_cifar10.EPS if cifar10 else EPS,
-            steps=args.steps, clean_share=args.clean_share,
+            purifier, features, weights=Weights(pixel=args.pixel), eps=radius(args), steps=args.steps,
+            clean_share=args.clean_share,
         )  # fmt: skip
-    if cifar10:
-        objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    arranged(args, objective)
     seconds = train(objective, args, peak=args.learning_rate)
-    purifier.eval().requires_grad_(False)
-    made: dict[str, Any] = {"module": purifier, "arguments": arguments, "paper": RDP.paper, "seconds": seconds}
-    if not cifar10:
-        return made
-    keys = ("precision", "learning_rate", "features", "layer", "pixel", "clean_share", "steps")
-    return made | {"further": {k: getattr(args, k) for k in keys}, "data": preset_cifar10.called(args.test)}
+    keys = ("learning_rate", "features", "layer", "pixel", "clean_share", "steps") if is_cifar10(args) else ()
+    return purified(args, purifier, arguments, seconds, keys)
 
 
 def make_dir(args: argparse.Namespace) -> dict[str, Any]:
     """Pre-training, then restoration."""
-    target = presets.load("fashion_mnist_robust")
+    target, arguments = presets.load(f"{family(args)}_robust", args.folder), DIR_ARGUMENTS[args.name]
     with seeded(args.seed):
-        purifier = DIR(**DIR_ARGUMENTS)  # type: ignore[arg-type]
+        purifier = DIR(**arguments)
+    arranged(args, target, purifier)
     plan = (
         (DIRPretraining, args.pretraining_epochs, args.learning_rate),
         (DIRRestoration, args.epochs, args.restoration_rate),
@@ -162,23 +197,25 @@ def make_dir(args: argparse.Namespace) -> dict[str, Any]:
     seconds = 0.0
     for stage, epochs, peak in plan:
         run = argparse.Namespace(**{**vars(args), "name": f"{args.name}.{stage.__name__}", "epochs": epochs})
-        extra = {"pixel": args.squared_error} if stage is DIRRestoration else {}
-        seconds += train(stage(purifier, target, eps=EPS, steps=args.steps, **extra), run, peak=peak)
-    purifier.eval().requires_grad_(False)
-    further = {
-        k: getattr(args, k) for k in ("pretraining_epochs", "learning_rate", "restoration_rate", "squared_error")
-    }
-    made = {"module": purifier, "arguments": DIR_ARGUMENTS, "paper": DIR.paper, "seconds": seconds}
-    return made | {"further": further}
+        extra = {"alpha": args.alpha, "pixel": args.squared_error, "per_mask": not args.fused_error}
+        options = extra if stage is DIRRestoration else {}
+        seconds += train(stage(purifier, target, eps=radius(args), steps=args.steps, **options), run, peak=peak)
+    keys = ("pretraining_epochs", "learning_rate", "restoration_rate", "alpha", "squared_error", "fused_error")
+    return purified(args, purifier, arguments, seconds, keys)
 
 
 def make_atop(args: argparse.Namespace) -> dict[str, Any]:
     """RT2: a generator pre-trained on clean images, then (not "_pretrained") fine-tuned with FGSM examples."""
-    classifier = presets.load("fashion_mnist_cnn")
+    classifier = presets.load({"cifar10": "cifar10_resnet"}.get(family(args), "fashion_mnist_cnn"), args.folder)
+    arguments = ATOP_ARGUMENTS[family(args)]
     with seeded(args.seed):
-        purifier = AToP(**ATOP_ARGUMENTS)  # type: ignore[arg-type]
+        purifier = AToP(**arguments)
         first = AToPPretraining(purifier, adversarial=args.adversarial)
-    game = {"eps": EPS, "weight": args.weight, "adversarial": args.adversarial, "discriminator": first.discriminator}
+    arranged(args, classifier, first)
+    game = {
+        "eps": radius(args), "weight": args.weight, "adversarial": args.adversarial,
+        "discriminator": first.discriminator,
+    }  # fmt: skip
     plan = [(first, args.pretraining_epochs, args.learning_rate)]
     if not args.name.endswith("_pretrained"):
         rate = args.tuning_share * args.learning_rate
@@ -187,31 +224,28 @@ def make_atop(args: argparse.Namespace) -> dict[str, Any]:
     for stage, epochs, peak in plan:
         run = argparse.Namespace(**{**vars(args), "name": f"{args.name}.{type(stage).__name__}", "epochs": epochs})
         seconds += train(stage, run, peak=peak, beta=0.5)
-    purifier.eval().requires_grad_(False)
     keys = ["pretraining_epochs", "learning_rate", "adversarial"] + ["tuning_share", "weight"] * (len(plan) - 1)
-    further = {k: getattr(args, k) for k in keys} | {
-        "epochs": args.epochs if len(plan) > 1 else 0
-    }  # the second stage's
-    made = {"module": purifier, "arguments": ATOP_ARGUMENTS, "paper": AToP.paper, "seconds": seconds}
-    return made | {"further": further}
+    made = purified(args, purifier, arguments, seconds, keys)
+    made["further"] |= {"epochs": args.epochs if len(plan) > 1 else 0}  # the second stage's
+    return made
 
 
 def make_cdvae(args: argparse.Namespace) -> dict[str, Any]:
     """CD-VAE on clean images, then a classifier of its G(x), which becomes a preset of its own."""
+    cifar10, arguments = is_cifar10(args), CDVAE_ARGUMENTS[args.name]
+    kind, shape = preset_cifar10.RESNET if cifar10 else CLASSIFIERS["fashion_mnist_cnn"]
     with seeded(args.seed):
-        purifier = CDVAE(**CDVAE_ARGUMENTS)  # type: ignore[arg-type]
-        kind, arguments = CLASSIFIERS["fashion_mnist_cnn"]
-        classifier = kind(**arguments)
+        purifier = CDVAE(**arguments)
+        classifier = kind(**shape)
+    arranged(args, purifier, classifier)
     seconds = train(CDVAETraining(purifier, gamma=args.gamma), args, peak=args.learning_rate)
-    purifier.eval().requires_grad_(False)
+    made = purified(args, purifier, arguments, seconds, ("gamma", "learning_rate"))
     name = f"{args.name}_classifier"
     run = argparse.Namespace(**{**vars(args), "name": name, "epochs": args.classifier_epochs})
     spent = train(ClassifierObjective(classifier, purifier=purifier), run, peak=2e-3)
-    beside = {"module": classifier.eval(), "arguments": arguments, "paper": "", "seconds": spent}
-    beside |= {"name": name, "further": {"epochs": args.classifier_epochs}}
-    further = {k: getattr(args, k) for k in ("gamma", "learning_rate")}
-    made = {"module": purifier, "arguments": CDVAE_ARGUMENTS, "paper": CDVAE.paper, "seconds": seconds}
-    return made | {"further": further, "beside": beside}
+    beside = {"module": classifier.eval(), "arguments": shape, "paper": "", "seconds": spent, "name": name}
+    beside["further"] = {"epochs": args.classifier_epochs}
+    return made | {"beside": beside | {k: made[k] for k in ("data",) if k in made}}
 
 
 def make_drrdn(args: argparse.Namespace) -> dict[str, Any]:
@@ -238,5 +272,9 @@ MAKERS = {
     "fashion_mnist_atop": make_atop,
     "fashion_mnist_cdvae": make_cdvae,
     "fashion_mnist_drrdn": make_drrdn,
+    "cifar10_dir": make_dir,
+    "cifar10_atop_pretrained": make_atop,
+    "cifar10_atop": make_atop,
+    "cifar10_cdvae": make_cdvae,
     **dict.fromkeys(preset_cifar10.CLASSIFIERS, make_cifar10),
 }

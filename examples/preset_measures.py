@@ -39,30 +39,45 @@ def attacked(
 def measure(
     module: nn.Module, n: int, folder: Path | str = presets.FOLDER, data: Path | str | None = None
 ) -> dict[str, Any]:
-    """Clean accuracy and accuracy under PGD-40 at Linf 0.1 on the first n test images of the file that is shipped.
+    """Clean accuracy and accuracy under PGD on the first n test images of the file that is shipped; Linf 0.1.
 
-    The file is shuffled, and the random starts of PGD go by its order.
+    The file is shuffled, and the random starts of PGD go by its order. A preset for CIFAR-10 is measured on the exact
+    test images in the folder `data`, Linf 8/255 in steps of 2/255.
 
-    A preset for CIFAR-10 is measured on the test images in the folder `data`, under PGD-20 at 8/255.
+    Args:
+        module: a classifier or a purifier.
+        n: images.
+        folder: of the presets that a purifier is measured with.
+        data: folder of CIFAR-10, None for Fashion-MNIST.
     """
-    if data is not None:
-        return measure_cifar10(module, n, folder, data)
-    test = fashion_mnist("test")
-    assert test.order is not None
-    stored = test.order.argsort()[:n]
-    x, y = test.x[stored], test.y[stored]
-    if isinstance(module, DIR):
-        return measure_dir(module, x, y)
-    if isinstance(module, AToP):
-        return measure_atop(module, x, y)
-    if isinstance(module, CDVAE):
-        return measure_cdvae(module, presets.load("fashion_mnist_cdvae_classifier", folder), x, y)
+    if data is None:
+        test = fashion_mnist("test")
+        assert test.order is not None
+        stored = test.order.argsort()[:n]
+        x, y, attack, family = test.x[stored], test.y[stored], attacked, "fashion_mnist"
+        names = {"classifier": "cnn", "surrogate": "surrogate", "robust": "robust"}
+    else:
+        exact = preset_cifar10.test_images(data, n)
+        x, y, family = exact.x, exact.y, "cifar10"
+        attack = partial(attacked, eps=preset_cifar10.EPS, step_size=2 / 255)
+        names = {"classifier": "resnet", "surrogate": "surrogate", "robust": "robust"}
+
+    def load(name: str) -> nn.Module:
+        return presets.load(f"{family}_{names.get(name, name)}", folder)
+
+    steps = 40 if data is None else 20
+    usual = partial(attack, steps=steps)
     if isinstance(module, RDP):
-        networks = [presets.load(f"fashion_mnist_{name}", folder) for name in ("cnn", "surrogate")]
-        return measure_rdp(module, networks, x, y, "pgd40", partial(attacked, steps=40))
+        return measure_rdp(module, (load("classifier"), load("surrogate")), x, y, f"pgd{steps}", usual)
+    if isinstance(module, DIR):
+        return measure_dir(module, load("robust"), x, y, partial(attack, steps=20))
+    if isinstance(module, AToP):
+        return measure_atop(module, load("classifier"), x, y, partial(attack, steps=20))
+    if isinstance(module, CDVAE):
+        return measure_cdvae(module, (load("cdvae_classifier"), load("classifier")), x, y, f"pgd{steps}", usual)
     found = {"n": n, "clean": accuracy(module, x, y)}
-    x_adv = attacked(module, x, y, 40)
-    found["pgd40"] = accuracy(module, x_adv, y)
+    x_adv = usual(module, x, y)
+    found[f"pgd{steps}"] = accuracy(module, x_adv, y)
     if isinstance(module, DRRDN):
         told = diagnose(module, x, x_adv, y)
         found |= {k: v for k, v in told.items() if k != "mutual_information"}  # which is no share of images
@@ -70,7 +85,7 @@ def measure(
 
 
 def measure_rdp(
-    module: RDP, networks: list[nn.Module], x: torch.Tensor, y: torch.Tensor, name: str, attack: Any
+    module: RDP, networks: tuple[nn.Module, nn.Module], x: torch.Tensor, y: torch.Tensor, name: str, attack: Any
 ) -> dict[str, Any]:
     """The classifier (the first of the networks) alone and behind RDP, under blind, transfer and full knowledge.
 
@@ -86,47 +101,35 @@ def measure_rdp(
     return found
 
 
-def measure_dir(module: DIR, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
+def measure_dir(module: DIR, target: nn.Module, x: torch.Tensor, y: torch.Tensor, attack: Any) -> dict[str, Any]:
     """The target alone and behind DIR; the paper's PGD-20 (a draw a step), and PGD-20 over 10 draws a step."""
-    target = presets.load("fashion_mnist_robust")
     defended = nn.Sequential(module, target)
     with seeded(1):
         found = {"n": len(x), "target_clean": accuracy(target, x, y), "clean": accuracy(defended, x, y)}
-        found["target_pgd20"] = accuracy(target, attacked(target, x, y, 20), y)
-        found["pgd20"] = accuracy(defended, attacked(defended, x, y, 20), y)
-        found["pgd20_eot10"] = accuracy(defended, attacked(Averaged(defended, 10), x, y, 20), y)
+        found["target_pgd20"] = accuracy(target, attack(target, x, y), y)
+        found["pgd20"] = accuracy(defended, attack(defended, x, y), y)
+        found["pgd20_eot10"] = accuracy(defended, attack(Averaged(defended, 10), x, y), y)
     return found
 
 
-def measure_atop(module: AToP, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
+def measure_atop(module: AToP, classifier: nn.Module, x: torch.Tensor, y: torch.Tensor, attack: Any) -> dict[str, Any]:
     """PGD-20 on the classifier alone (the poster's), and through the purifier over 10 draws a step."""
-    classifier = presets.load("fashion_mnist_cnn")
     defended = nn.Sequential(module, classifier)
-    blind = attacked(classifier, x, y, 20)
+    blind = attack(classifier, x, y)
     with seeded(1):
         found = {"n": len(x), "bare_clean": accuracy(classifier, x, y), "clean": accuracy(defended, x, y)}
         found |= {"bare_pgd20": accuracy(classifier, blind, y), "pgd20_blind": accuracy(defended, blind, y)}
-        found["pgd20_eot10"] = accuracy(defended, attacked(Averaged(defended, 10), x, y, 20), y)
+        found["pgd20_eot10"] = accuracy(defended, attack(Averaged(defended, 10), x, y), y)
     return found
 
 
-def measure_cdvae(module: CDVAE, classifier: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
-    """D_G behind CD-VAE; PGD-40 on a classifier of x, the paper's grey-box attack, and through everything."""
-    known, defended = presets.load("fashion_mnist_cnn"), nn.Sequential(module, classifier)
+def measure_cdvae(
+    module: CDVAE, networks: tuple[nn.Module, nn.Module], x: torch.Tensor, y: torch.Tensor, name: str, attack: Any
+) -> dict[str, Any]:
+    """D_G, the first of the networks, behind CD-VAE; PGD on the second, one of x (grey box), and through everything."""
+    classifier, known = networks
+    defended = nn.Sequential(module, classifier)
     found = {"n": len(x), "bare_clean": accuracy(known, x, y), "clean": accuracy(defended, x, y)}
-    grey = attacked(known, x, y, 40)
-    found |= {"bare_pgd40_grey": accuracy(known, grey, y), "pgd40_grey": accuracy(defended, grey, y)}
-    return found | {"pgd40_full": accuracy(defended, attacked(defended, x, y, 40), y)}
-
-
-def measure_cifar10(module: nn.Module, n: int, folder: Path | str, data: Path | str) -> dict[str, Any]:
-    """Clean accuracy and accuracy under PGD-20, Linf 8/255 in steps of 2/255, on exact test images."""
-    test, attack = (
-        preset_cifar10.test_images(data, n),
-        partial(attacked, steps=20, eps=preset_cifar10.EPS, step_size=2 / 255),
-    )
-    if isinstance(module, RDP):
-        networks = [presets.load(f"cifar10_{name}", folder) for name in ("resnet", "surrogate")]
-        return measure_rdp(module, networks, test.x, test.y, "pgd20", attack)
-    x_adv = attack(module, test.x, test.y)
-    return {"n": n, "clean": accuracy(module, test.x, test.y), "pgd20": accuracy(module, x_adv, test.y)}
+    grey = attack(known, x, y)
+    found |= {f"bare_{name}_grey": accuracy(known, grey, y), f"{name}_grey": accuracy(defended, grey, y)}
+    return found | {f"{name}_full": accuracy(defended, attack(defended, x, y), y)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from types import FunctionType
 from typing import Any
 
@@ -98,7 +98,8 @@ def _named(name: str, value: Any, trained: Sequence[Tensor]) -> dict[str, Any]:
         known = getattr(value, "name", None)
         return {name: known if isinstance(known, str) else _stated(value, trained)}
     found: dict[str, Any] = {name: getattr(value, "name", type(value).__name__)}
-    for field, held in vars(value).items():
+    inside = vars(value) if hasattr(value, "__dict__") else {f.name: getattr(value, f.name) for f in fields(value)}
+    for field, held in inside.items():
         found |= _named(f"{name}.{field}", held, trained)
     return found
 
