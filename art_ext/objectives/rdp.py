@@ -54,6 +54,10 @@ class Weights:
 class RDPObjective(Objective):
     """Players: "restorers" (P and R), then "discriminator".
 
+    Norms of Eqs. 2 to 8, which the paper does not reduce, are means over values. The critic is that of Eq. 5, plain
+    relativistic; the paper's prose says relativistic average. With means and a deep F the feature terms are nearly the
+    whole loss: alpha_1 and alpha_3 change little then.
+
     Args:
         purifier: the RDP to train.
         features: F, frozen: images in [0, 1] to features.
