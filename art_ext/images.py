@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +14,39 @@ TOLERANCE = 1e-3
 """How far outside [0, 1] a value may lie: float error of an attack or a resize, a quarter of an 8-bit step."""
 
 
+_ASKED: ContextVar[WeakSet[nn.Module] | None] = ContextVar("asked", default=None)
+"""Who has asked for the values of images on a GPU in the loop that runs."""
+
+
 class OutsideRangeWarning(UserWarning):
     """Images outside [0, 1] came where they are clamped."""
+
+
+@contextmanager
+def asking_once(asked: WeakSet[nn.Module] | None = None) -> Iterator[None]:
+    """A loop in which each module asks once whether images on a GPU are in range, since every answer is a wait for it.
+
+    A loop inside another one is a part of it. On the CPU nothing changes.
+
+    Args:
+        asked: modules that have asked already, where the loop goes on from an earlier block.
+    """
+    outer = _ASKED.get()
+    token = _ASKED.set(outer if outer is not None else WeakSet() if asked is None else asked)
+    try:
+        yield
+    finally:
+        _ASKED.reset(token)
+
+
+def asks(who: nn.Module, x: Tensor) -> bool:
+    """Whether a module is to ask for the values of images x now: not a second time in a loop, see `asking_once`."""
+    asked = _ASKED.get()
+    if asked is None or x.device.type == "cpu":
+        return True
+    first = who not in asked
+    asked.add(who)
+    return first
 
 
 def check_images(x: Tensor, *, channels: int | None = None) -> None:
@@ -52,6 +86,21 @@ def check_range(x: Tensor) -> None:
     fault = range_fault(x)
     if fault:
         raise ValueError(fault)
+
+
+def settled(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) as they are where their values are in range, and else clamped to [0, 1]; nothing is asked.
+
+    The gradient of the clamp is that of the identity. An image that is not finite is grey.
+
+    Returns:
+        The images, and which of them are not finite, (N,).
+    """
+    broken = ~torch.isfinite(x.detach()).flatten(1).all(1)
+    x = x.masked_fill(broken.view(-1, 1, 1, 1), 0.5)
+    low, high = x.detach().aminmax()
+    inside = (low >= -TOLERANCE) & (high <= 1 + TOLERANCE)
+    return torch.where(inside, x, x.detach().clamp(0, 1) + (x - x.detach())), broken
 
 
 def range_fault(x: Tensor) -> str:

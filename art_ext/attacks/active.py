@@ -11,6 +11,8 @@ from torch import Tensor
 from art_ext.attacks.gradient import Ascent, Gradient, Pass
 from art_ext.attacks.losses import LogitLoss, Loss
 
+EVERY = 4
+"""Steps between two looks for images that leave, where a look has to wait for a device; on the CPU each step looks."""
 CONFIRMED_BY = 20
 """The fewest passes of a randomised model that must all misclassify an image before an attack gives it up as broken."""
 
@@ -18,6 +20,9 @@ CONFIRMED_BY = 20
 @dataclass(frozen=True)
 class Leave:
     """When an image leaves the batch: once its score is above 0, and stays so.
+
+    On a GPU it is looked for leavers every `EVERY` steps; who was broken in between and is no more goes on, and the
+    attack still returns the point of highest score.
 
     Args:
         confirm: further passes of a randomised model that must all give a score above 0; 0 for a deterministic one.
@@ -102,12 +107,26 @@ class Looks:
 
     def staying(self, x: Tensor, seen: Seen) -> Tensor | None:
         """Which images x (N, C, H, W) stay in the batch after what was seen of them, (N,); None where all do."""
-        if self.leave is None or seen.broken is None or not bool(seen.broken.any()):
+        parted = self.parted(x, seen)
+        return (
+            None
+            if parted is None
+            else torch.ones(len(x), dtype=torch.bool, device=x.device).index_fill(0, parted[1], False)
+        )
+
+    def parted(self, x: Tensor, seen: Seen, step: int = 0) -> tuple[Tensor, Tensor] | None:
+        """Indices of the images x (N, C, H, W) that stay in the batch after a step, and of those that leave.
+
+        None where all stay. The device is waited for once, and once more for each further pass that confirms.
+        """
+        if self.leave is None or seen.broken is None or not due(step, x.device):
             return None
-        gone = seen.broken.clone()
-        if self.leave.confirm:
-            gone[seen.broken] = self.rows(seen.broken)._confirmed(x[seen.broken])
-        return ~gone if bool(gone.any()) else None
+        kept, gone = split(seen.broken)
+        if len(gone) and self.leave.confirm:
+            broken = torch.zeros_like(seen.broken)
+            broken[gone] = self.rows(gone)._confirmed(x[gone])
+            kept, gone = split(broken)
+        return (kept, gone) if len(gone) else None
 
     def _confirmed(self, x: Tensor) -> Tensor:
         """Whether each of the further passes gives a score above 0, (N,)."""
@@ -121,6 +140,18 @@ class Looks:
                 if not bool(still.any()):
                     break
         return still
+
+
+def due(step: int, device: torch.device) -> bool:
+    """Whether what has to be waited for on a device is asked at this step: at each on the CPU, at some elsewhere."""
+    return device.type == "cpu" or step % EVERY == 0
+
+
+def split(flags: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices of the rows whose flag (N,) is not set, and of those whose is, rising; the device is waited for once."""
+    order = flags.to(torch.uint8).argsort(dim=0, stable=True)
+    unset = len(flags) - int(flags.sum())
+    return order[:unset], order[unset:]
 
 
 def _mean(logits: Tensor) -> Tensor:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from art_ext.attacks.active import Leave, Looks, Seen
+from art_ext.attacks.active import Leave, Looks, Seen, split
 from art_ext.attacks.best import Best
 from art_ext.attacks.gradient import Ascent
 from art_ext.attacks.losses import Loss
 from art_ext.attacks.norms import Norm, finite, per_sample
 from art_ext.attacks.renamed import renamed
+from art_ext.images import asking_once
 
 ALPHA = 0.75
 """Share of the gradient step in a move; the rest is the last move again."""
 
 
 @renamed(draws="eot_samples")
+@asking_once()
 def apgd(  # noqa: PLR0913  those of the paper, of EOT and of active sets
     loss: Loss,
     x: Tensor,
@@ -74,9 +76,9 @@ def apgd(  # noqa: PLR0913  those of the paper, of EOT and of active sets
     for _ in range(restarts):
         start = (x + norm.sample(x, eps)).clamp(0, 1)
         best, rating, gone = found.clone(), value.clone(), settled.clone()
-        left = ~settled if leave is not None else torch.ones_like(settled)
+        left, _ = split(settled if leave is not None else torch.zeros_like(settled))
         best[left], rating[left], gone[left] = _run(
-            looks if bool(left.all()) else looks.rows(left), x[left], start[left], norm, eps, steps, rho
+            looks if len(left) == len(x) else looks.rows(left), x[left], start[left], norm, eps, steps, rho
         )
         better = (rating > value) & ~settled
         found, value = torch.where(per_sample(better, x), best, found), torch.where(better, rating, value)
@@ -154,10 +156,10 @@ class _Climb:
         self.rises = torch.zeros_like(self.rises)
         self.best_at_checkpoint = self.best_loss
 
-    def keep(self, staying: Tensor) -> None:
-        """Forgets the images that are not in the mask (N,)."""
+    def keep(self, kept: Tensor) -> None:
+        """Forgets the images that are not among these indices."""
         for name, value in vars(self).items():
-            setattr(self, name, value[staying])
+            setattr(self, name, value[kept])
 
 
 def _run(
@@ -184,11 +186,12 @@ def _run(
         else:
             climb.move(at, loss, gradient)
         rated.offer(at, loss if seen.score is None else seen.score)
-        staying = looks.staying(at, seen)
-        if staying is not None:
-            found[left[~staying]], rating[left[~staying]] = at[~staying], torch.inf
-            looks, rated, left = looks.rows(staying), rated.rows(staying), left[staying]
-            climb.keep(staying)
+        parted = looks.parted(at, seen, step)
+        if parted is not None:
+            kept, gone = parted
+            found[left[gone]], rating[left[gone]] = at[gone], torch.inf
+            looks, rated, left = looks.rows(kept), rated.rows(kept), left[kept]
+            climb.keep(kept)
             if not len(left):
                 break
         if step in judged:
@@ -196,9 +199,9 @@ def _run(
             last = step
     assert rated.value is not None
     found[left], rating[left] = rated.x, rated.value
-    gone = torch.ones_like(rating, dtype=torch.bool)
-    gone[left] = False
-    return found, rating, gone
+    out = torch.ones_like(rating, dtype=torch.bool)
+    out[left] = False
+    return found, rating, out
 
 
 def _usable(seen: Seen, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,19 +8,21 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from art_ext.attacks.active import CONFIRMED_BY, Leave
+from art_ext.attacks.active import CONFIRMED_BY, Leave, split
 from art_ext.attacks.apgd import apgd
 from art_ext.attacks.fab import fab
 from art_ext.attacks.losses import LogitLoss, Model, cross_entropy, dlr_targeted, logit_margin, margin
 from art_ext.attacks.norms import Norm, per_sample
 from art_ext.attacks.randomness import AVERAGES, Averaged
 from art_ext.attacks.square import square
+from art_ext.images import asking_once
 from art_ext.nn.copies import copies_of
 
 FOR_DLR = 4
 """Classes that the targeted DLR loss wants; with fewer, the targeted APGD ascends the difference of two logits."""
 
 
+@asking_once()
 def autoattack(  # noqa: PLR0913  those of its parts, and of EOT
     model: Model,
     x: Tensor,
@@ -78,7 +80,7 @@ def autoattack(  # noqa: PLR0913  those of its parts, and of EOT
     found = x.clone()
     if not len(x):
         return found
-    left = (~rated(model, x, y, confirm, at_once)[1]).nonzero()[:, 0]
+    left, _ = split(rated(model, x, y, confirm, at_once)[1])
     for part in search.of(x, y):
         if not len(left):
             break
@@ -87,7 +89,7 @@ def autoattack(  # noqa: PLR0913  those of its parts, and of EOT
         kept, _ = rated(model, found[left], y[left], confirm, at_once)
         better = broken | (value > kept)
         found[left] = torch.where(per_sample(better, x), x_adv, found[left])
-        left = left[~broken]
+        left = left[split(broken)[0]]
     return found
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from art_ext.attacks.active import due, split
 from art_ext.attacks.losses import Model
 from art_ext.attacks.norms import Norm, finite, per_sample
 from art_ext.attacks.search import check_arguments
+from art_ext.images import asking_once
 from art_ext.nn.answers import predicted
 
 
+@asking_once()
 def fab(  # noqa: PLR0913  the names of the paper
     model: Model,
     x: Tensor,
@@ -76,8 +80,9 @@ def fab(  # noqa: PLR0913  the names of the paper
             clean = x[left]
             start = (clean + norm.sample(clean, eps / 2)).clamp(0, 1) if restart else clean
             reached, inside = walk.run(clean, start, y[left], target[left])
-            found[left[inside]] = reached[inside]
-            left = left[~inside]
+            rest, broken = split(inside)
+            found[left[broken]] = reached[broken]
+            left = left[rest]
     return found
 
 
@@ -105,15 +110,16 @@ def shortest(x: Tensor, slope: Tensor, value: Tensor, norm: Norm) -> Tensor:
     gain = weight * speed
     level = torch.zeros_like(need)
     free = torch.ones_like(weight, dtype=torch.bool)
-    while True:
+    for step in count(1):
         rest = torch.where(free, gain, 0).sum(1)
         wanted = (need - torch.where(free, 0, weight * room).sum(1)) / rest
         level = torch.maximum(level, torch.where(rest > 0, wanted, torch.inf))
         grown = torch.where(speed > 0, level[:, None] * speed, 0)
         still_free = grown < room
-        if torch.equal(still_free, free):
-            return way * torch.minimum(grown, room).view_as(x)
+        if due(step, x.device) and torch.equal(still_free, free):  # a step from the root stays there
+            break
         free = still_free
+    return way * torch.minimum(grown, room).view_as(x)
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ class _Walk:
         found, done = x.clone(), torch.zeros_like(y, dtype=torch.bool)
         left, here, nearest = torch.arange(len(x), device=x.device), start, x
         distance = x.new_full((len(x),), torch.inf)
-        for _ in range(self.steps):
+        for step in range(self.steps):
             here = self._move(x, here, y, target)
             wrong, size = self._wrong(here, y), self.norm.size(here - x)
             nearer = wrong & (size < distance)
@@ -141,17 +147,19 @@ class _Walk:
             distance = torch.where(nearer, size, distance)
             here = torch.where(per_sample(wrong, x), x + self.beta * (here - x), here)
             inside = distance <= self.eps
-            if bool(inside.any()):
-                found[left[inside]], done[left[inside]] = nearest[inside], True
-                kept = (left, x, y, target, here, nearest, distance)
-                left, x, y, target, here, nearest, distance = (v[~inside] for v in kept)
-            if not len(left):
-                return found, done
-        outside = distance.isfinite()
-        left, x, y, nearest = (v[outside] for v in (left, x, y, nearest))
+            if due(step, x.device):
+                rest, reached = split(inside)
+                if len(reached):
+                    found[left[reached]], done[left[reached]] = nearest[reached], True
+                    kept = (left, x, y, target, here, nearest, distance)
+                    left, x, y, target, here, nearest, distance = (v[rest] for v in kept)
+                if not len(left):
+                    return found, done
+        _, crossed = split(distance.isfinite())
+        left, x, y, nearest = (v[crossed] for v in (left, x, y, nearest))
         if len(left):
             cut = (x + self.norm.project(nearest - x, self.eps)).clamp(0, 1)
-            wrong = self._wrong(cut, y)
+            _, wrong = split(self._wrong(cut, y))
             found[left[wrong]], done[left[wrong]] = cut[wrong], True
         return found, done
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from art_ext.attacks.losses import Model, logit_margin
-from art_ext.attacks.search import best_iterate, check_arguments, sign_steps
+from art_ext.attacks.search import best_iterate, check_arguments, constant, sign_steps
 
 LUMA_TABLE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -112,7 +112,7 @@ def jpeg_coefficients(x: Tensor) -> list[Tensor]:
     x = _padded(x, 8 if x.shape[1] == 1 else 16)
     if x.shape[1] == 1:
         return [_forward(x * 255 - 128, LUMA_TABLE)]
-    planes = torch.einsum("ij,njhw->nihw", x.new_tensor(RGB_TO_YCBCR), x * 255)
+    planes = torch.einsum("ij,njhw->nihw", constant(RGB_TO_YCBCR, x), x * 255)
     n, _, height, width = x.shape
     chroma = planes[:, 1:].reshape(n, 2, height // 2, 2, width // 2, 2).mean((3, 5))
     return [_forward(planes[:, :1] - 128, LUMA_TABLE), _forward(chroma, CHROMA_TABLE)]
@@ -131,7 +131,7 @@ def jpeg_images(coefficients: list[Tensor], size: tuple[int, int]) -> Tensor:
     if len(coefficients) == 1:
         return luma[..., : size[0], : size[1]] / 255
     chroma = _backward(coefficients[1], CHROMA_TABLE).repeat_interleave(2, 2).repeat_interleave(2, 3)
-    inverse = luma.new_tensor(RGB_TO_YCBCR).inverse()
+    inverse = constant(RGB_TO_YCBCR, luma, inverse=True)
     rgb = torch.einsum("ij,njhw->nihw", inverse, torch.cat([luma, chroma], 1))
     return rgb[..., : size[0], : size[1]] / 255
 
@@ -141,13 +141,13 @@ def _forward(planes: Tensor, table: tuple[tuple[int, ...], ...]) -> Tensor:
     n, c, height, width = planes.shape
     blocks = planes.reshape(n, c, height // 8, 8, width // 8, 8).transpose(3, 4)
     basis = _cosines(planes)
-    return basis @ blocks @ basis.T / planes.new_tensor(table)
+    return basis @ blocks @ basis.T / constant(table, planes)
 
 
 def _backward(coefficients: Tensor, table: tuple[tuple[int, ...], ...]) -> Tensor:
     n, c, rows, columns = coefficients.shape[:4]
     basis = _cosines(coefficients)
-    blocks = basis.T @ (coefficients * coefficients.new_tensor(table)) @ basis
+    blocks = basis.T @ (coefficients * constant(table, coefficients)) @ basis
     return blocks.transpose(3, 4).reshape(n, c, 8 * rows, 8 * columns)
 
 

@@ -10,8 +10,10 @@ from art_ext.attacks.best import Best
 from art_ext.attacks.gradient import Gradient
 from art_ext.attacks.losses import Loss
 from art_ext.attacks.norms import Norm, finite, per_sample
+from art_ext.images import asking_once
 
 
+@asking_once()
 def pgd(  # noqa: PLR0913  one loop for every attack
     gradient: Gradient,
     x: Tensor,
@@ -90,13 +92,14 @@ def _climb(
             best = Best(None, x_adv, seen.score)
         else:
             best.offer(x_adv, seen.score)
-        gradient, staying = seen.gradient, looks.staying(x_adv, seen)
-        if staying is not None:
-            found[left[~staying]] = x_adv[~staying]
-            looks, best = looks.rows(staying), best.rows(staying)
-            left, x, x_adv, velocity = (t[staying] for t in (left, x, x_adv, velocity))
-            gradient = None if gradient is None else gradient[staying]
-        if gradient is None or (staying is not None and not len(left)):
+        gradient, parted = seen.gradient, looks.parted(x_adv, seen, step)
+        if parted is not None:
+            kept, gone = parted
+            found[left[gone]] = x_adv[gone]
+            looks, best = looks.rows(kept), best.rows(kept)
+            left, x, x_adv, velocity = (t[kept] for t in (left, x, x_adv, velocity))
+            gradient = None if gradient is None else gradient[kept]
+        if gradient is None or (parted is not None and not len(left)):
             break
         ascent = finite(gradient)
         if momentum:

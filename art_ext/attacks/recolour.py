@@ -8,7 +8,7 @@ from torch import Tensor
 
 from art_ext.attacks.gradient import straight_through_clamp
 from art_ext.attacks.losses import Model, margin
-from art_ext.attacks.search import adam, best_iterate, check_arguments, check_smoothness, roughness
+from art_ext.attacks.search import adam, best_iterate, check_arguments, check_smoothness, constant, roughness
 
 RGB_TO_XYZ = (
     (0.4124564, 0.3575761, 0.1804375),
@@ -96,8 +96,8 @@ def rgb_to_luv(x: Tensor) -> Tensor:
     """
     _check_channels(x)
     linear = torch.where(x > 0.04045, ((x + 0.055) / 1.055) ** 2.4, x / 12.92)
-    matrix, white_u, white_v = _white(x)
-    big_x, big_y, big_z = torch.einsum("ij,njhw->inhw", matrix, linear)
+    white_u, white_v = _white()
+    big_x, big_y, big_z = torch.einsum("ij,njhw->inhw", constant(RGB_TO_XYZ, x), linear)
     total = big_x + 15 * big_y + 3 * big_z
     lit = total > 1e-8
     total = torch.where(lit, total, 1)
@@ -117,7 +117,7 @@ def luv_to_rgb(luv: Tensor) -> Tensor:
         ValueError: if there are not 3 channels.
     """
     _check_channels(luv)
-    matrix, white_u, white_v = _white(luv)
+    white_u, white_v = _white()
     lightness = luv[:, 0].clamp(0, 100)
     big_y = torch.where(lightness > 8, ((lightness + 16) / 116) ** 3, lightness / SLOPE)
     # 13 L u' and 13 L v', at black those of white. In the gamut v' >= 0.158, that of blue; the floor is at 0.1.
@@ -126,15 +126,16 @@ def luv_to_rgb(luv: Tensor) -> Tensor:
     b = torch.maximum(b, 1.3 * lit)
     big_x = big_y * 9 * a / (4 * b)
     big_z = big_y * (156 * lit - 3 * a - 20 * b) / (4 * b)
-    linear = torch.einsum("ij,njhw->nihw", matrix.inverse(), torch.stack([big_x, big_y, big_z], 1))
+    inverse = constant(RGB_TO_XYZ, luv, inverse=True)
+    linear = torch.einsum("ij,njhw->nihw", inverse, torch.stack([big_x, big_y, big_z], 1))
     return torch.where(linear > 0.0031308, 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055, 12.92 * linear)
 
 
-def _white(like: Tensor) -> tuple[Tensor, float, float]:
-    """The matrix to XYZ on the device of `like`, and u' and v' of white."""
+def _white() -> tuple[float, float]:
+    """u' and v' of white."""
     x, y, z = (sum(row) for row in RGB_TO_XYZ)
     total = x + 15 * y + 3 * z
-    return torch.tensor(RGB_TO_XYZ, dtype=like.dtype, device=like.device), 4 * x / total, 9 * y / total
+    return 4 * x / total, 9 * y / total
 
 
 def _scaled(luv: Tensor) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from art_ext.attacks.norms import finite, per_sample
+from art_ext.images import asking_once
 
 Attempt = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 """The variable to images (N, C, H, W) in [0, 1], their margin (N,) and the objective (N,) that is to grow."""
@@ -16,6 +17,7 @@ Update = Callable[[Tensor], None]
 """Moves the variable in place along a gradient of its shape."""
 
 
+@asking_once()
 def best_iterate(x: Tensor, variable: Tensor, attempt: Attempt, update: Update, steps: int) -> Tensor:
     """Of all the images that the search visits, the one of highest margin for each sample, detached.
 
@@ -84,6 +86,12 @@ def roughness(field: Tensor) -> Tensor:
         squared = field.diff(dim=axis).square().sum(1)
         total = total + 2 * (squared + 1e-10).sqrt().flatten(1).sum(1)
     return total
+
+
+def constant(numbers: Sequence[Sequence[float]], like: Tensor, *, inverse: bool = False) -> Tensor:
+    """A matrix of these numbers, or its inverse, in the dtype of `like` and on its device, which is not waited for."""
+    matrix = torch.tensor(numbers, dtype=like.dtype)
+    return (matrix.inverse() if inverse else matrix).to(like.device, non_blocking=True)
 
 
 def check_arguments(x: Tensor, y: Tensor, *, steps: int, positive: dict[str, float]) -> None:

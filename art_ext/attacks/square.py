@@ -9,16 +9,18 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from art_ext.attacks.active import CONFIRMED_BY
+from art_ext.attacks.active import CONFIRMED_BY, due, split
 from art_ext.attacks.losses import Model, logit_margin
 from art_ext.attacks.norms import Norm, per_sample
 from art_ext.attacks.search import check_arguments
+from art_ext.images import asking_once
 from art_ext.nn.copies import copies_of
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Queries, of 10000, after which the area of the square is halved [arXiv:1912.00049, the authors' program]."""
 
 
+@asking_once()
 @torch.no_grad()
 def square(
     model: Model,
@@ -71,11 +73,12 @@ def square(
     value = margins(x, y)
     done = margins.broken(x, y, value)
     for _ in range(restarts if queries else 0):
-        left = (~done).nonzero()[:, 0]
+        left, _ = split(done)
         if not len(left):
             break
         reached, rating, broken = _search(margins, change, x[left], y[left], queries, share)
         better = broken | (rating > value[left])
+        (_, better), (_, broken) = split(better), split(broken)
         found[left[better]], value[left[better]], done[left[broken]] = reached[better], rating[better], True
     return found
 
@@ -112,16 +115,19 @@ def _search(
     broken = margins.broken(best, y, value)
     found, rating, done = best.clone(), value.clone(), broken.clone()
     for query in range(1, queries):
-        if bool(broken.any()):
-            found[left], rating[left], done[left] = best, value, broken
-            left, x, y, best, value = (v[~broken] for v in (left, x, y, best, value))
+        if due(query - 1, x.device):
+            rest, over = split(broken)
+            if len(over):
+                found[left], rating[left], done[left] = best, value, broken
+                left, x, y, best, value = (v[rest] for v in (left, x, y, best, value))
+                broken = broken[rest]
             if not len(left):
                 return found, rating, done
         tried = change.propose(x, best, side(query, queries, share, height, width))
         value, rival = margins.both(best, tried, y, value)
-        better = rival > value
+        better = (rival > value) & ~broken
         best, value = torch.where(per_sample(better, x), tried, best), torch.where(better, rival, value)
-        broken = margins.broken(best, y, value)
+        broken = broken | margins.broken(best, y, value)
     found[left], rating[left], done[left] = best, value, broken
     return found, rating, done
 
@@ -236,7 +242,7 @@ def _signs(like: Tensor, *shape: int) -> Tensor:
 
 def _turned(like: Tensor, size: int, *places: int) -> Tensor:
     """`pyramids` in each of the places, upright or lying, (*places, size, size)."""
-    tile = pyramids(size).to(like)
+    tile = pyramids(size).to(like, non_blocking=True)
     upright = torch.rand(places, device=like.device) < 0.5
     return torch.where(upright[..., None, None], tile, tile.T)
 

@@ -106,7 +106,7 @@ def smoothed(gradient: Gradient, kernel_size: int, sigma: float) -> Gradient:
     def blurred(x: Tensor) -> Tensor:
         found = finite(gradient(x))  # or the kernel would spread a NaN
         channels, half = found.shape[1], kernel_size // 2
-        weight = line.to(found).expand(channels, 1, 1, -1)
+        weight = line.to(found, non_blocking=True).expand(channels, 1, 1, -1)
         found = F.conv2d(found, weight, padding=(0, half), groups=channels)
         return F.conv2d(found, weight.transpose(2, 3), padding=(half, 0), groups=channels)
 

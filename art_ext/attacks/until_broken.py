@@ -12,6 +12,7 @@ from art_ext.attacks.losses import Loss, Model, cross_entropy
 from art_ext.attacks.norms import Norm
 from art_ext.attacks.pgd import pgd
 from art_ext.attacks.renamed import renamed
+from art_ext.images import asking_once
 from art_ext.nn.answers import predicted
 from art_ext.nn.copies import copies_of
 
@@ -20,6 +21,7 @@ FEWEST_SAMPLES = 10
 
 
 @renamed(draws="eot_samples")
+@asking_once()
 def pgd_until_broken(  # noqa: PLR0913  those of pgd and of eot
     model: Model,
     x: Tensor,

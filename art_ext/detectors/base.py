@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from art_ext.files import replacing
-from art_ext.images import check_images
+from art_ext.images import asks, check_images, check_layout, check_range
 
 
 class Detector(nn.Module, ABC):
@@ -124,7 +124,9 @@ class Detector(nn.Module, ABC):
     def _check(self, x: Tensor) -> None:
         if not self.fitted:
             raise RuntimeError(f"expected a fitted detector, got {self.name!r} before fit(x, y)")
-        check_images(x)
+        check_layout(x)
+        if asks(self, x):
+            check_range(x)
 
     def _replace(self, found: Mapping[str, Tensor]) -> None:
         for name in self.statistics():

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-IGNORED = frozenset({"training", "batch_size", "origin"})
-"""Attributes that change no answer: a mode that callers set, how many images pass at once, where weights come from."""
+IGNORED = frozenset({"training", "batch_size", "origin", "_broadcastable_mean", "_broadcastable_std"})
+"""Attributes that change no answer: a mode that callers set, how many images pass at once, where weights come from,
+and what ART's standardisation works out of its mean and std at its first image."""
 BOOKKEEPING = frozenset(vars(nn.Module())) | {"_hub_mixin_config", "_is_hf_initialized"}
 """What torch keeps about a module; its parameters, buffers and submodules are read by themselves."""
 

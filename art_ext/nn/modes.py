@@ -58,12 +58,19 @@ def trainable(parameters: Iterable[nn.Parameter], among: Iterable[nn.Parameter])
 def seeded(seed: int) -> Iterator[None]:
     """Ambient torch randomness starts from `seed` inside and goes on as if nothing had happened after.
 
-    Of the CPU, and of the CUDA devices where CUDA is in use; `torch.manual_seed` would take a millisecond each time to
-    prepare for devices that are not there.
+    Of the CPU, and of the CUDA devices where there are any; `torch.manual_seed` would take a millisecond each time to
+    prepare for devices that are not there. A device that is first used inside starts from `seed` too, and goes on after
+    as if it had first been used there, from the CPU's seed.
     """
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)
-        if devices:
-            torch.cuda.manual_seed_all(seed)
-        yield
+    started = torch.cuda.is_initialized()
+    there = started or torch.cuda.is_available()
+    devices = list(range(torch.cuda.device_count())) if started else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.default_generator.manual_seed(seed)
+            if there:
+                torch.cuda.manual_seed_all(seed)  # torch keeps it for a device that has not started
+            yield
+    finally:
+        if there and not started:
+            torch.cuda.manual_seed_all(torch.initial_seed())

@@ -30,15 +30,25 @@ class ViTBlock(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (N, T, width) to the same."""
         n, t, width = tokens.shape
-        # As rows, and attention written out: where gradients are wanted, torch takes another path for 3-D products and
-        # in its fused attention, which rounds differently.
+        # As rows: where gradients are wanted, torch takes another path for 3-D products, which rounds differently.
         rows = self.mix(self.norm_attention(tokens).reshape(-1, width))
         mixed = rows.view(n, t, 3, self.heads, width // self.heads)
         query, key, value = mixed.permute(2, 0, 3, 1, 4)
-        weights = (query @ key.transpose(2, 3) / (width // self.heads) ** 0.5).softmax(3)
-        attended = (weights @ value).transpose(1, 2).reshape(n, t, width)
+        attended = attention(query, key, value).transpose(1, 2).reshape(n, t, width)
         tokens = tokens + self.merge(attended)
         return tokens + self.perceptron(self.norm_perceptron(tokens))
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(query key^T / sqrt(D) + bias) value, of (..., T, D) each; bias is (..., 1 or T, T).
+
+    Written out on the CPU: torch's fused attention takes another path there where gradients are wanted, which rounds
+    differently. On other devices it is the fused one, which keeps no T x T matrix for the backward pass.
+    """
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, None if bias is None else bias.to(query.dtype))
+    weights = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    return (weights if bias is None else weights + bias).softmax(-1) @ value
 
 
 def patchify(x: Tensor, patch: int) -> Tensor:
@@ -86,9 +96,15 @@ def hidden_patches(order: Tensor, count: int, ratio: float) -> Tensor:
     if t < 2:
         raise ValueError(f"expected images of at least 2 patches, got {t}")
     masks = torch.zeros(count, n, t, dtype=torch.bool, device=order.device)
-    for k in range(count):
-        start = (k * t) // count
-        end = math.floor((k / count + ratio) * t + 1e-9)  # 1e-9: a product that should be whole is not cut down
-        hide = min(max(1, end - start), t - 1)
-        masks[k].scatter_(1, order.roll(-start, 1)[:, :hide], True)
+    for k, hide in enumerate(hidden_counts(t, count, ratio)):
+        masks[k].scatter_(1, order.roll(-((k * t) // count), 1)[:, :hide], True)
     return masks
+
+
+def hidden_counts(patches: int, count: int, ratio: float) -> list[int]:
+    """How many of the patches of an image each mask of `hidden_patches` hides."""
+    found = []
+    for k in range(count):
+        end = math.floor((k / count + ratio) * patches + 1e-9)  # 1e-9: a product that should be whole is not cut down
+        found.append(min(max(1, end - (k * patches) // count), patches - 1))
+    return found

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from art_ext.nn.shares import gathered
+
 
 class Mine(nn.Module):
     """The critic T of Eq. 9, and the Donsker-Varadhan bound that it gives; all values in nats.
@@ -72,7 +74,8 @@ class Mine(nn.Module):
         return logarithm - joint.mean() + self.drift * log_mean.square()
 
     def _scores(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """T of the pairs as they are and of those of other rows, (N,) each, in one pass."""
+        """T of the pairs as they are and of those of other rows, (N,) each, in one pass; of all processes' rows."""
+        a, b = gathered(a), gathered(b)
         other = b[elsewhere(len(b), b.device)]
         joint, marginal = self(torch.cat([a, a]), torch.cat([b, other])).chunk(2)
         return joint, marginal

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from art_ext.nn.vit import attention
+
 DILATIONS = (1, 1, 2, 4, 8, 16, 1, 1)
 """Of the released generator's bottleneck."""
 FOLDS = (1, 2, 4)
@@ -101,12 +103,11 @@ class SeenAttention(nn.Module):
     def forward(self, features: Tensor, hidden: Tensor) -> Tensor:
         """Features (N, width, h, w) to the same; `hidden`, (N, 1, h, w), is the hidden share of each place."""
         n, width, *size = features.shape
-        # Rows, and attention written out: torch rounds otherwise in its fused paths, which depend on gradient mode.
+        # As rows: torch takes another path for 3-D products where gradients are wanted, which rounds differently.
         rows = self.mix(features.flatten(2).transpose(1, 2).reshape(-1, width))
         query, key, value = rows.view(n, -1, 3, width).unbind(2)
         seen = (1 - hidden).clamp_min(1e-6).log().flatten(2)
-        weights = (query @ key.transpose(1, 2) / width**0.5 + seen).softmax(2)
-        attended = self.merge((weights @ value).reshape(-1, width))
+        attended = self.merge(attention(query, key, value, seen).reshape(-1, width))
         return attended.view(n, -1, width).transpose(1, 2).reshape(n, width, *size)
 
 

@@ -186,7 +186,8 @@ class AToP(Purifier):
             logits: Tensor = classifier(straight_through_clamp(restored))
             return logits
 
-        return {"known transform": ascent(cross_entropy(model, y))}
+        loss = cross_entropy(model, y)
+        return {"known transform": ascent(lambda v: loss(v))}  # not cut into pieces, as the draw is not
 
 
 class AToPAround(AToP):

@@ -89,8 +89,9 @@ class RandomTransform:
             noise = torch.randn_like(x) if noisy else None
         else:
             generator = torch.Generator().manual_seed(seed)
-            order = torch.randperm(self.grid**2, generator=generator).expand(n, -1).to(x.device)
-            noise = torch.randn(x.shape[1:], generator=generator).expand_as(x).to(x) if noisy else None
+            order = torch.randperm(self.grid**2, generator=generator).to(x.device, non_blocking=True).expand(n, -1)
+            drawn = torch.randn(x.shape[1:], generator=generator) if noisy else None
+            noise = None if drawn is None else drawn.to(x, non_blocking=True).expand_as(x)
         blocks = hidden_patches(order, self.masks, self.share).view(self.masks, n, 1, self.grid, self.grid)
         rows, columns = (torch.arange(side, device=x.device) * self.grid // side for side in sides)
         return Draw(blocks[..., rows, :][..., columns], None if noise is None else self.noise * noise)

@@ -87,15 +87,16 @@ def per_mask_restorations(
         (N, C, H, W) in [0, 1], for the classifier.
     """
     parts = []
-    for mask in purifier.hidden(x):
+    for mask, count in purifier.counted(purifier.hidden(x)):
 
-        def model(v: Tensor, mask: Tensor = mask) -> Tensor:
-            logits: Tensor = classifier(straight_through_clamp(purifier.network(v, mask)))
-            return logits
+        def loss(v: Tensor, mask: Tensor = mask, count: int | None = count) -> Tensor:
+            restored = straight_through_clamp(purifier.network(v, mask, count=count))
+            return cross_entropy(lambda _: classifier(restored), y)(v)
 
-        x_adv = pgd(ascent(cross_entropy(model, y)), x, norm=Linf(), eps=eps, steps=steps, step_size=step_size)
+        # A function of its own is not cut into pieces, as the mask is not.
+        x_adv = pgd(ascent(loss), x, norm=Linf(), eps=eps, steps=steps, step_size=step_size)
         with torch.no_grad():
-            parts.append(purifier.network(x_adv, mask))
+            parts.append(purifier.network(x_adv, mask, count=count))
     return torch.stack(parts).mean(0).clamp(0, 1)
 
 

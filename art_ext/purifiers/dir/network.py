@@ -38,30 +38,35 @@ class MaskedAutoEncoder(nn.Module):
         self.head = nn.Linear(width, channels * patch**2)
         self.hidden_token = nn.Parameter(0.02 * torch.randn(width))
 
-    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
+    def forward(self, x: Tensor, hidden: Tensor, *, count: int | None = None) -> Tensor:
         """Restored images (N, C, H, W), not clamped.
 
         Args:
             x: images (N, C, H, W).
             hidden: which patches not to look at, (N, T), the same number in each image.
+            count: that number; read from `hidden` unless given, for which a GPU has to be waited for.
 
         Raises:
-            ValueError: a side that is no multiple of the patch.
+            ValueError: a side that is no multiple of the patch, or masks of other images.
         """
         patches = patchify(x, self.patch)
+        if hidden.shape != patches.shape[:2]:
+            raise ValueError(f"expected masks of shape {tuple(patches.shape[:2])}, got {tuple(hidden.shape)}")
         rows, columns = (side // self.patch for side in x.shape[2:])
-        place = positions(rows, columns, self.width).to(patches)
+        place = positions(rows, columns, self.width).to(patches, non_blocking=True)
         if self.masking == "pixels":
             seen = self.encoder(self.embed(patches.masked_fill(hidden[..., None], 0)) + place)
             restored = self.decoder(seen + place)
         else:
-            restored = self.decoder(self._filled(self.embed(patches) + place, hidden) + place)
+            count = int(hidden[:1].sum()) if count is None else count
+            restored = self.decoder(self._filled(self.embed(patches) + place, hidden, count) + place)
         return unpatchify(self.head(restored), (x.shape[2], x.shape[3]), self.patch)
 
-    def _filled(self, tokens: Tensor, hidden: Tensor) -> Tensor:
+    def _filled(self, tokens: Tensor, hidden: Tensor, count: int) -> Tensor:
         """Encoded tokens of what is seen, the learned token elsewhere."""
-        n, _, width = tokens.shape
-        encoded = self.encoder(tokens[~hidden].view(n, -1, width))
-        filled = self.hidden_token.expand_as(tokens).clone()
-        filled[~hidden] = encoded.reshape(-1, width)
-        return filled
+        torch._assert_async((hidden.sum(1) == count).all(), f"expected {count} hidden patches in each image")
+        seen = hidden.to(torch.uint8).argsort(dim=1, stable=True)[:, : hidden.shape[1] - count]
+        places = seen[..., None].expand(-1, -1, tokens.shape[2])
+        encoded = self.encoder(tokens.gather(1, places))
+        filled = self.hidden_token.expand_as(tokens)
+        return filled.scatter(1, places, encoded.to(filled.dtype))

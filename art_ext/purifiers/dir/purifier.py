@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from art_ext.attacks import Gradient, ascent, cross_entropy, straight_through_clamp
 from art_ext.images import check_images
-from art_ext.nn.vit import hidden_patches
+from art_ext.nn.vit import hidden_counts, hidden_patches
 from art_ext.plain import plain
 from art_ext.purifiers.base import Purifier
 from art_ext.purifiers.dir.network import MASKINGS, MaskedAutoEncoder
@@ -109,7 +109,7 @@ class DIR(Purifier):
             order = torch.rand(len(x), patches, device=x.device).argsort(1)
         else:
             generator = torch.Generator().manual_seed(self.masks_seed + draw)
-            order = torch.randperm(patches, generator=generator).expand(len(x), -1).to(x.device)
+            order = torch.randperm(patches, generator=generator).to(x.device, non_blocking=True).expand(len(x), -1)
         return hidden_patches(order, self.masks, self.ratio)
 
     def fused(self, x: Tensor, hidden: Tensor) -> Tensor:
@@ -121,7 +121,14 @@ class DIR(Purifier):
 
     def parts(self, x: Tensor, hidden: Tensor) -> Tensor:
         """The restoration under each of the masks (K, N, T): (K, N, C, H, W), not clamped."""
-        return torch.stack([self.network(x, mask) for mask in hidden])
+        return torch.stack([self.network(x, mask, count=count) for mask, count in self.counted(hidden)])
+
+    def counted(self, hidden: Tensor) -> list[tuple[Tensor, int | None]]:
+        """Each of the masks (K, N, T) with how many patches of an image it hides; None where they are not K."""
+        counts: list[int] | list[None] = [None] * len(hidden)
+        if len(hidden) == self.masks:
+            counts = hidden_counts(hidden.shape[2], self.masks, self.ratio)
+        return [*zip(hidden, counts, strict=True)]
 
     def restorations(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Restorations in [0, 1] (K, N, C, H, W) and the hidden patches (K, N, T) of one draw; for looking.
@@ -143,13 +150,14 @@ class DIR(Purifier):
         """
         hidden = self.hidden(x)
 
-        def known(mask: Tensor) -> Gradient:
+        def known(mask: Tensor, count: int | None) -> Gradient:
             def model(v: Tensor) -> Tensor:
                 tiled = mask.repeat(len(v) // max(1, len(mask)), 1)
-                logits: Tensor = classifier(straight_through_clamp(self.network(v, tiled)))
+                logits: Tensor = classifier(straight_through_clamp(self.network(v, tiled, count=count)))
                 return logits
 
-            return ascent(cross_entropy(model, y))
+            loss = cross_entropy(model, y)
+            return ascent(lambda v: loss(v))  # a function of its own is not cut into pieces, as the mask is not
 
-        gradients = [known(mask) for mask in hidden]
+        gradients = [known(mask, count) for mask, count in self.counted(hidden)]
         return {"eq8": lambda v: torch.stack([gradient(v) for gradient in gradients]).sum(0)}
