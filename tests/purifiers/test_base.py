@@ -236,3 +236,40 @@ def test_a_large_batch_takes_one_piece_beside_what_it_gives() -> None:
         out = purifier(x)
     assert torch.equal(out, x)
     assert memory.most < 1.3 * x.nbytes
+
+
+def test_large_images_pass_few_at_once_and_a_gradient_takes_no_more_memory_for_many() -> None:
+    seen: list[int] = []
+
+    class Deep(Nothing):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Tanh()) for _ in range(6)))
+
+        def purify(self, x: Tensor) -> Tensor:
+            seen.append(len(x))
+            noisy = x + 0.01 * torch.randn_like(x)
+            return cast(Tensor, self.layers(noisy))
+
+    purifier = Deep().requires_grad_(False)
+    purifier.batch_size = 9
+    purifier(torch.rand(9, 3, 64, 64))
+    purifier(torch.rand(9, 3, 96, 96))  # 2.25 times as large
+    purifier(torch.rand(2, 3, 224, 320))
+    assert seen == [9, 4, 4, 1, 1, 1]
+
+    def most(n: int) -> tuple[int, Tensor]:
+        torch.manual_seed(0)
+        x = torch.linspace(0.1, 0.9, n * 3 * 128 * 128).view(n, 3, 128, 128).requires_grad_()
+        with Allocated() as memory:
+            (gradient,) = torch.autograd.grad(purifier(x).square().sum(), x)
+        return memory.most // (4 * 3 * 128 * 128), gradient
+
+    (few, first), (many, gradient) = most(2), most(12)
+    assert many - few <= 4 * 10  # images and their gradients, of which ten are more; no activations
+    torch.manual_seed(0)
+    x = torch.linspace(0.1, 0.9, 12 * 3 * 128 * 128).view(12, 3, 128, 128).requires_grad_()
+    parts = [purifier.layers(piece + 0.01 * torch.randn_like(piece)).clamp(0, 1) for piece in x.split(2)]
+    (expected,) = torch.autograd.grad(torch.cat(parts).square().sum(), x)
+    assert torch.allclose(gradient, expected, atol=1e-7)
+    assert len(first) == 2
