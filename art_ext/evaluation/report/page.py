@@ -34,8 +34,8 @@ img { max-width: 100%; height: auto } pre { background: #f2f4f8; padding: 1rem; 
 LEGEND = (
     "What the attacker differentiates through: <b>bare classifier</b> that alone, which is also what is attacked; "
     "<b>transfer</b> another network; <b>blind</b> the classifier alone; <b>bpda</b> the purifier with an approximate "
-    "gradient; <b>full</b> everything, exactly; <b>adaptive</b> that, and what the method makes possible. The worst case "
-    "counts an image as left only if it was right under every attack inside the ball and in every one of R "
+    "gradient; <b>full</b> everything, exactly; <b>adaptive</b> that, and what the method makes possible. "
+    "The worst case counts an image as left only if it was right under every attack inside the ball and in every one of R "
     "repeats, over the images that all of them saw; attacks with a bound of their own (StAdv, ReColorAdv, JPEG) do "
     "not count."
 )
