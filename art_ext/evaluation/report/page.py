@@ -36,8 +36,8 @@ LEGEND = (
     "<b>transfer</b> another network; <b>blind</b> the classifier alone; <b>bpda</b> the purifier with an approximate "
     "gradient; <b>full</b> everything, exactly; <b>adaptive</b> that, and what the method makes possible. "
     "The worst case counts an image as left only if it was right under every attack inside the ball and in every one "
-    "of R repeats, over the images that all of them saw; attacks with a bound of their own (StAdv, ReColorAdv, JPEG) do "
-    "not count."
+    "of R repeats, over the images that all of them saw; attacks with a bound of their own (StAdv, ReColorAdv, JPEG) "
+    "do not count."
 )
 BOUNDS, WHOLE = re.compile(r"\[-?[\d.]+, -?[\d.]+\]"), r"<span>\g<0></span>"
 """The two ends of an interval stay on one line."""
