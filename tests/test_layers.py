@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
-    {"files", "images", "nn", "plain"},
-    {"attacks"},
+    {"files", "images", "nn", "plain", "plugins"},
+    {"attacks", "card"},
     {"training"},
     {"classifiers", "purifiers", "detectors"},
     {"objectives"},

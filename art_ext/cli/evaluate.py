@@ -18,6 +18,7 @@ from art_ext.cli.users import Users
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor, nn
 
     from art_ext.data import Images
     from art_ext.evaluation import Attack, Defended, Report, Suite, Threat
@@ -213,10 +214,23 @@ def _models(
         cleaner = load_purifier(purifier, device=where, method=method)
         users.add("the purifier", cleaner, purifier)
         check_purifier(cleaner, x)
+        _compare(Path(purifier), networks["classifier"], x, normal)
         models.append(Defended(_name(purifier), networks["classifier"], cleaner, networks.get("surrogate")))
     if "robust" in networks:
         models.append(Defended(ROBUST, networks["robust"], robust=True))
     return models, classes["classifier"]
+
+
+def _compare(folder: Path, classifier: nn.Module, x: Tensor, normal: dict[str, Any]) -> None:
+    """Warns where a purifier was trained for another classifier than the one behind it, or on images of other sizes."""
+    from art_ext.cli.fingerprint import difference
+    from art_ext.cli.models import RECORD, json_object
+
+    if not (folder / RECORD).is_file():
+        return
+    found = difference(json_object(folder / RECORD), classifier, x.shape[1:], normal, normal["device"])
+    if found:
+        warn(f"{folder} was trained otherwise than it is evaluated: {found}")
 
 
 def _name(spec: str) -> str:
@@ -230,9 +244,10 @@ def _suite(name: str, threat: Threat, classes: int, channels: int, attack: Seque
     from dataclasses import replace
 
     from art_ext.evaluation import SUITES, suite
+    from art_ext.evaluation.suites import suite_names
 
-    if name not in SUITES:
-        raise ValueError(f"expected --suite {', '.join(SUITES)}; got {name!r}{suggestion(name, SUITES)}")
+    if name not in SUITES and name not in (names := suite_names()):
+        raise ValueError(f"expected --suite {', '.join(names)}; got {name!r}{suggestion(name, names)}")
     made = suite(name, threat, classes=classes, channels=channels)
     if not attack:
         return made

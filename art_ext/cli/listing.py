@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from enum import Enum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from art_ext.cli.errors import Debug, explained
 from art_ext.cli.terminal import warn
+
+if TYPE_CHECKING:
+    from art_ext.plugins import Offer
+
+OWN = "art_ext"
+"""What is not another package's."""
 
 
 class What(str, Enum):
@@ -27,7 +33,10 @@ def listing(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     debug: Debug = False,
 ) -> None:
-    """List presets, purifiers, attacks by library, and suites, which are ready-made evaluations."""
+    """List presets, purifiers, attacks by library, and suites, which are ready-made evaluations.
+
+    Purifiers and suites of other packages are listed by name.
+    """
     with explained(debug):
         if what is What.PLANS:
             warn("plans are called suites now: art-ext list suites")
@@ -57,9 +66,18 @@ def _presets() -> list[dict[str, Any]]:
 
 
 def _purifiers() -> list[dict[str, Any]]:
-    from art_ext.purifiers import PURIFIERS
+    from art_ext import plugins
+    from art_ext.cli.methods import methods
+    from art_ext.purifiers import GROUP, PURIFIERS
 
-    return [{"name": p.name, "class": p.__name__, "paper": p.paper} for p in PURIFIERS.values()]
+    found = [{"name": n, "class": p.__name__, "paper": p.paper, "from": OWN} for n, p in PURIFIERS.items()]
+    offered = plugins.offers(GROUP, methods())
+    return found + [{"name": o.name, "class": o.value, "paper": "", "from": _source(o)} for o in offered]
+
+
+def _source(offer: Offer) -> str:
+    """Where another package's purifier or suite is from, and why it cannot be had; nothing is imported to know more."""
+    return f"{offer.source} (not to be had: {offer.fault})" if offer.fault else offer.source
 
 
 def _attacks() -> list[dict[str, Any]]:
@@ -76,7 +94,9 @@ def _attacks() -> list[dict[str, Any]]:
 
 
 def _suites() -> list[dict[str, Any]]:
+    from art_ext import plugins
     from art_ext.evaluation import SUITES, Threat, suite
+    from art_ext.evaluation.suites import GROUP
 
     found = []
     for name in SUITES:
@@ -84,8 +104,9 @@ def _suites() -> list[dict[str, Any]]:
         options = made.options
         known = {"knowledge": [k.value for k in options["knowledge"]]}
         numbers = {key: options[key] for key in ("eot_samples", "repeats")}
-        found.append({"name": name, "attacks": [a.title for a in made.attacks], **known, **numbers})
-    return found
+        found.append({"name": name, "attacks": [a.title for a in made.attacks], **known, **numbers, "from": OWN})
+    unknown: dict[str, Any] = {"attacks": [], "knowledge": [], "eot_samples": None, "repeats": None}
+    return found + [{"name": o.name, **unknown, "from": _source(o)} for o in plugins.offers(GROUP, SUITES)]
 
 
 def _plans() -> list[dict[str, Any]]:
@@ -97,4 +118,6 @@ def _plans() -> list[dict[str, Any]]:
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())
+    if value is None:
+        return ""
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -111,7 +111,7 @@ class Method:
 
 
 def methods() -> dict[str, Any]:
-    """The classes that can be trained, by name."""
+    """The classes of this package that can be trained, by name."""
     from art_ext.classifiers import SmallDRRDN, WideDRRDN
     from art_ext.purifiers import PURIFIERS
 
@@ -119,18 +119,18 @@ def methods() -> dict[str, Any]:
 
 
 def method_of(name: str) -> Method:
-    """The method of a name.
+    """The method of a name, of this package or of another one, see `art_ext.purifiers.purifier_class`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or another package's cannot be had.
     """
     from art_ext.objectives.stages import arguments_of, options_of
-    from art_ext.purifiers import Purifier
+    from art_ext.purifiers import Purifier, purifier_class, purifier_names
 
     known = methods()
-    if name not in known:
-        raise ValueError(f"expected a method out of {', '.join(known)}; got {name!r}{suggestion(name, known)}")
-    kind = known[name]
+    if name not in known and name not in (offered := [*dict.fromkeys([*known, *purifier_names()])]):
+        raise ValueError(f"expected a method out of {', '.join(offered)}; got {name!r}{suggestion(name, offered)}")
+    kind = known[name] if name in known else purifier_class(name)
     return Method(name, kind, arguments_of(kind.__init__), options_of(kind), issubclass(kind, Purifier))
 
 
@@ -144,9 +144,15 @@ class TrainCommand(Command):
 
 
 def _listing() -> list[str]:
-    """A line a method: its settings."""
+    """A line a method: its settings; and the names of methods of other packages, which are not imported for it."""
+    from art_ext.purifiers import purifier_names
+
     found = [method_of(name) for name in methods()]
-    return [f"--set of {m.name}: {', '.join(m.constructor)}; of its training: {', '.join(m.training)}" for m in found]
+    others = [name for name in purifier_names() if name not in methods()]
+    more = [f"Of other packages: {', '.join(others)}"] if others else []
+    return more + [
+        f"--set of {m.name}: {', '.join(m.constructor)}; of its training: {', '.join(m.training)}" for m in found
+    ]
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

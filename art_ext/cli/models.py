@@ -12,16 +12,44 @@ import torch
 from torch import Tensor, nn
 
 from art_ext import presets
+from art_ext.classifiers import CLASSIFIERS
 from art_ext.cli.code import called, code
-from art_ext.cli.compiled import load_exported, load_scripted
+from art_ext.cli.compiled import Compiled, load_exported, load_scripted
 from art_ext.cli.errors import machine_failed, suggestion
 from art_ext.cli.terminal import warn
 from art_ext.images import Normalize
-from art_ext.purifiers import PURIFIERS, Purifier
+from art_ext.purifiers import PURIFIERS, Purifier, purifier_class, purifier_names
+from art_ext.purifiers.base import WEIGHTS, load_weights
 
 SCRIPTED, EXPORTED, PICKLED = (".pt", ".ts", ".torchscript"), (".pt2",), (".pth", ".ckpt", ".pkl", ".bin")
 RECORD = "training.json"
-"""What `art-ext train` writes beside a purifier; names its method."""
+"""What `art-ext train` writes beside a purifier; names its method, and what it was trained on and for."""
+CONFIG = "config.json"
+
+
+class Normalised(nn.Module):
+    """A user's network behind the standardisation of --mean and --std; the names of its layers are those in `network`.
+
+    Args:
+        normalize: of images in [0, 1].
+        network: of standardised images.
+    """
+
+    def __init__(self, normalize: Normalize, network: nn.Module) -> None:
+        super().__init__()
+        self.normalize, self.network = normalize, network
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(self.normalize(x))
+        return logits
+
+
+def users_own(network: nn.Module) -> tuple[nn.Module, str]:
+    """The user's network inside what `load_classifier` gave, and what stands before the names of its layers there."""
+    before = ""
+    while isinstance(network, (Normalised, Compiled)):
+        network, before = network.network, before + "network."
+    return network, before
 
 
 def load_classifier(
@@ -30,9 +58,10 @@ def load_classifier(
     """A user's classifier in eval mode, its parameters not requiring gradients.
 
     Args:
-        spec: a preset, `package.module:name`, `file.py:name`, a TorchScript or a torch.export file.
+        spec: a preset, `package.module:name`, `file.py:name`, a TorchScript or a torch.export file, or the folder of a
+            classifier of this package (`art-ext train drrdn`).
         device: where to put it.
-        mean: with `std`, standardises the images before every model but presets, which do it themselves.
+        mean: with `std`, standardises the images before every model but presets and folders, which do it themselves.
         std: see `mean`.
 
     Raises:
@@ -47,9 +76,11 @@ def load_classifier(
         if isinstance(network, Purifier):
             raise ValueError(f"expected a classifier, got the preset {spec!r}, which is a purifier")
         return network
+    if Path(spec).is_dir():
+        return _of_folder(Path(spec)).to(device)
     network = _network(spec, device)
     if mean is not None and std is not None:
-        network = nn.Sequential(_normalize(mean, std).to(device), network)
+        network = Normalised(_normalize(mean, std).to(device), network)
     for p in network.parameters():  # TorchScript has no requires_grad_
         p.requires_grad_(False)
     return network.eval()
@@ -59,6 +90,25 @@ def _normalize(mean: Sequence[float], std: Sequence[float]) -> Normalize:
     if not all(0 <= m <= 1 for m in mean):
         raise ValueError(f"expected --mean for images in [0, 1], got {list(mean)}")
     return Normalize(mean, std)
+
+
+def _of_folder(folder: Path) -> nn.Module:
+    """A classifier of this package by its configuration and its weights, in eval mode, not requiring gradients."""
+    config = json_object(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    name, arguments = config.get("class"), config.get("arguments")
+    if name not in CLASSIFIERS or not isinstance(arguments, dict):
+        raise ValueError(
+            f"expected the folder of a classifier ({CONFIG} with class and arguments, {WEIGHTS}; class out of "
+            f"{', '.join(CLASSIFIERS)}), got {folder}"
+        )
+    try:
+        network = CLASSIFIERS[name](**arguments)
+        network.load_state_dict(load_weights(folder / WEIGHTS))
+    except (ValueError, TypeError, RuntimeError) as error:
+        if machine_failed(error):
+            raise
+        raise ValueError(f"expected arguments and weights of a {name} in {folder}, got {error}") from error
+    return network.requires_grad_(False).eval()
 
 
 def _network(spec: str, device: torch.device) -> nn.Module:
@@ -95,8 +145,8 @@ def load_purifier(spec: str, *, device: torch.device, method: str | None = None)
     """A purifier in eval mode, its parameters not requiring gradients.
 
     Args:
-        spec: a preset, a folder of `save_pretrained`, or `file.py:name`: a module or function from images to images, or
-            a factory without arguments that gives one.
+        spec: a preset, a folder of `save_pretrained`, `file.py:name` (a module or function from images to images, or
+            a factory without arguments that gives one), or the name of a method that has no weights to train.
         device: where to put it.
         method: of a folder; found out unless given.
 
@@ -113,13 +163,28 @@ def load_purifier(spec: str, *, device: torch.device, method: str | None = None)
         purifier = network
     elif ":" in spec:
         purifier = _wrapped(spec)
+    elif spec in (methods := purifier_names()):
+        purifier = _untrained(spec)
     else:
         names = _purifier_presets()
         raise ValueError(
             f"expected a purifier's preset ({', '.join(names)}), folder or file.py:name, got {spec!r}"
-            f"{suggestion(spec, names)}"
+            f"{suggestion(spec, [*names, *methods])}"
         )
     return purifier.requires_grad_(False).eval().to(device)
+
+
+def _untrained(name: str) -> Purifier:
+    """A purifier that needs no training.
+
+    Raises:
+        ValueError: it has weights, or its constructor wants arguments.
+    """
+    purifier: Purifier = called(purifier_class(name), name)
+    if any(True for _ in purifier.parameters()):
+        raise ValueError(f"expected a trained purifier, got the method {name!r}: say the folder that "
+                         f"art-ext train {name} wrote")  # fmt: skip
+    return purifier
 
 
 def _purifier_presets() -> list[str]:
@@ -147,13 +212,12 @@ def _takes_images(function: Callable[..., Any]) -> bool:
 
 
 def _pretrained(folder: Path, method: str | None) -> Purifier:
-    config = folder / "config.json"
-    if not config.is_file():
-        raise ValueError(f"expected the folder of a purifier (config.json, model.safetensors), got {folder}")
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"expected the folder of a purifier ({CONFIG}, {WEIGHTS}), got {folder}")
     failures = []
     for name in _methods(folder, method):
         try:
-            return PURIFIERS[name].from_pretrained(folder)
+            return purifier_class(name).from_pretrained(folder)
         except Exception as error:  # of another method, or damaged: constructors and readers raise their own
             if machine_failed(error):
                 raise
@@ -162,15 +226,15 @@ def _pretrained(folder: Path, method: str | None) -> Purifier:
 
 
 def _methods(folder: Path, method: str | None) -> list[str]:
-    """The method that was said or recorded, or else all that take the folder's configuration."""
+    """The method that was said or recorded, or else all that take its configuration, other packages' last."""
     record = folder / RECORD
     if method is None and record.is_file():
         method = json_object(record).get("method")
     if method is not None:
         return [known_method(method)]
-    config = json_object(folder / "config.json")
-    fitting = [n for n, p in PURIFIERS.items() if set(config) <= set(inspect.signature(p.__init__).parameters)]
-    return fitting or list(PURIFIERS)
+    config, names = json_object(folder / CONFIG), purifier_names()
+    own = [n for n, p in PURIFIERS.items() if set(config) <= set(inspect.signature(p.__init__).parameters)]
+    return [*own, *names[len(PURIFIERS) :]] or names
 
 
 def json_object(file: Path) -> dict[str, Any]:
@@ -194,9 +258,8 @@ def known_method(name: str) -> str:
     Raises:
         ValueError: there is no such method.
     """
-    if name not in PURIFIERS:
-        close = suggestion(name, PURIFIERS)
-        raise ValueError(f"expected a method out of {', '.join(PURIFIERS)}; got {name!r}{close}")
+    if name not in PURIFIERS and name not in (offered := purifier_names()):
+        raise ValueError(f"expected a method out of {', '.join(offered)}; got {name!r}{suggestion(name, offered)}")
     return name
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.cli.errors import machine_failed, suggestion
+from art_ext.cli.fingerprint import ANSWERS, SHA256, SHAPE, answers
 from art_ext.cli.methods import Method, Settings
-from art_ext.cli.models import check_classifier, check_purifier, load_classifier
+from art_ext.cli.models import check_classifier, check_purifier, load_classifier, users_own
 from art_ext.data import Images
 from art_ext.nn import FeatureExtractor
 from art_ext.nn.hashing import sha256
@@ -106,24 +107,26 @@ def prepared(
     stages = method.stages(model, network, options, seed, device)
     check_labels(stages, found.labels is not None)
     record = {"method": method.name, "arguments": arguments, "tuning": tuning, "features_layer": layer, "seed": seed,
-              "images": len(found.x), "sha256_of_images": sha256([found.x])}  # fmt: skip
+              "images": len(found.x), "sha256_of_images": sha256([found.x]), SHAPE: [*found.x.shape[1:]]}  # fmt: skip
     if network is not None:
-        record["sha256_of_classifier"] = sha256(network.state_dict().values())
+        record[SHA256] = sha256(network.state_dict().values())
+        record[ANSWERS] = answers(network, found.x.shape[1:], device)
     return Job(method, arguments, model, network, stages, record)
 
 
 def _layer(network: nn.Module, layer: str) -> FeatureExtractor:
-    """The network's output at a layer.
+    """The network's output at a layer of the user's.
 
     Raises:
         ValueError: there is no such layer.
     """
-    names = [name for name, _ in network.named_modules() if name]
+    own, before = users_own(network)
+    names = [name for name, _ in own.named_modules() if name]
     if layer not in names:
         raise ValueError(
             f"expected --features-layer out of {', '.join(names) or 'none'}; got {layer!r}{suggestion(layer, names)}"
         )
-    return FeatureExtractor(network, layer)
+    return FeatureExtractor(network, before + layer)
 
 
 def _check_gradient(features: nn.Module, x: Tensor, layer: str | None) -> None:

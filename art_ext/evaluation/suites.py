@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
+from art_ext import plugins
 from art_ext.evaluation.backends import Attack
 from art_ext.evaluation.settings import Probe
 from art_ext.evaluation.threat import Knowledge, Threat
 
 SUITES = ("smoke", "standard", "full")
+GROUP = "art_ext.suites"
+"""Entry points of other packages: a name, and a function `(threat, *, classes, channels)` that gives a `Suite`."""
 KNOWN = (Knowledge.TRANSFER, Knowledge.BLIND, Knowledge.BPDA, Knowledge.FULL, Knowledge.ADAPTIVE)
 REPEATS = 5
 """Answers of a randomised model to each example, in every suite: a worst case falls with their number."""
@@ -30,6 +34,11 @@ SEEING = (Knowledge.BPDA, Knowledge.FULL)
 """AutoAttack stops where it breaks what it sees: too little to carry over to a defence that it does not see."""
 
 
+def suite_names() -> list[str]:
+    """This package's names, then those that other packages offer, which are not imported."""
+    return [*dict.fromkeys([*SUITES, *(offer.name for offer in plugins.offers(GROUP))])]
+
+
 def suite(name: str, threat: Threat, *, classes: int, channels: int = 3) -> Suite:
     """The attacks and settings of a ready-made evaluation.
 
@@ -38,16 +47,16 @@ def suite(name: str, threat: Threat, *, classes: int, channels: int = 3) -> Suit
     attacks outside the ball, and three seeds.
 
     Args:
-        name: one of `SUITES`.
+        name: one of `SUITES`, or a suite that another package offers, which is imported.
         threat: what the attacks stay within; some exist for Linf only.
         classes: the official AutoAttack's losses want four, targeted attacks ten to be what its paper says.
         channels: of the images; ReColorAdv and TI-FGSM want three.
 
     Raises:
-        ValueError: another name.
+        ValueError: another name, or another package's that cannot be imported or gives no suite.
     """
     if name not in SUITES:
-        raise ValueError(f"expected a suite out of {', '.join(SUITES)}; got {name!r}")
+        return _plugged(name, threat, classes, channels)
     linf = threat.norm == "Linf"
     torchattacks = find_spec("torchattacks") is not None and threat.norm in ("Linf", "L2")
     if name == "smoke":
@@ -78,6 +87,21 @@ def suite(name: str, threat: Threat, *, classes: int, channels: int = 3) -> Suit
             "suite": name,
         },
     )
+
+
+def _plugged(name: str, threat: Threat, classes: int, channels: int) -> Suite:
+    try:
+        made, offer = plugins.load(GROUP, name, "suite", SUITES)
+    except KeyError:
+        raise ValueError(f"expected a suite out of {', '.join(suite_names())}; got {name!r}") from None
+    where = f"{offer.value} of {offer.source}"
+    try:
+        found = made(threat, classes=classes, channels=channels)
+    except Exception as error:  # whatever somebody's code raises
+        raise ValueError(f"expected {where} to give a suite, got {type(error).__name__}: {error}") from error
+    if not isinstance(found, Suite) or not isinstance(found.options, Mapping):
+        raise ValueError(f"expected {where} to give a suite (art_ext.evaluation.Suite), got {type(found).__name__}")
+    return replace(found, attacks=tuple(found.attacks), options={"suite": name, **found.options})
 
 
 def _library_pgd(threat: Threat, steps: int, torchattacks: bool) -> list[Attack]:

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from art_ext.card import Facts, note
 from art_ext.classifiers import CLASSIFIERS
 from art_ext.files import replacing
 from art_ext.nn.hashing import sha256
@@ -99,6 +100,9 @@ def load(name: str, folder: Path | str = FOLDER) -> nn.Module:
         raise ValueError(f"expected arguments and weights of a {preset.class_name} in {name!r}, got {error}") from error
     if isinstance(module, Purifier):
         module.origin = sha256(module.state_dict().values())
+        licence = "mit" if Path(folder) == FOLDER else ""  # that of the package, which ships them
+        facts = {key: getattr(preset, key) for key in ("data", "command", "training", "measured")}
+        note(module, Facts(preset=name, licence=licence, **facts))
     return module.requires_grad_(False).eval()
 
 

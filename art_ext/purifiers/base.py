@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import is_dataclass
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from art_ext import card
 from art_ext.attacks import Gradient, bpda, straight_through_clamp
 from art_ext.files import replacing
-from art_ext.images import OutsideRangeWarning, check_layout, range_fault
-from art_ext.nn.checkpointing import stepwise
+from art_ext.images import OutsideRangeWarning, asks, check_layout, range_fault, settled
+from art_ext.nn.checkpointing import checkpointed, stepwise
 from art_ext.nn.copies import joined
 from art_ext.nn.hashing import sha256
 from art_ext.nn.modes import seeded
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from art_ext.training import Objective
 
 WEIGHTS = "model.safetensors"
+FULL = 64 * 64
+"""Pixels of the largest images of which `batch_size` pass at once."""
 _WARNED: WeakSet[nn.Module] = WeakSet()
 """Purifiers that have said that images lay outside [0, 1]; nothing is written to them in `forward`."""
 
@@ -45,7 +49,8 @@ class Purifier(nn.Module, PyTorchModelHubMixin):
         small: constructor arguments of an instance for 3-channel images of 8 x 12 pixels that runs in milliseconds; the
             contract tests make it.
         channels: image channels that it takes; None for any number.
-        batch_size: the most images that one call of `purify` sees.
+        batch_size: the most images that one call of `purify` sees; of images larger than 64 x 64 as many fewer as they
+            are larger, and with gradients such calls are checkpointed: memory is that of one call.
         stochastic: two calls on the same images differ (ambient torch generator).
         differentiable: `purify` passes exact gradients; otherwise `forward` uses those of `surrogate`.
         evaluations_a_step: evaluations of the network in one of the `steps`, or in `purify`.
@@ -181,12 +186,20 @@ class Purifier(nn.Module, PyTorchModelHubMixin):
             return x
         inside, broken = self._inside(x)
         dtype = next((p.dtype for p in self.parameters()), x.dtype)
-        parts = (each(piece.to(dtype)).to(x.dtype) for piece in inside.split(self.batch_size))
-        done = joined(parts, len(x))
+        size = min(self.batch_size, max(1, self.batch_size * FULL // max(1, math.prod(x.shape[2:]))))
+
+        def one(piece: Tensor) -> Tensor:
+            return each(piece.to(dtype)).to(x.dtype)
+
+        pieces = inside.split(size)
+        cut = size < self.batch_size and len(pieces) > 1
+        done = joined((checkpointed(one, piece, self) if cut else one(piece) for piece in pieces), len(x))
         return done if broken is None else done.masked_fill(broken.view(-1, *[1] * (done.ndim - 1)), torch.nan)
 
     def _inside(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """x clamped to [0, 1] where that is needed; and which images are not finite (N,), which are grey in it."""
+        if not asks(self, x):
+            return settled(x)
         if not range_fault(x):
             return x, None
         broken = ~torch.isfinite(x.detach()).flatten(1).all(1)
@@ -237,17 +250,36 @@ class Purifier(nn.Module, PyTorchModelHubMixin):
         made._hub_mixin_config, made._refused_arguments = config or None, tuple(refused)
         return made
 
-    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
-        """Writes configuration and weights into a folder, see `huggingface_hub.PyTorchModelHubMixin`.
+    def save_pretrained(self, save_directory: str | Path, *, config: Any = None, **options: Any) -> Any:
+        """Writes configuration, weights and a model card into a folder, see `huggingface_hub.PyTorchModelHubMixin`.
+
+        A card that is there is replaced, unless its owner has made it theirs; see `art_ext.card`.
+
+        Args:
+            save_directory: the folder.
+            config: in place of the constructor's arguments.
+            options: of `huggingface_hub`; `model_card_kwargs` are fields of `art_ext.card.Facts`.
 
         Raises:
-            TypeError: a constructor argument that has no plain value (number, string, list, dict). Nothing is written.
+            TypeError: a constructor argument that has no plain value (number, string, list, dict), or a fact that the
+                card does not have. Nothing is written.
         """
-        if kwargs.get("config") is None and self._refused_arguments:
-            raise TypeError("; ".join(self._refused_arguments))
+        if config is None:
+            if self._refused_arguments:
+                raise TypeError("; ".join(self._refused_arguments))
+            config = {} if self._hub_mixin_config is None else self._hub_mixin_config
+        config = plain(config if isinstance(config, dict) else asdict(config), "the configuration")
         if not is_dataclass(self._hub_mixin_config) and self._hub_mixin_config is not None:
             self._hub_mixin_config = plain(self._hub_mixin_config, "the configuration")
-        return super().save_pretrained(*args, **kwargs)
+        card.card(self, **(options.get("model_card_kwargs") or {}))
+        readme = Path(save_directory) / card.README
+        if card.is_written(readme):
+            readme.unlink()
+        return super().save_pretrained(save_directory, config=config, **options)
+
+    def generate_model_card(self, *args: Any, **facts: Any) -> ModelCard:
+        """The model card that is saved with it; `facts` are fields of `art_ext.card.Facts`."""
+        return ModelCard(card.card(self, **facts))
 
     def _save_pretrained(self, save_directory: Path) -> None:
         with replacing(save_directory / WEIGHTS) as temporary:
@@ -270,6 +302,8 @@ class Purifier(nn.Module, PyTorchModelHubMixin):
         model = cls(**kwargs)
         model.load_state_dict(state, strict=strict)
         model.origin = sha256(model.state_dict().values())
+        if card.is_written(readme := file.with_name(card.README)):
+            card.note(model, card.Facts(text=readme.read_text("utf-8")))
         return model.requires_grad_(False).eval()
 
 
