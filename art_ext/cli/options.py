@@ -43,6 +43,27 @@ Mean = Annotated[
 Std = Annotated[str | None, typer.Option(help="Divides after --mean: one number a channel, for images in [0, 1].")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of everything random.")]
+Precision = Annotated[str, typer.Option(help="32-true, bf16-mixed, or on a GPU 16-mixed.")]
+Devices = Annotated[
+    int,
+    typer.Option(min=1, help="Of this machine, on the CPU processes. Under torchrun or fabric run: those started."),
+]
+Logger = Annotated[
+    str | None, typer.Option(help="csv or tensorboard: writes the figures of each epoch below OUT/logs.")
+]
+Augment = Annotated[
+    str | None,
+    typer.Option(help="Changes the images of each step: shift_and_flip:2 (pixels), crop:32 or crop:32x24."),
+]
+ValidationShare = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1, help="Of DRRDN: share of the images to hold out; the epoch of highest robust accuracy is kept."
+    ),
+]
+Patience = Annotated[
+    int | None, typer.Option(min=1, help="Of DRRDN: ends after so many epochs without a higher robust accuracy.")
+]
 Method = Annotated[
     str | None, typer.Option(help="Method of a purifier's folder (art-ext list purifiers). Default: found out.")
 ]

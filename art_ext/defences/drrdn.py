@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -12,21 +10,22 @@ import torch
 from art.data_generators import DataGenerator
 from art.defences.trainer.trainer import Trainer
 from numpy.typing import NDArray
+from typing_extensions import Unpack
 
 from art_ext.attacks import Norm
 from art_ext.classifiers.drrdn import DRRDN, DRRDNObjective
-from art_ext.defences.training import TrainingRun, listed
-from art_ext.defences.validation import Validation
+from art_ext.defences.training import Common, How, Settled, TrainingRun, listed
 from art_ext.defences.view import View, as_module, class_indices
 from art_ext.nn.modes import seeded
 from art_ext.objectives import options_of, stages
-from art_ext.training import Scheduler
+from art_ext.objectives.robustness import Robustness
+from art_ext.training import Scheduler, Validation
 
 FALLS = (0.55, 0.75, 0.9)
 """Shares of the epochs after which the paper's rate falls to a tenth."""
 
 
-class DRRDNTrainer(Trainer):
+class DRRDNTrainer(Settled, Trainer):
     """Trains a DRRDN [Yang et al., AAAI 2021, Algorithm 1] in place, and keeps the epoch of highest robust accuracy.
 
     | Please keep in mind the limitations of defences: robust accuracy under the training attack is an upper bound of
@@ -39,7 +38,8 @@ class DRRDNTrainer(Trainer):
     | Attributes: `history`, one dict for each epoch of the last call, with its number as `epoch`, the mean of every
         loss term and, with validation data, `validation_accuracy`, `validation_robust_accuracy` and what
         `art_ext.classifiers.drrdn.diagnose` gives; `best_epoch`, counted from the beginning of the training, -1 without
-        validation data; `optimizers`, by player, for learning rate schedulers.
+        validation data; `optimizers`, by player, for learning rate schedulers; `how`, the arguments from `seed` to
+        `augment`.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class DRRDNTrainer(Trainer):
         lambda_mi: float = 0.1, lambda_rec: float = 0.1, weights: Mapping[str, float] | None = None,
         printed: Collection[str] = (), through_encoder: bool = True, learning_rate: float = 1e-2,
         weight_decay: float = 0.0, momentum: float = 0.9, critic_rate: float = 1e-3, norm: Norm | str | None = None,
-        validation_steps: int = 20, patience: int | None = None, seed: int = 0, checkpoint: str | Path | None = None,
-        verbose: bool = False,
+        domain_rate: float | None = None, validation_steps: int = 20, patience: int | None = None,
+        **common: Unpack[Common],
     ) -> None:  # fmt: skip
         """Prepare the training of a DRRDN.
 
@@ -66,13 +66,12 @@ class DRRDNTrainer(Trainer):
         :param weight_decay: SGD's.
         :param momentum: SGD's.
         :param critic_rate: Adam's, for the critic.
+        :param domain_rate: Adam's, for c_i as a player of its own; one of the classifiers, as in the paper, if None.
         :param norm: Of the training attack; Linf unless given.
         :param validation_steps: Of PGD on the validation data, with a step size of 2.5 * eps / steps.
         :param patience: Stop once so many epochs have passed without a higher robust accuracy on the validation data.
-        :param seed: Of the order of the images, of the validation attack and of everything random in a step.
-        :param checkpoint: A file to keep the state of the training in, as "name.1" and "name.best"; an existing one is
-                           resumed, and ends where the unbroken training would have.
-        :param verbose: Show a progress bar.
+        :param common: From `seed`, of the validation attack too, to `augment`, see `PurifierTrainer`. Beside the
+                       checkpoint "name.1" is the best state, "name.best".
         """
         options = {name: value for name, value in locals().items() if name in options_of(DRRDN)}
         super().__init__(classifier)
@@ -84,10 +83,11 @@ class DRRDNTrainer(Trainer):
                 f"expected validation_steps >= 1 and patience >= 1 or None, got {validation_steps} and {patience}"
             )
         self.validation_steps, self.patience = validation_steps, patience
-        self.seed, self.checkpoint, self.verbose = seed, checkpoint, verbose
+        self.how = How(**common)
+        self.how.check(next(self._module.model.parameters()).device)
         self.history: list[dict[str, float]] = []
         self.best_epoch, self._made_for = -1, self._seen_as()
-        with seeded(seed):
+        with seeded(self.how.seed):
             (objective,) = stages(self._module.model, enter=self._module.enter, **options)
         self.objective = cast(DRRDNObjective, objective)
         self.optimizers = {k: self.objective.optimizer(k, p) for k, p in self.objective.players().items()}
@@ -119,8 +119,10 @@ class DRRDNTrainer(Trainer):
         run = self._run(kwargs)
         self._check_shape(x, "images")
         validation = self._validation(validation_data, run, batch_size)
-        with self._ended(validation):
+        try:
             run.fit(x, y, epochs=nb_epochs, batch_size=batch_size, **self._options(scheduler, nb_epochs, validation))
+        finally:
+            self._note(validation)
 
     def fit_generator(
         self,
@@ -140,8 +142,10 @@ class DRRDNTrainer(Trainer):
         """
         run = self._run(kwargs)
         validation = self._validation(validation_data, run, int(getattr(generator, "batch_size", 1)))
-        with self._ended(validation):
+        try:
             run.fit_generator(generator, epochs=nb_epochs, **self._options(scheduler, nb_epochs, validation))
+        finally:
+            self._note(validation)
 
     def predict(self, x: NDArray[Any], **kwargs: Any) -> NDArray[Any]:
         """Predictions of the classifier.
@@ -166,7 +170,7 @@ class DRRDNTrainer(Trainer):
             )
         view = View(self.classifier.clip_values, self.classifier.channels_first)
         classes = int(self.classifier.nb_classes)
-        run = TrainingRun([self.objective], view, self.seed, self.checkpoint, self.verbose, classes)
+        run = TrainingRun([self.objective], view, self.how, classes)
         self.history = run.history
         return run
 
@@ -190,32 +194,17 @@ class DRRDNTrainer(Trainer):
             raise ValueError(f"expected validation data as images and labels, got {len(data)} arrays")
         self._check_shape(data[0], "validation images")
         x, y = run.images(data[0]), class_indices(data[1], len(data[0]), int(self.classifier.nb_classes))
-        path = None if self.checkpoint is None else Path(f"{self.checkpoint}.best")
-        return Validation(
-            self.objective, self._module, x, y, steps=self.validation_steps, batch_size=batch_size, seed=self.seed,
-            patience=self.patience, path=path,
-        )  # fmt: skip
+        held_out = Robustness(self.objective, self._module, x, y, self.validation_steps, batch_size, self.how.seed)
+        return held_out.kept(self.patience)
 
     def _options(
         self, scheduler: Scheduler | Sequence[Scheduler] | None, epochs: int, validation: Validation | None
     ) -> dict[str, Any]:
         falls = [max(1, round(share * epochs)) for share in FALLS]
         usual = [torch.optim.lr_scheduler.MultiStepLR(o, falls) for o in self.optimizers.values()]
-        options: dict[str, Any] = {"optimizers": [self.optimizers]}
         schedulers = list(usual) if scheduler is None else listed(scheduler)
-        if validation is None:
-            return {**options, "schedulers": schedulers}
-        stop = validation.exhausted
-        return {
-            **options, "schedulers": [*schedulers, validation], "validate": lambda: validation.row, "stop": stop
-        }  # fmt: skip
+        return {"optimizers": [self.optimizers], "schedulers": schedulers, "validate": validation}
 
-    @contextmanager
-    def _ended(self, validation: Validation | None) -> Iterator[None]:
-        """Leaves the best epoch's weights, where one was measured, also when the training fails."""
-        try:
-            yield
-        finally:
-            if validation is not None and validation.best_epoch >= 0:
-                validation.restore()
-                self.best_epoch = validation.best_epoch
+    def _note(self, validation: Validation | None) -> None:
+        if validation is not None and validation.best_epochs:
+            (self.best_epoch,) = validation.best_epochs

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from typing_extensions import Self, Unpack
 
 from art_ext import presets
+from art_ext.data.augmentations import Augmentation
 from art_ext.defences.parameters import set_checked
-from art_ext.defences.training import TrainingRun
+from art_ext.defences.training import How, TrainingRun
 from art_ext.defences.view import ClipValues, View, as_tensor, check_array, check_clip_values
 from art_ext.images import check_images
 from art_ext.nn.copies import joined
@@ -131,6 +132,9 @@ class PurifierPreprocessor(PreprocessorPyTorch):
         seed: int = 0,
         checkpoint: str | Path | None = None,
         classifier: nn.Module | None = None,
+        precision: str = "32-true",
+        devices: int = 1,
+        augment: str | Augmentation | None = None,
         **kwargs: Any,
     ) -> None:
         """Train the purifier.
@@ -143,11 +147,17 @@ class PurifierPreprocessor(PreprocessorPyTorch):
         :param seed: Of the order of the images and of everything random in a step.
         :param checkpoint: A file to keep the state of the training in; an existing one is resumed.
         :param classifier: Images (N, C, H, W) in [0, 1] to logits, for methods that are trained against one.
+        :param precision: `32-true`, `bf16-mixed` or `16-mixed`.
+        :param devices: Of the machine, on the CPU processes; see `art_ext.defences.training.How`.
+        :param augment: Changes the images of each batch: `shift_and_flip:2`, `crop:32`, or a function of images
+                        (N, C, H, W) in [0, 1].
         :param kwargs: Options of the method, see `art_ext.objectives.options_of`; others are refused.
         """
+        how = How(seed, checkpoint, self.verbose, precision, devices, augment)
+        how.check(self.device)
         with seeded(seed):  # helper networks are new
             stages = self._stages(classifier, kwargs)
-        run = TrainingRun(stages, self._view(), seed, checkpoint, self.verbose)
+        run = TrainingRun(stages, self._view(), how)
         run.classes = None if y is None else self._classes(run, x, y, classifier)
         run.fit(x, y, epochs=nb_epochs, batch_size=batch_size, schedulers=schedulers)
         self._is_fitted = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from art.defences.trainer.trainer import Trainer
 from art.estimators.classification import PyTorchClassifier
 from numpy.typing import NDArray
 
+from art_ext.data.augmentations import Augmentation
 from art_ext.defences.preprocessor import PurifierPreprocessor
-from art_ext.defences.training import TrainingRun, listed
+from art_ext.defences.training import How, Settled, TrainingRun, listed
 from art_ext.defences.view import as_module, class_indices
 from art_ext.nn import evaluating, seeded
 from art_ext.nn.copies import in_slices
@@ -24,15 +25,7 @@ from art_ext.purifiers import Purifier
 from art_ext.training import Scheduler, made_optimizers
 
 
-class Common(TypedDict, total=False):
-    """The arguments that all trainers of purifiers share, see `PurifierTrainer`."""
-
-    seed: int
-    checkpoint: str | Path | None
-    verbose: bool
-
-
-class PurifierTrainer(Trainer):
+class PurifierTrainer(Settled, Trainer):
     """Trains the purifier that defends a classifier; the classifier's own weights, mode and gradients stay as they are.
 
     | Please keep in mind the limitations of defences: training accuracy against the training attack says nothing about
@@ -40,14 +33,14 @@ class PurifierTrainer(Trainer):
 
     | Attributes: `history`, one dict an epoch with the mean of every loss term and the validation accuracy;
         `optimizers`, by player, of several stages by "Objective/player", for learning rate schedulers; `kind`, the
-        class of purifiers that it trains.
+        class of purifiers that it trains; `how`, the arguments from `seed` to `augment`.
     """
 
     kind: ClassVar[type[Purifier]] = Purifier
 
     def __init__(
         self, classifier: PyTorchClassifier, seed: int = 0, checkpoint: str | Path | None = None, verbose: bool = False,
-        **options: Any,
+        precision: str = "32-true", devices: int = 1, augment: str | Augmentation | None = None, **options: Any,
     ) -> None:  # fmt: skip
         """Prepare the training of a classifier's purifier.
 
@@ -56,6 +49,10 @@ class PurifierTrainer(Trainer):
         :param seed: Of the order of the images and of everything random in a step.
         :param checkpoint: A file to keep the state of the training in; an existing one is resumed.
         :param verbose: Show a progress bar.
+        :param precision: `32-true`, `bf16-mixed` or `16-mixed`.
+        :param devices: Of the machine, on the CPU processes; see `art_ext.defences.training.How`.
+        :param augment: Changes the images of each batch: `shift_and_flip:2`, `crop:32`, or a function of images
+                        (N, C, H, W) in [0, 1].
         :param options: Of the purifier's method, see `art_ext.objectives.options_of`; others are refused.
         """
         super().__init__(classifier)
@@ -72,7 +69,8 @@ class PurifierTrainer(Trainer):
                 f"expected a classifier defended by {self.kind.__name__}, got one defended by {purifier.name!r}"
             )
         check_options(type(purifier), options)
-        self.seed, self.checkpoint, self.verbose = seed, checkpoint, verbose
+        self.how = How(seed, checkpoint, verbose, precision, devices, augment)
+        self.how.check(self.preprocessor.device)
         self.history: list[dict[str, float]] = []
         with seeded(seed):  # helper networks are new
             self.stages = purifier.stages(self._module, **options)
@@ -160,7 +158,7 @@ class PurifierTrainer(Trainer):
             raise TypeError(f"expected no further arguments, got {sorted(kwargs)}")
         view = self.preprocessor._view()
         classes = int(self.classifier.nb_classes)
-        run = TrainingRun(self.stages, view, self.seed, self.checkpoint, self.verbose, classes)
+        run = TrainingRun(self.stages, view, self.how, classes)
         self.history = run.history
         return run
 

@@ -10,7 +10,8 @@ from torch import nn
 from typing_extensions import Unpack
 
 from art_ext.attacks import Norm
-from art_ext.defences.trainer import Common, PurifierTrainer, preprocessor_of
+from art_ext.defences.trainer import PurifierTrainer, preprocessor_of
+from art_ext.defences.training import Common
 from art_ext.defences.view import as_module
 from art_ext.nn import FeatureExtractor
 from art_ext.objectives import Weights, options_of
@@ -43,7 +44,7 @@ class RDPTrainer(PurifierTrainer):
         :param learning_rate: Adam's.
         :param step_size: Of the training attack, for images scaled to [0, 1]; 2.5 * eps / steps unless given.
         :param clean_share: Expected share of a batch that the purifier sees unperturbed.
-        :param common: `seed`, `checkpoint` and `verbose`, see `PurifierTrainer`.
+        :param common: From `seed` to `augment`, see `PurifierTrainer`.
         """
         module = as_module(classifier, postprocessing=False)  # refuses what is no ART classifier
         if isinstance(features, str):
@@ -95,7 +96,7 @@ class DIRTrainer(PurifierTrainer):
         :param per_mask: Take the squared error for the restoration under each mask, not for their mean: without it, or
                          without `pixel`, the mean may become the identity.
         :param shared_masks: Draw the masks of a step once, for its attack and its losses (the paper's Algorithm 1).
-        :param common: `seed`, `checkpoint` and `verbose`, see `PurifierTrainer`.
+        :param common: From `seed` to `augment`, see `PurifierTrainer`.
         """
         super().__init__(classifier, **common, **_options(DIR, locals()))
 
@@ -113,7 +114,7 @@ class AToPTrainer(PurifierTrainer):
 
     def __init__(
         self, classifier: PyTorchClassifier, attack: str = "fgsm", eps: float = 8 / 255, steps: int = 10,
-        data: str = "adversarial", weight: float = 0.05, adversarial: float = 1.0, pretrain: bool = True,
+        data: str = "adversarial", weight: float = 0.025, adversarial: float = 0.5, pretrain: bool = True,
         finetune: bool | None = None, learning_rate: float = 1e-4, step_size: float | None = None,
         norm: Norm | str | None = None, discriminator: nn.Module | None = None, **common: Unpack[Common],
     ) -> None:  # fmt: skip
@@ -125,15 +126,15 @@ class AToPTrainer(PurifierTrainer):
         :param eps: Radius of the training adversaries, for images scaled to [0, 1].
         :param steps: Of the training attack, but for `fgsm`.
         :param data: Of the second stage: `adversarial` (the poster's b) or `clean` (its a).
-        :param weight: Lambda, of the classifier's loss.
-        :param adversarial: Weight of the GAN term.
+        :param weight: Lambda, of the classifier's loss, beside an L1 of images in [0, 1]: half of the released 0.05.
+        :param adversarial: Weight of the GAN term, likewise half of the released 1.
         :param pretrain: Train the restoration of clean images first.
         :param finetune: Then train for what the classifier says too, which needs labels; True unless given.
         :param learning_rate: Adam's, for the generator and its discriminator.
         :param step_size: Of `pgd` and `purifier`, for images scaled to [0, 1]; 2.5 * eps / steps unless given.
         :param norm: Of the training attack; Linf unless given.
         :param discriminator: Images and masks to scores; a new one, whose weights depend on the seed, unless given.
-        :param common: `seed`, `checkpoint` and `verbose`, see `PurifierTrainer`.
+        :param common: From `seed` to `augment`, see `PurifierTrainer`.
         """
         super().__init__(classifier, **common, **_options(AToP, locals()))
 
@@ -157,7 +158,7 @@ class CDVAETrainer(PurifierTrainer):
         game_gamma: float | None = None, game_beta: float | None = None, margin: float | None = None,
         clean: float = 1.0, eps: float = 8 / 255, steps: int = 10, learning_rate: float = 1e-3,
         step_size: float | None = None, norm: Norm | str | None = None, residual_classifier: nn.Module | None = None,
-        **common: Unpack[Common],
+        loss: str | None = None, clip: float | None = None, **common: Unpack[Common],
     ) -> None:  # fmt: skip
         """Prepare the training of a classifier's CD-VAE.
 
@@ -180,7 +181,9 @@ class CDVAETrainer(PurifierTrainer):
         :param step_size: Of the attack, for images scaled to [0, 1]; eps / sqrt(steps) unless given.
         :param norm: Of the attack; Linf unless given.
         :param residual_classifier: Residuals in the units of [0, 1] to logits; the purifier's own unless given.
-        :param common: `seed`, `checkpoint` and `verbose`, see `PurifierTrainer`.
+        :param loss: Of the attack: `cross-entropy` (Eq. 7) or `margin` (Table 7); the variant's unless given.
+        :param clip: Largest entry of a gradient in the game (released: 1); none unless given.
+        :param common: From `seed` to `augment`, see `PurifierTrainer`.
         """
         super().__init__(classifier, **common, **_options(CDVAE, locals()))
         purifier = self.preprocessor.purifier

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -12,12 +13,95 @@ from art.data_generators import DataGenerator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from art_ext.data.augmentations import Augmentation, augmentation_of, check_augmentation
 from art_ext.defences.view import View, as_tensor, check_array, class_indices
 from art_ext.images import check_images
 from art_ext.objectives import check_labels
-from art_ext.training import Batches, Callbacks, Data, Objective, Optimizers, Scheduler, Validate, run
+from art_ext.training import (
+    Batches,
+    Callbacks,
+    Data,
+    Objective,
+    Optimizers,
+    Scheduler,
+    Validate,
+    Validation,
+    check_settings,
+    launched,
+    local_rank,
+    make_fabric,
+    run,
+)
 
 CHECKED_AT_ONCE = 4096
+
+
+class Common(TypedDict, total=False):
+    """The arguments that every training has, whatever its method; see `How`."""
+
+    seed: int
+    checkpoint: str | Path | None
+    verbose: bool
+    precision: str
+    devices: int
+    augment: str | Augmentation | None
+
+
+@dataclass(frozen=True)
+class How:
+    """How a method is trained.
+
+    Attributes:
+        seed: of the order of the images and of every step.
+        checkpoint: a file; each stage keeps its state beside it, "name.1", "name.2" and so on.
+        verbose: show a progress bar.
+        precision: 32-true, bf16-mixed or 16-mixed.
+        devices: of the machine; on the CPU, processes. More than one run the program again from its beginning, unless
+            torchrun, `fabric run` or `srun` has started them.
+        augment: changes the images of each batch: shift_and_flip:2, crop:32, or a function of images (N, C, H, W) in
+            [0, 1], which draws from torch's ambient generator.
+
+    Raises:
+        TypeError: an augmentation that is neither.
+        ValueError: an unknown augmentation or precision, or a number of devices below 1.
+    """
+
+    seed: int = 0
+    checkpoint: str | Path | None = None
+    verbose: bool = False
+    precision: str = "32-true"
+    devices: int = 1
+    augment: str | Augmentation | None = None
+
+    def check(self, device: torch.device) -> None:
+        """Refuses what cannot work.
+
+        Args:
+            device: where the networks are.
+        """
+        augmentation_of(self.augment)
+        check_settings(device, self.devices, self.precision)
+
+
+class Settled:
+    """What was said to a trainer, which does not change any more."""
+
+    how: How
+
+    @property
+    def seed(self) -> int:
+        """Of the order of the images and of every step."""
+        return self.how.seed
+
+    @property
+    def checkpoint(self) -> str | Path | None:
+        """The file of the training's state."""
+        return self.how.checkpoint
+
+    @property
+    def verbose(self) -> bool:
+        """Whether there is a progress bar."""
+        return self.how.verbose
 
 
 class TrainingRun:
@@ -26,24 +110,22 @@ class TrainingRun:
     Args:
         stages: objectives.
         view: of the user's images.
-        seed: of the order of the images and of every step.
-        checkpoint: a file; each stage keeps its state beside it, "name.1", "name.2" and so on.
-        verbose: show a progress bar.
+        how: seeds, checkpoint, precision and the like.
         classes: number of classes, None where labels are not needed.
+
+    Raises:
+        TypeError: see `How`.
+        ValueError: likewise.
     """
 
     def __init__(
-        self,
-        stages: Sequence[Objective],
-        view: View,
-        seed: int = 0,
-        checkpoint: str | Path | None = None,
-        verbose: bool = False,
-        classes: int | None = None,
-    ) -> None:
-        self.stages, self.view, self.seed = stages, view, seed
-        self.checkpoint, self.verbose, self.classes = checkpoint, verbose, classes
+        self, stages: Sequence[Objective], view: View, how: How = How(), classes: int | None = None
+    ) -> None:  # fmt: skip
+        self.stages, self.view, self.how, self.classes = stages, view, how, classes
         self.history: list[dict[str, float]] = []
+        self.augment = augmentation_of(how.augment)
+        self.device = next(p.device for stage in stages for p in stage.parameters())
+        how.check(self.device)
 
     def fit(
         self,
@@ -54,10 +136,9 @@ class TrainingRun:
         batch_size: int,
         schedulers: Sequence[Scheduler] = (),
         optimizers: Sequence[Optimizers] | None = None,
-        validate: Validate | None = None,
-        stop: Callable[[], bool] = lambda: False,
+        validate: Validate | Validation | None = None,
     ) -> None:
-        """Trains on arrays, until `stop` says so after an epoch. Everything is checked before anything is trained.
+        """Trains on arrays. Everything is checked before anything is trained.
 
         Raises:
             TypeError: images or labels are not numeric arrays.
@@ -67,8 +148,9 @@ class TrainingRun:
         check_labels(self.stages, y is not None)
         images = self.images(x)
         labels = None if y is None or self.classes is None else class_indices(y, len(x), self.classes)
-        data = Batches(images, labels, batch_size=batch_size, seed=self.seed)
-        self._train(data, epochs, schedulers, optimizers, validate, stop)
+        check_augmentation(self.augment, images[:2])
+        data = Batches(images, labels, batch_size=batch_size, seed=self.how.seed, augment=self.augment)
+        self._train(data, epochs, schedulers, optimizers, validate)
 
     def fit_generator(
         self,
@@ -77,20 +159,21 @@ class TrainingRun:
         epochs: int,
         schedulers: Sequence[Scheduler] = (),
         optimizers: Sequence[Optimizers] | None = None,
-        validate: Validate | None = None,
-        stop: Callable[[], bool] = lambda: False,
+        validate: Validate | Validation | None = None,
     ) -> None:
         """Trains on an ART data generator, whose order is its own: a resumed run is not bit-identical.
 
         Raises:
             TypeError: not an ART data generator.
-            ValueError: a generator of unknown size.
+            ValueError: a generator of unknown size, or several processes, each of which would draw another order.
         """
         if not isinstance(generator, DataGenerator):
             raise TypeError(f"expected an ART DataGenerator, got {type(generator).__name__}")
         if generator.size is None:
             raise ValueError("expected a generator with a size, got None")
-        self._train(_Generated(generator, self), epochs, schedulers, optimizers, validate, stop)
+        if self.how.devices > 1:
+            raise ValueError(f"expected arrays to train on {self.how.devices} devices with, got a generator")
+        self._train(_Generated(generator, self), epochs, schedulers, optimizers, validate)
 
     def images(self, x: Any) -> Tensor:
         """The user's array as (N, C, H, W) in [0, 1], float32, checked; a copy."""
@@ -113,12 +196,17 @@ class TrainingRun:
         epochs: int,
         schedulers: Sequence[Scheduler],
         optimizers: Sequence[Optimizers] | None,
-        validate: Validate | None,
-        stop: Callable[[], bool],
+        validate: Validate | Validation | None,
     ) -> None:
+        fabric = make_fabric(self.device, devices=self.how.devices, precision=self.how.precision)
+        if fabric.world_size > 1 and self.device.type == "cuda" and self.device.index != local_rank():
+            raise ValueError(
+                f"expected the networks of process {local_rank()} on cuda:{local_rank()}, got them on {self.device}: "
+                "begin the program with torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))"
+            )
         run(
-            self.stages, data, epochs=epochs, seed=self.seed, optimizers=optimizers, schedulers=schedulers,
-            checkpoint=self.checkpoint, validate=validate, stop=stop, progress=self.verbose,
+            self.stages, data, epochs=epochs, seed=self.how.seed, optimizers=optimizers, schedulers=schedulers,
+            checkpoint=self.how.checkpoint, validate=validate, fabric=launched(fabric), progress=self.how.verbose,
             callbacks=Callbacks(on_epoch=lambda _, row: self.history.append(row)),
         )  # fmt: skip
 
@@ -139,7 +227,8 @@ class _Generated:
             if rest and self.run.classes is not None:
                 labels = class_indices(np.asarray(rest[0]), len(x), self.run.classes)
             check_labels(self.run.stages, labels is not None)
-            yield self.run.images(x), labels
+            images = self.run.images(x)
+            yield images if self.run.augment is None else self.run.augment(images), labels
 
 
 def listed(scheduler: Scheduler | Sequence[Scheduler] | None) -> list[Scheduler]:

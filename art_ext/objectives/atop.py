@@ -190,7 +190,7 @@ def default_discriminator(purifier: AToP) -> PatchDiscriminator:
     """The released discriminator in proportion to a purifier, see `AToPPretraining`; itself at width 48, size 256."""
     layers = max(1, round(math.log2((purifier.size or 32) / 4)))
     made = PatchDiscriminator(purifier.channels or 3, max(1, purifier.width * 4 // 3), layers)
-    return made.to(next(purifier.parameters()).device)
+    return made.to(next((p.device for p in purifier.parameters()), torch.device("cpu")))
 
 
 def _required(y: Tensor | None) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from art_ext.nn.shares import gathered, own
 from art_ext.purifiers.cdvae import CDVAE, Coded
 from art_ext.training import Objective
 
@@ -181,12 +182,14 @@ def mixed(x: Tensor, y: Tensor, a: float) -> tuple[Tensor, Tensor, float]:
         a: of Beta(a, a), from the ambient generator.
     """
     share = float(torch.distributions.Beta(a, a).sample())
-    order = torch.randperm(len(x)).to(x.device)
-    return share * x + (1 - share) * x[order], y[order], share
+    others, classes = gathered(x), gathered(y)
+    order = own(torch.randperm(len(others)).to(x.device))
+    return share * x + (1 - share) * others[order], classes[order], share
 
 
 def mean_over(values: Tensor, chosen: Tensor) -> Tensor:
     """Mean of the values (N,) whose flag (N,) is set; 0, with gradients of 0, where none is."""
+    values, chosen = gathered(values), gathered(chosen)
     return values.masked_fill(~chosen, 0).sum() / chosen.sum().clamp_min(1)
 
 

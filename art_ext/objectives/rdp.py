@@ -93,7 +93,8 @@ class RDPObjective(Objective):
         if not 0 <= clean_share < 1:
             raise ValueError(f"expected clean_share in [0, 1), got {clean_share}")
         self.purifier, self.features = purifier, features
-        self.discriminator = Discriminator(purifier.channels or 3).to(next(purifier.parameters()).device)
+        device = next((p.device for p in purifier.parameters()), torch.device("cpu"))
+        self.discriminator = Discriminator(purifier.channels or 3).to(device)
         self.weights = Weights.of(weights)
         self.eps, self.steps, self.step_size = eps, steps, step_size
         self.clean_share, self.shared_latent, self.learning_rate = clean_share, shared_latent, learning_rate

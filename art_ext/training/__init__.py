@@ -2,9 +2,13 @@
 
 from art_ext.training.batches import Batches
 from art_ext.training.checkpoint import Checkpoint
+from art_ext.training.devices import check_settings, launched, local_rank, make_fabric
+from art_ext.training.logs import made_logger
 from art_ext.training.loop import Data, Scheduler, Step, fit
 from art_ext.training.objective import Objective
+from art_ext.training.processes import by_first
 from art_ext.training.run import Callbacks, Optimizers, Row, Validate, made_optimizers, run, said
+from art_ext.training.validation import Validation
 
 __all__ = [
     "Batches",
@@ -17,8 +21,15 @@ __all__ = [
     "Scheduler",
     "Step",
     "Validate",
+    "Validation",
+    "by_first",
+    "check_settings",
     "fit",
+    "launched",
+    "local_rank",
+    "made_logger",
     "made_optimizers",
+    "make_fabric",
     "run",
     "said",
 ]

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from art_ext.images import asking_once
 from art_ext.nn.modes import evaluating, seeded, trainable
+from art_ext.nn.shares import shared
 from art_ext.plain import plain
 from art_ext.training.checkpoint import Checkpoint
 from art_ext.training.identity import differing, identity_of, note_origin, origin_of
 from art_ext.training.objective import Objective
-from art_ext.training.processes import any_process, check_fabric, end_together
+from art_ext.training.processes import any_process, check_fabric, end_together, find_unused
 
 Batch = tuple[Tensor, Tensor | None]
 
@@ -97,6 +101,7 @@ def fit(
         raise ValueError("expected at least one batch to train on, got none")
     fabric = fabric or _fabric_for(objective)
     check_fabric(fabric)
+    find_unused(fabric)
     run = _Run(objective, _for_players(objective, optimizers), schedulers, fabric)
     if checkpoint is not None:
         run.take_up(checkpoint, data, seed)
@@ -107,7 +112,7 @@ def fit(
             return
         batches = data.epoch(epoch, run.steps - epoch * len(data))
         while run.steps < (epoch + 1) * len(data):
-            with seeded(_step_seed(seed, run.steps, fabric.global_rank)):
+            with seeded(_step_seed(seed, run.steps)):
                 terms = run.step(*next(batches))
             run.steps += 1
             if run.steps % len(data) == 0:
@@ -135,8 +140,9 @@ def _fabric_for(objective: nn.Module) -> Fabric:
     return Fabric(accelerator=device.type, devices=devices)
 
 
-def _step_seed(seed: int, step: int, rank: int) -> int:
-    return (seed * 1_000_003 + step * 1_009 + rank) % 2**63
+def _step_seed(seed: int, step: int) -> int:
+    """The same in all processes: each takes its part of what is drawn for the whole batch."""
+    return (seed * 1_000_003 + step * 1_009) % 2**63
 
 
 class _Run:
@@ -182,13 +188,19 @@ class _Run:
         x = self.fabric.to_device(x[part])
         return x, None if y is None else self.fabric.to_device(y[part])
 
+    @cached_property
+    def asked(self) -> WeakSet[nn.Module]:
+        """Modules that have asked in this training whether images are in range, see `asking_once`."""
+        return WeakSet()
+
     def step(self, x: Tensor, y: Tensor | None) -> dict[str, float]:
         """One move of each player; what one process cannot go on from ends all of them."""
         whole = len(x)
         x, y = self.share(x, y)
         # Processes weigh alike in the mean gradient, and images shall: the last batch may leave some a smaller part.
         weight = len(x) * self.fabric.world_size / whole
-        with _training(self.bare):
+        together = shared(self.fabric.global_rank, self.fabric.world_size, whole)
+        with _training(self.bare), asking_once(self.asked), together:
             x_adv = self._together(lambda: self._perturbed(x, y))
             values: dict[str, float] = {}
             for player, parameters in self.bare.players().items():

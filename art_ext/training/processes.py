@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
 """Those that leave the weights as they are; half-precision weights would not come back bit-identical."""
@@ -29,6 +31,12 @@ def check_fabric(fabric: Fabric) -> None:
         )
 
 
+def find_unused(fabric: Fabric) -> None:
+    """Lets a strategy of gradients in step look for the parameters that a player does not use, whatever its name."""
+    if isinstance(fabric.strategy, DDPStrategy):
+        fabric.strategy._ddp_kwargs["find_unused_parameters"] = True
+
+
 def end_together(fabric: Fabric, error: Exception | None) -> None:
     """Ends all processes at once where one of them has failed; each calls this at the same point.
 
@@ -46,6 +54,22 @@ def end_together(fabric: Fabric, error: Exception | None) -> None:
         raise error
     first = next(rank for rank, text in enumerate(said) if text is not None)
     raise RuntimeError(f"process {first} of this training ended with {said[first]}")
+
+
+def by_first(fabric: Fabric, work: Callable[[], Any]) -> None:
+    """Has the first process do something while the others wait; each calls this at the same point.
+
+    Raises:
+        Exception: the work's own error, in the first process.
+        RuntimeError: that error in its words, in the others.
+    """
+    error = None
+    if fabric.is_global_zero:
+        try:
+            work()
+        except Exception as raised:
+            error = raised
+    end_together(fabric, error)
 
 
 def any_process(fabric: Fabric, flag: bool) -> bool:

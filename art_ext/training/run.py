@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
+from lightning_fabric.loggers.logger import Logger
 from torch.optim import Optimizer
 from tqdm import tqdm
 
 from art_ext.training.checkpoint import Checkpoint
+from art_ext.training.logs import log_row
 from art_ext.training.loop import Data, Scheduler, Step, fit
 from art_ext.training.objective import Objective
+from art_ext.training.validation import Kept, Validation
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 Row = dict[str, float]
 """Means of an epoch's loss terms by "player/term", its number as "epoch", and what the validation measured."""
 Optimizers = Mapping[str, Optimizer]
@@ -54,10 +58,11 @@ def run(  # noqa: PLR0913  the keywords are the vocabulary of a training, and ev
     schedulers: Sequence[Scheduler] = (),
     checkpoint: Path | str | None = None,
     every: int | None = None,
-    validate: Validate | None = None,
+    validate: Validate | Validation | None = None,
     stop: Callable[[], bool] = lambda: False,
     callbacks: Callbacks = Callbacks(),
     fabric: Fabric | None = None,
+    logger: Logger | None = None,
     progress: bool = False,
 ) -> list[Row]:
     """Trains the stages of a method in order; what can be refused is refused before the first step.
@@ -72,11 +77,13 @@ def run(  # noqa: PLR0913  the keywords are the vocabulary of a training, and ev
             belongs to a training of one stage.
         checkpoint: a file; each stage keeps its state beside it, "name.1", "name.2" and so on.
         every: steps between two writes; an epoch unless given.
-        validate: run at the end of each epoch.
+        validate: run at the end of each epoch; a `Validation` keeps the best of them, also where a stage fails.
         stop: asked before each epoch; no further one begins where it says so.
-        callbacks: what is told.
-        fabric: device, precision and processes.
-        progress: show a bar with the terms and the time left; a line an epoch where there is no terminal.
+        callbacks: what is told, in every process.
+        fabric: device, precision and processes, launched.
+        logger: is given the row of each epoch by the first process.
+        progress: the first process shows a bar with the terms and the time left, a line an epoch where there is no
+            terminal.
 
     Returns:
         The rows of the epochs that this call ran, over all stages.
@@ -95,18 +102,47 @@ def run(  # noqa: PLR0913  the keywords are the vocabulary of a training, and ev
         raise ValueError(f"expected optimizers for each of {len(stages)} stages, got {len(chosen)}")
     by_stage = by_optimizer(schedulers, chosen)
     history: list[Row] = []
+    first = fabric is None or fabric.is_global_zero
     for number, (stage, n) in enumerate(zip(stages, passes, strict=True), start=1):
-        kept = None if checkpoint is None else Checkpoint(f"{checkpoint}.{number}", every or len(data))
+        state = None if checkpoint is None else Checkpoint(f"{checkpoint}.{number}", every or len(data))
         callbacks.on_stage(number, stage)
-        steps = fit(
-            stage, data, epochs=n, seed=seed, optimizers=chosen[number - 1], schedulers=by_stage[number - 1],
-            checkpoint=kept, fabric=fabric, stop=stop,
-        )  # fmt: skip
-        title = f"{type(stage).__name__} {number}/{len(stages)}"
-        for row in _epochs(steps, len(data), n, title, callbacks, validate, progress):
-            history.append(row)
-            callbacks.on_epoch(number, row)
+        with _kept(validate, stage, checkpoint, None if len(stages) == 1 else number, first) as kept:
+            steps = fit(
+                stage, data, epochs=n, seed=seed, optimizers=chosen[number - 1], checkpoint=state, fabric=fabric,
+                schedulers=[*by_stage[number - 1], *kept], stop=_either(stop, kept),
+            )  # fmt: skip
+            title = f"{type(stage).__name__} {number}/{len(stages)}"
+            measured = validate if not isinstance(validate, Validation) else lambda kept=kept: kept[0].row
+            for row in _epochs(steps, len(data), n, title, callbacks, measured, progress and first):
+                history.append(row)
+                if logger is not None and first:
+                    done = sum(passes[: number - 1]) + int(row["epoch"]) + 1
+                    log_row(logger, row, number, done * len(data))
+                callbacks.on_epoch(number, row)
     return history
+
+
+@contextmanager
+def _kept(
+    validate: Validate | Validation | None, stage: Objective, checkpoint: Path | str | None, number: int | None,
+    writes: bool,
+) -> Iterator[list[Kept]]:  # fmt: skip
+    """What keeps the best epoch of a stage, none where that is not asked for; the stage ends with its weights."""
+    if not isinstance(validate, Validation):
+        yield []
+        return
+    name = "best" if number is None else f"{number}.best"
+    kept = Kept(validate, stage, None if checkpoint is None else Path(f"{checkpoint}.{name}"), writes)
+    try:
+        yield [kept]
+    finally:
+        kept.restore()
+        if kept.best_epoch >= 0:
+            validate.best_epochs.append(kept.best_epoch)
+
+
+def _either(stop: Callable[[], bool], kept: Sequence[Kept]) -> Callable[[], bool]:
+    return lambda: stop() or any(one.exhausted() for one in kept)
 
 
 def made_optimizers(stages: Sequence[Objective]) -> list[Optimizers]:
@@ -171,7 +207,7 @@ def _epochs(
             bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k != "epoch"})
             if progress and not terminal:
                 sys.stderr.write(f"{title}, {said(row, epochs)}\n")
-            logger.info("%s, epoch %d: %s", title, step.epoch, row)
+            log.info("%s, epoch %d: %s", title, step.epoch, row)
             yield row
             sums = {}
 

@@ -262,21 +262,9 @@ def test_a_drrdn_is_trained_and_evaluated(
     for n in (1, 12):
         torch.testing.assert_close(exported(x[:n]), twin(x[:n]), atol=1e-5, rtol=1e-4)
     (line,) = [line for line in shown.stdout.splitlines() if line.startswith("next: art-ext ")]
-    words = line.removeprefix("next: art-ext ").replace("TEST", str(files.npz)).replace("FOLDER", str(tmp_path / "out"))
-    call(
-        *words.split(),
-        "--attack",
-        "native:PGD:steps=1",
-        "--knowledge",
-        "full",
-        "--images",
-        4,
-        "--eps",
-        "0.1",
-        "--device",
-        "cpu",
-    )
-    assert (tmp_path / "out" / "report.json").is_file()
+    words = line.removeprefix("next: art-ext ").replace("TEST", str(files.npz))
+    call(*words.split(), "--attack", "native:PGD:steps=1", "--knowledge", "full", "--images", 4, "--eps", "0.1")
+    assert (tmp_path / "drrdn_evaluation" / "report.json").is_file()
 
 
 def test_an_unknown_method(refused: Any, command: Any, tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from art_ext.attacks import Linf, ascent, cross_entropy, pgd
 from art_ext.classifiers.drrdn import DRRDN, Weights, diagnose
 from art_ext.defences import DRRDNTrainer, as_module
-from art_ext.defences.validation import Validation
 from art_ext.estimators import DRRDNClassifier
 from art_ext.nn import seeded
+from art_ext.objectives.robustness import Robustness
 
 N, C, H, W, K = 10, 2, 4, 6, 3
 X = np.random.default_rng(0).random((N, C, H, W), dtype=np.float32)
@@ -183,12 +183,12 @@ def test_validation_has_no_influence_on_the_weights(monkeypatch: pytest.MonkeyPa
 def scripted(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> Iterator[float]:
     """Robust accuracies as they are to come; gives those that have not."""
     left = iter(scores)
-    true = Validation.measure
+    true = Robustness.measure
 
-    def measure(self: Validation) -> dict[str, float]:
+    def measure(self: Robustness) -> dict[str, float]:
         return true(self) | {"validation_robust_accuracy": next(left)}
 
-    monkeypatch.setattr(Validation, "measure", measure)
+    monkeypatch.setattr(Robustness, "measure", measure)
     return left
 
 
