@@ -1,10 +1,9 @@
 """A preset is its weights and its word for them: altered, missing or pickled weights are refused."""
 
-import importlib.util
-import os
+import importlib
 import json
+import os
 import pickle
-import sys
 from pathlib import Path
 
 import pytest
@@ -327,23 +326,18 @@ def test_shipped_preset_tells_where_it_comes_from(name):
         assert preset.paper == CLASSES[preset.class_name].paper
 
 
-def maker():
-    """examples/make_presets.py as a module."""
-    spec = importlib.util.spec_from_file_location("make_presets", ROOT / "examples" / "make_presets.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        del sys.modules[spec.name]
-    return module
+@pytest.fixture
+def measure(monkeypatch):
+    """That of examples/preset_measures.py."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    return importlib.import_module("preset_measures").measure
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_preset_measures_what_it_says(name):
-    """`measure(...)` of the script that made it; another processor may round a few images elsewhere.
+def test_shipped_preset_measures_what_it_says(name, measure):
+    """`measure(...)` of the scripts that made it; another processor may round a few images elsewhere.
 
     Those for CIFAR-10 need its folder, in ART_EXT_CIFAR10.
     """
@@ -351,6 +345,6 @@ def test_shipped_preset_measures_what_it_says(name):
     if name.startswith("cifar10") and data is None:
         pytest.skip("expected the folder of CIFAR-10 in ART_EXT_CIFAR10, got none")
     n = preset.measured["n"]
-    found = maker().measure(presets.load(name), n, FOLDER, data if name.startswith("cifar10") else None)
+    found = measure(presets.load(name), n, FOLDER, data if name.startswith("cifar10") else None)
     assert found.keys() == preset.measured.keys()
-    assert found == pytest.approx(dict(preset.measured), abs=max(2 / n, 0.003))
+    assert found == pytest.approx(dict(preset.measured), abs=max(2 / n, 0.005))
