@@ -40,6 +40,7 @@ ARMS = ("frozen", "joint", "further")
 TITLES = {
     "frozen": "DIR, target frozen", "joint": "DIR, target trained with it", "further": "target alone, trained further"
 }  # fmt: skip
+PARTS = ("long", "autoattack", "probes")
 WATCHED = 256
 """Training images on which an arm is compared with its target."""
 
@@ -95,13 +96,20 @@ def attacks(args: argparse.Namespace) -> list[Attack]:
     """The paper's PGD-20, one draw a step; then what is averaged over 20 draws."""
     few = args.long_images or args.images
     quick, full = args.quick, (Knowledge.FULL,)
-    return [
+    long = {"steps": 2 if quick else 100}
+    found = [
         Attack("native", "PGD", {"steps": 2 if quick else 20, "step_size": EPS / 4, "best": False}, eot_samples=1,
                knowledge=full),
         Attack("native", "PGD", {"steps": 3 if quick else 40}, knowledge=full),
-        Attack("native", "AutoAttack", {"steps": 2, "queries": 2, "targets": 1} if quick else {}, few, knowledge=full),
-        Attack("native", "PGD", {"steps": 4 if quick else 200}, few, knowledge=full),
+        Attack("native", "APGD", long, few, knowledge=full),
+        Attack("native", "APGD", {**long, "loss": "dlr"}, few, knowledge=full),
     ]  # fmt: skip
+    if "long" in args.parts:
+        found.append(Attack("native", "PGD", {"steps": 4 if quick else 200}, few, knowledge=full))
+    if "autoattack" in args.parts:
+        parameters = {"steps": 2, "queries": 2, "targets": 1} if quick else {}
+        found.append(Attack("native", "AutoAttack", parameters, few, knowledge=full))
+    return found
 
 
 def main() -> None:
@@ -111,11 +119,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3, help="of Adam in the frozen arm, the highest")
     parser.add_argument("--train", type=int, default=8000, help="training images")
     parser.add_argument("--images", type=int, default=512, help="test images")
-    parser.add_argument("--long-images", type=int, help="for AutoAttack and PGD-200; all of them unless given")
+    parser.add_argument("--long-images", type=int, help="for APGD, AutoAttack and PGD-200; all of them unless given")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     parser.add_argument("--quick", action="store_true", help="few steps: shows that it runs")
     parser.add_argument("--only-train", action="store_true")
+    parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS, help="of what takes hours")
     parser.add_argument("--runs", type=Path, default=Path("runs/dir_targets"))
     parser.add_argument("--out", type=Path, default=Path("results"))
     args = parser.parse_args()
@@ -135,7 +144,8 @@ def main() -> None:
     data = fashion_mnist("test", args.images)
     report = evaluate(
         models, attacks(args), data.x, data.y, threat=Threat("Linf", EPS), knowledge=[Knowledge.FULL],
-        average="gradients", probe=Probe(4, 2) if args.quick else Probe(), folder=args.runs / "evaluation",
+        average="gradients", probe=(Probe(4, 2) if args.quick else Probe()) if "probes" in args.parts else None,
+        folder=args.runs / "evaluation",
         data={"name": "Fashion-MNIST", "split": "test"},
     )  # fmt: skip
     report.save(args.out / "dir_fashion_mnist_targets.json")
