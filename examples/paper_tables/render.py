@@ -109,6 +109,7 @@ def render(folder: Path) -> str:
         *(purifiers.rdp(name, folder) for name in purifiers.RDP),
         purifiers.rdp_ablations(folder),
         purifiers.dir_(folder),
+        purifiers.dir_targets_(folder),
         purifiers.dir_ablations(folder),
         purifiers.atop_(folder),
         representations.cdvae(folder),
