@@ -178,7 +178,7 @@ def main() -> None:
         data={"name": "Fashion-MNIST", "split": "test"},
     )  # fmt: skip
     report.save(args.out / f"{PREFIX}.json")
-    print(report.to_markdown())
+    print(report.markdown())
 
 
 if __name__ == "__main__":
