@@ -23,7 +23,7 @@ Those for CIFAR-10 need its images, which do not ship: `--data FOLDER` says wher
         --clean-share 0.3
     python examples/make_presets.py cifar10_dir ...  # before cifar10_robust
     python examples/make_presets.py cifar10_atop ...  # for cifar10_resnet
-    python examples/make_presets.py cifar10_cdvae ...  # and its classifier
+    python examples/make_presets.py cifar10_cdvae --epochs 8 --classifier-epochs 4  # and cifar10_cdvae_classifier
 
 A killed run goes on from its checkpoint in `runs/`.
 """
