@@ -21,8 +21,8 @@ Those for CIFAR-10 need its images, which do not ship: `--data FOLDER` says wher
     python examples/make_presets.py cifar10_surrogate --epochs 4 --sgd-rate 0.2   # another network, for transfers
     python examples/make_presets.py cifar10_rdp --features cifar10_features --epochs 8 --steps 3 --pixel 1.0 \
         --clean-share 0.3
-    python examples/make_presets.py cifar10_dir ...  # before cifar10_robust
-    python examples/make_presets.py cifar10_atop ...  # for cifar10_resnet
+    python examples/make_presets.py cifar10_dir   # before cifar10_robust; not shipped yet
+    python examples/make_presets.py cifar10_atop  # for cifar10_resnet; not shipped yet
     python examples/make_presets.py cifar10_cdvae --epochs 8 --classifier-epochs 4  # and cifar10_cdvae_classifier
 
 A killed run goes on from its checkpoint in `runs/`.
@@ -132,6 +132,7 @@ def save(made: dict[str, Any], command: str, args: argparse.Namespace) -> preset
     training |= made.pop("further", {})
     training |= {"seconds": round(made.pop("seconds")), "torch": torch.__version__, "threads": torch.get_num_threads()}
     module, name, half = made.pop("module"), made.pop("name", args.name), made.pop("half", False)
+    module = module.to(memory_format=torch.contiguous_format)  # as it will be loaded
     made = {"data": DATA} | made
     made["measured"] = measure(module, args.test, args.folder, args.data if "cifar10" in name else None)
     module = module.half() if half else module

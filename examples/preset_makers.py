@@ -245,6 +245,9 @@ def make_cdvae(args: argparse.Namespace) -> dict[str, Any]:
     spent = train(ClassifierObjective(classifier, purifier=purifier), run, peak=2e-3)
     beside = {"module": classifier.eval(), "arguments": shape, "paper": "", "seconds": spent, "name": name}
     beside["further"] = {"epochs": args.classifier_epochs}
+    if cifar10:
+        given = [purifier(piece) for piece in preset_cifar10.test_images(args.data, args.test).x.split(200)]
+        beside["half"] = preset_cifar10.halved(classifier, torch.cat(given))
     return made | {"beside": beside | {k: made[k] for k in ("data",) if k in made}}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from art_ext.nn.shares import gathered, own
 from art_ext.purifiers.cdvae import CDVAE, Coded
-from art_ext.training import Objective
+from art_ext.training import ByEpoch, Objective
 
 
 class Disentangling(Objective):
@@ -137,7 +137,7 @@ class CDVAETraining(Disentangling):
         return self.clean_terms(x, [(share, y), (1 - share, others)])
 
 
-class Curriculum:
+class Curriculum(ByEpoch):
     """A scheduler that lowers an objective's weight of the reconstruction; released: 10, 5, 1 by thirds of 300 epochs.
 
     It goes to `fit`, or to a trainer's, among the schedulers, and so into checkpoints; the paper does not have it.
@@ -157,19 +157,10 @@ class Curriculum:
         if len(weights) != len(falls) + 1 or list(falls) != sorted(set(falls)) or min(weights) < 0:
             raise ValueError(f"expected rising falls, one fewer than the weights >= 0, got {falls} and {weights}")
         self.objective, self.falls, self.weights = objective, tuple(falls), tuple(weights)
-        self.load_state_dict({"epoch": 0})
+        self.apply()
 
-    def step(self) -> None:
-        """An epoch has ended."""
-        self.load_state_dict({"epoch": self.epoch + 1})
-
-    def state_dict(self) -> dict[str, Any]:
-        """How many epochs have ended."""
-        return {"epoch": self.epoch}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from what `state_dict` gave."""
-        self.epoch = int(state["epoch"])
+    def apply(self) -> None:
+        """Sets the weight that belongs to the epoch."""
         self.objective.reconstruction = self.weights[sum(fall <= self.epoch for fall in self.falls)]
 
 

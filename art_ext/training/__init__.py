@@ -1,6 +1,7 @@
 """Training: what a method says (`Objective`), the loop of a stage (`fit`), a whole training (`run`), checkpoints."""
 
 from art_ext.training.batches import Batches
+from art_ext.training.by_epoch import ByEpoch
 from art_ext.training.checkpoint import Checkpoint
 from art_ext.training.devices import check_settings, launched, local_rank, make_fabric
 from art_ext.training.logs import made_logger
@@ -12,6 +13,7 @@ from art_ext.training.validation import Validation
 
 __all__ = [
     "Batches",
+    "ByEpoch",
     "Callbacks",
     "Checkpoint",
     "Data",

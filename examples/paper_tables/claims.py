@@ -39,6 +39,11 @@ class Gap:
     theirs: tuple[str, str]
     least: float = 0.0
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The results that it is measured with."""
+        return (self.report,)
+
     def found(self, folder: Path) -> tuple[str, str]:
         """What was measured, and the verdict."""
         report = Report.load(folder / f"{self.report}.json")
@@ -58,6 +63,11 @@ class Worst:
     reports: tuple[str, ...]
     ours: str
     theirs: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The results that it is measured with."""
+        return self.reports
 
     def found(self, folder: Path) -> tuple[str, str]:
         """What was measured, and the verdict."""
@@ -81,6 +91,11 @@ class Share:
     of: Callable[[Mapping[str, Any]], tuple[float, int]]
     paper: float
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The results that it is measured with."""
+        return (self.file,)
+
     def found(self, folder: Path) -> tuple[str, str]:
         """What was measured, and the verdict."""
         share, n = self.of(json.loads((folder / f"{self.file}.json").read_text("utf-8")))
@@ -96,6 +111,11 @@ class Detected:
 
     file: str
     detector: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The results that it is measured with."""
+        return (self.file,)
 
     def found(self, folder: Path) -> tuple[str, str]:
         """What was measured, and the verdict."""
@@ -113,6 +133,11 @@ class Hybrids:
     """Table 3 of DRRDN: exchanging the class-irrelevant part costs more than exchanging the class-specific one."""
 
     file: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The results that it is measured with."""
+        return (self.file,)
 
     def found(self, folder: Path) -> tuple[str, str]:
         """What was measured, and the verdict."""
@@ -265,8 +290,7 @@ def _found(measured: Measured | str, folder: Path) -> tuple[str, str]:
 
 def _there(measured: Measured, folder: Path) -> bool:
     """Whether the folder has the files that it is measured with."""
-    names = getattr(measured, "reports", None) or (getattr(measured, "report", None) or measured.file,)
-    return all((folder / f"{name}.json").is_file() for name in names)
+    return all((folder / f"{name}.json").is_file() for name in measured.files)
 
 
 def _above(gap: Sequence[float]) -> bool:

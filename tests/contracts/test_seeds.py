@@ -51,19 +51,21 @@ def network():
 METHODS = [(door, name) for door in ("trainer", "command line") for name in CLASSES]
 
 
-def by_trainer(name: str) -> str:
-    """A hash of the weights that a trainer leaves in method and classifier."""
+def estimator(name: str) -> tuple[Any, list[nn.Module]]:
+    """An ART classifier that is a DRRDN or that a purifier defends, and the networks that a training may move."""
     options: dict[str, Any] = {"input_shape": (C, SIDE, SIDE), "nb_classes": K, "clip_values": (0, 1)}
     options |= {"device_type": "cpu", "loss": nn.CrossEntropyLoss()}
     with seeded(0):
         model: Any = SmallDRRDN(**SMALL[name]) if name == "drrdn" else nn.Sequential(nn.Flatten(), nn.Linear(432, K))
     if name == "drrdn":
-        classifier: Any = DRRDNClassifier(model, **options)
-        trained = [model]
-    else:
-        defence = getattr(defences, f"{CLASSES[name]}Preprocessor")(**SMALL[name], device_type="cpu")
-        classifier = PyTorchClassifier(model, **options, preprocessing_defences=defence)
-        trained = [model, defence.purifier]
+        return DRRDNClassifier(model, **options), [model]
+    defence = getattr(defences, f"{CLASSES[name]}Preprocessor")(**SMALL[name], device_type="cpu")
+    return PyTorchClassifier(model, **options, preprocessing_defences=defence), [model, defence.purifier]
+
+
+def by_trainer(name: str) -> str:
+    """A hash of the weights that a trainer leaves in method and classifier."""
+    classifier, trained = estimator(name)
     trainer = getattr(defences, f"{CLASSES[name]}Trainer")(classifier, seed=3, **TUNING[name])
     trainer.fit(X, Y, nb_epochs=1, batch_size=4)
     return sha256([v for module in trained for v in module.state_dict().values()])

@@ -310,7 +310,7 @@ def test_shipped_preset_loads_frozen(name):
 def test_shipped_preset_tells_where_it_comes_from(name):
     preset = presets.describe(name)
     assert preset.name == name
-    assert (FOLDER / f"{name}.safetensors").stat().st_size <= 5 * 2**20  # a DRRDN brings the critic it was trained with
+    assert (FOLDER / f"{name}.safetensors").stat().st_size <= 4 * 2**20  # a DRRDN brings the critic it was trained with
     program, script, *words = preset.command.split()
     assert program == {".py": "python", ".sh": "sh"}[Path(script).suffix]
     assert name in words or name in (ROOT / script).read_text("utf-8")
@@ -347,4 +347,4 @@ def test_shipped_preset_measures_what_it_says(name, measure):
     n = preset.measured["n"]
     found = measure(presets.load(name), n, FOLDER, data if name.startswith("cifar10") else None)
     assert found.keys() == preset.measured.keys()
-    assert found == pytest.approx(dict(preset.measured), abs=max(2 / n, 0.005))
+    assert found == pytest.approx(dict(preset.measured), abs=max(2 / n, 0.003))

@@ -17,21 +17,16 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from art.estimators.classification import PyTorchClassifier
 from safetensors.torch import load_file
-from torch import nn
 from typer.testing import CliRunner
 
 from art_ext import defences
-from art_ext.classifiers import SmallDRRDN
 from art_ext.cli import app
-from art_ext.estimators import DRRDNClassifier
 from art_ext.nn.hashing import sha256
-from tests.contracts.test_seeds import CLASSES, CODE, SMALL, TUNING, K, X, Y
+from tests.contracts.test_seeds import CLASSES, CODE, SMALL, TUNING, X, Y, estimator
 
 DOORS = ("trainer", "command line")
 EPOCHS, BATCH = 6, 2
@@ -41,17 +36,7 @@ DONE = "done.txt"
 
 def by_trainer(name: str, folder: Path) -> str:
     """A hash of what a trainer leaves, which keeps its state in the folder."""
-    options: dict[str, Any] = {"input_shape": X.shape[1:], "nb_classes": K, "clip_values": (0, 1)}
-    options |= {"device_type": "cpu", "loss": nn.CrossEntropyLoss()}
-    torch.manual_seed(0)
-    model: Any = SmallDRRDN(**SMALL[name]) if name == "drrdn" else nn.Sequential(nn.Flatten(), nn.Linear(X[0].size, K))
-    if name == "drrdn":
-        classifier: Any = DRRDNClassifier(model, **options)
-        trained = [model]
-    else:
-        defence = getattr(defences, f"{CLASSES[name]}Preprocessor")(**SMALL[name], device_type="cpu")
-        classifier = PyTorchClassifier(model, **options, preprocessing_defences=defence)
-        trained = [model, defence.purifier]
+    classifier, trained = estimator(name)
     torch.seed()  # nothing of the ambient state may count
     trainer = getattr(defences, f"{CLASSES[name]}Trainer")(classifier, checkpoint=folder / "state", **TUNING[name])
     trainer.fit(X, Y, nb_epochs=EPOCHS, batch_size=BATCH)

@@ -15,7 +15,7 @@ from art_ext.attacks import Linf, Norm, ascent, cross_entropy, pgd
 from art_ext.classifiers.drrdn.network import DRRDN
 from art_ext.nn.losses import per_sample_mse
 from art_ext.nn.modes import evaluating, untracked
-from art_ext.training import Objective
+from art_ext.training import ByEpoch, Objective
 
 PAPER: Mapping[str, Mapping[str, Any]] = {
     "mnist": {"eps": 0.3, "steps": 40, "step_size": 0.01},
@@ -236,7 +236,7 @@ class DRRDNObjective(Objective):
         return {name: weights.get(name, 1.0) * term for name, term in terms.items()}
 
 
-class Rise:
+class Rise(ByEpoch):
     """A scheduler that raises the weights of Eqs. 6 to 8 from 0 to what they are over the first epochs, in a line.
 
     It goes to `fit`, or to a trainer's, among the schedulers, and so into checkpoints; the paper does not have it.
@@ -253,19 +253,10 @@ class Rise:
         if epochs < 1:
             raise ValueError(f"expected epochs >= 1, got {epochs}")
         self.objective, self.total_steps = objective, epochs
-        self.load_state_dict({"epoch": 0})
+        self.apply()
 
-    def step(self) -> None:
-        """An epoch has ended."""
-        self.load_state_dict({"epoch": self.epoch + 1})
-
-    def state_dict(self) -> dict[str, Any]:
-        """How many epochs have ended."""
-        return {"epoch": self.epoch}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from what `state_dict` gave."""
-        self.epoch = int(state["epoch"])
+    def apply(self) -> None:
+        """Sets the weight that belongs to the epoch."""
         self.objective.strength = min(1.0, self.epoch / self.total_steps)
 
 
