@@ -24,6 +24,7 @@ Those for CIFAR-10 need its images, which do not ship: `--data FOLDER` says wher
     python examples/make_presets.py cifar10_dir   # before cifar10_robust; not shipped yet
     python examples/make_presets.py cifar10_atop  # for cifar10_resnet; not shipped yet
     python examples/make_presets.py cifar10_cdvae --epochs 8 --classifier-epochs 4  # and cifar10_cdvae_classifier
+    python examples/make_presets.py cifar10_drrdn  # g from cifar10_robust; not shipped yet
 
 A killed run goes on from its checkpoint in `runs/`.
 """
@@ -59,6 +60,7 @@ SEEDS = (
     "cifar10_atop_pretrained",
     "cifar10_atop",
     "cifar10_cdvae",
+    "cifar10_drrdn",
 )
 
 

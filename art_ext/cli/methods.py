@@ -112,10 +112,10 @@ class Method:
 
 def methods() -> dict[str, Any]:
     """The classes of this package that can be trained, by name."""
-    from art_ext.classifiers import SmallDRRDN, WideDRRDN
+    from art_ext.classifiers import PreActDRRDN, SmallDRRDN, WideDRRDN
     from art_ext.purifiers import PURIFIERS
 
-    return {**PURIFIERS, "drrdn": SmallDRRDN, "drrdn_wide": WideDRRDN}
+    return {**PURIFIERS, "drrdn": SmallDRRDN, "drrdn_wide": WideDRRDN, "drrdn_preact": PreActDRRDN}
 
 
 def method_of(name: str) -> Method:

@@ -15,7 +15,9 @@ from art_ext.cli.terminal import say
 
 def train(  # noqa: PLR0913, PLR0917  each is an option
     context: typer.Context,
-    method: Annotated[str, typer.Argument(help="A purifier (art-ext list purifiers), drrdn or drrdn_wide.")],
+    method: Annotated[
+        str, typer.Argument(help="A purifier (art-ext list purifiers), drrdn, drrdn_wide or drrdn_preact.")
+    ],
     data: options.Data,
     out: Annotated[Path, typer.Option(help="Folder for what is trained and its checkpoint; run again, it goes on.")],
     classifier: Annotated[

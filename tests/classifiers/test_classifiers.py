@@ -29,6 +29,7 @@ SMALL = {
     "VGG": {"width": 4},
     "SmallDRRDN": {"width": 4},
     "WideDRRDN": {"depth": 10, "widen": 1},
+    "PreActDRRDN": {"width": 4, "hidden": 6, "critic_width": 4},
 }
 
 

@@ -11,7 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from art_ext.classifiers import ClassifierObjective, SmallCNN, SmallDRRDN, WideDRRDN, WideResNet
+from art_ext.classifiers import (
+    ClassifierObjective,
+    PreActDRRDN,
+    PreActResNet,
+    SmallCNN,
+    SmallDRRDN,
+    WideDRRDN,
+    WideResNet,
+)
 from art_ext.classifiers.drrdn import DRRDN, DRRDNObjective, Mine, Rise, diagnose, headless, read_out
 from art_ext.classifiers.drrdn.mine import elsewhere, log_mean_exp
 from art_ext.nn import FeatureExtractor, seeded, trainable
@@ -406,6 +414,9 @@ def test_small_drrdn_has_the_capacity_of_small_cnn() -> None:
         wide = WideDRRDN()
         extra = count(wide.encoder, wide.d_s, wide.c_s) - count(WideResNet())
     assert (wide.features, extra) == (640, 640 * 640 + 640)  # d_s
+    preact, alone = PreActDRRDN(3, 10, 4, hidden=6, critic_width=4), PreActResNet(3, 10, 4, 1)
+    assert count(preact.encoder) == count(alone) - count(alone.head)
+    assert preact.encode(torch.rand(2, 3, 8, 8)).shape == (2, 32)
 
 
 def test_dropout_and_standardisation_reach_their_layers() -> None:

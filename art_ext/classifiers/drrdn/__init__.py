@@ -2,7 +2,7 @@
 
 from art_ext.classifiers.drrdn.diagnostics import diagnose, read_out
 from art_ext.classifiers.drrdn.mine import Mine
-from art_ext.classifiers.drrdn.network import DRRDN, Representations, SmallDRRDN, WideDRRDN, headless
+from art_ext.classifiers.drrdn.network import DRRDN, PreActDRRDN, Representations, SmallDRRDN, WideDRRDN, headless
 from art_ext.classifiers.drrdn.objective import PAPER, PRINTED, DRRDNObjective, Rise, Weights
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "PRINTED",
     "DRRDNObjective",
     "Mine",
+    "PreActDRRDN",
     "Representations",
     "Rise",
     "SmallDRRDN",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from art_ext.classifiers.cnn import SmallCNN
 from art_ext.classifiers.drrdn.mine import Mine
-from art_ext.classifiers.resnet import WideResNet
+from art_ext.classifiers.resnet import PreActResNet, WideResNet
 
 
 class Representations(NamedTuple):
@@ -154,6 +154,29 @@ class WideDRRDN(DRRDN):
     ) -> None:  # fmt: skip
         encoder = headless(WideResNet(channels, classes, depth, widen, mean=mean, std=std))
         super().__init__(encoder, 64 * widen, classes, width=64 * widen, critic_width=critic_width)
+
+
+class PreActDRRDN(DRRDN):
+    """DRRDN for small images at a small cost: a `PreActResNet` without its head, then d_s and a linear c_s.
+
+    Args:
+        channels: image channels.
+        classes: logits.
+        width: channels of the first stage of the residual network, 2, 4 and 8 times as many in the others; its
+            representations have 8 * width values.
+        blocks: of each stage.
+        hidden: D, of z_s and z_i.
+        mean: subtracted from each channel of the image; 0 unless given.
+        std: divides each channel; 1 unless given.
+        critic_width: units of the critic's hidden layers.
+    """
+
+    def __init__(
+        self, channels: int = 3, classes: int = 10, width: int = 32, blocks: int = 1, *, hidden: int = 128,
+        mean: Sequence[float] | None = None, std: Sequence[float] | None = None, critic_width: int = 400,
+    ) -> None:  # fmt: skip
+        encoder = headless(PreActResNet(channels, classes, width, blocks, mean=mean, std=std))
+        super().__init__(encoder, 8 * width, classes, width=hidden, critic_width=critic_width)
 
 
 def headless(network: nn.Module, head: str = "head") -> nn.Module:
