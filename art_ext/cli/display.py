@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
     from art_ext.evaluation import Report
 
-STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "not run": "dim", "undetermined": "dim"}
+STYLES = {
+    "pass": "green",
+    "met": "green",
+    "not met": "bold red",
+    "not shown": "yellow",
+    "warn": "yellow",
+    "fail": "bold red",
+    "not run": "dim",
+    "undetermined": "dim",
+}
 WIDE = 160
 """Columns where the output is no terminal."""
 
@@ -51,12 +60,17 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> T
 
 def show(report: Report) -> None:
     """Prints accuracies, what repeats and estimates say, attacks that do not count, checks and notes."""
+    from art_ext.evaluation.report.criteria import outcomes
     from art_ext.evaluation.report.tables import check_table, more_tables, radius
 
     out = console()
     out.print(table(f"Accuracy with 95 % intervals, {radius(report)}", *report.table()))
     for title, found, _ in more_tables(report):
         out.print(table(title, *found))
+    asked = outcomes(report)
+    if asked:
+        told = [[str(o.criterion), o.model, o.outcome, o.detail] for o in asked]
+        out.print(table("What the defence had to reach", ["criterion", "model", "outcome", "found"], told))
     header, rows = check_table(report)
     if rows:
         out.print(table("Checks", header, rows))
@@ -64,13 +78,17 @@ def show(report: Report) -> None:
         say(f"note: {note}")
 
 
-def write(report: Report, folder: Path) -> None:
-    """Writes report.json, report.md and report.html, with pictures, each at once or not at all."""
+def write(report: Report, folder: Path, exports: Sequence[str] = ()) -> None:
+    """Writes report.json, report.md, report.html with pictures, exports, and the manifest of all of them."""
     from art_ext.evaluation import save_page
+    from art_ext.evaluation.evidence import write_manifest
+    from art_ext.evaluation.report.exports import export
     from art_ext.files import replacing
     from art_ext.plots import figures
 
+    export(report, folder, exports)  # first: refuses unknown names before anything is written
     report.save(folder / "report.json")
     with replacing(folder / "report.md") as temporary:
         temporary.write_text(report.markdown(), "utf-8")
     save_page(report, folder / "report.html", figures(report))
+    write_manifest(folder)

@@ -17,8 +17,8 @@ import typer
 from art_ext.cli.terminal import say
 from art_ext.cli.users import Users
 
-FAILED, USAGE, CHECK_FAILED, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
-"""Exit codes: something could not be done, a wrong call, a failed check with --strict, Ctrl-C, SIGTERM."""
+FAILED, USAGE, CHECK_FAILED, NOT_MET, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
+"""Exit codes: not done, a wrong call, a failed check, a criterion that is not met, Ctrl-C, SIGTERM."""
 SCRIPTED = "The following operation failed in the TorchScript interpreter"
 """A trace of TorchScript follows; its last line says what is wrong."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -12,7 +12,7 @@ import typer
 
 from art_ext.cli import options
 from art_ext.cli.attacks import attack_of
-from art_ext.cli.errors import CHECK_FAILED, Debug, explained, suggestion
+from art_ext.cli.errors import CHECK_FAILED, NOT_MET, Debug, explained, suggestion
 from art_ext.cli.terminal import say, warn
 from art_ext.cli.users import Users
 
@@ -86,6 +86,17 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
     no_purifier_baseline: Annotated[
         bool, typer.Option("--no-purifier-baseline", help="Leave out the undefended classifier, and what it is for.")
     ] = False,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='What the defence has to reach, on the interval\'s lower end: "worst_case >= 0.40", "clean >= 90 %".'
+        ),
+    ] = None,
+    about: Annotated[
+        Path | None,
+        typer.Option(help="TOML of texts for the head of the report: system, responsible, purpose, limits."),
+    ] = None,
+    export: options.Export = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 where a check failed.")] = False,
     preset: Annotated[str | None, typer.Option(hidden=True)] = None,
     draws: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
@@ -95,14 +106,23 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
     """Attack a classifier with and without a purifier, check the attacks, and write a report.
 
     The folder gets report.json, report.md, report.html and the adversarial examples. A killed run goes on with the same
-    command. Exit codes: 0 done, 1 it could not be done, 2 wrong call, 3 a check failed (--strict alone), 130 after
-    Ctrl-C, 143 after SIGTERM.
+    command. Exit codes: 0 done, 1 it could not be done, 2 wrong call, 3 a check failed (--strict alone), 4 a
+    criterion of --require is not met, 130 after Ctrl-C, 143 after SIGTERM.
     """
     with explained(debug, resumes=True) as users:
+        from dataclasses import replace
+
         from art_ext.cli.images import load_images
         from art_ext.evaluation import Threat
+        from art_ext.evaluation.report.criteria import given_criteria, met
+        from art_ext.evaluation.report.exports import known_exports
 
         threat, part = _threat(Threat, norm, eps), _shard(shard)
+        criteria, texts, exports = (
+            given_criteria(require or ()),
+            options.texts(about),
+            known_exports(options.names(export)),
+        )
         where = options.device_of(device)
         found = load_images(data, split="test", keys=keys, size=options.height_width(size), channels=channels)
         found, facts = _chosen(found, data, images)
@@ -116,11 +136,15 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
         chosen = _suite(name, threat, classes, found.x.shape[1], attack)
         settings = chosen.options | _settings(knowledge, surrogate, numbers)
         settings |= {"seed": seed, "batch_size": batch_size, "shard": part, "data": facts, "crafting": crafting}
-        report = _run(models, chosen.attacks, found, where, {**settings, "threat": threat, "folder": out})
-        _finish(report, out, part)
+        settings |= {"threat": threat, "folder": out, "require": criteria}
+        report = replace(_run(models, chosen.attacks, found, where, settings), about=texts)
+        _finish(report, out, part, exports)
     if strict and any(v.verdict == "fail" for v in report.checks):
         say("error: a check failed: the numbers are not to be believed before it is explained", err=True)
         raise typer.Exit(CHECK_FAILED)
+    if part == (0, 1) and not met(report):
+        say("error: a criterion of --require is not met, or not shown by so few images", err=True)
+        raise typer.Exit(NOT_MET)
 
 
 def _renamed(now: Any, before: Any, name: str, old: str) -> Any:
@@ -149,7 +173,7 @@ def _run(
     return evaluation.evaluate(models, attacks, x, y, progress=sys.stderr.isatty(), **settings)
 
 
-def _finish(report: Report, out: Path, part: tuple[int, int]) -> None:
+def _finish(report: Report, out: Path, part: tuple[int, int], exports: Sequence[str]) -> None:
     from art_ext.cli.display import show, write
 
     if part[1] > 1:
@@ -157,9 +181,9 @@ def _finish(report: Report, out: Path, part: tuple[int, int]) -> None:
         say(f"with the other shards in folders of their own, merge all {part[1]}: art-ext report "
                    "FOLDER_OF_EACH/report.json ... --out FOLDER")  # fmt: skip
         return
-    write(report, out)
+    write(report, out, exports)
     show(report)
-    say(f"written to {out}: report.json, report.md, report.html, x_adv.safetensors")
+    say(f"written to {out}: report.json, report.md, report.html, x_adv.safetensors, manifest.json")
 
 
 def _threat(kind: type[Threat], norm: str, eps: str) -> Threat:

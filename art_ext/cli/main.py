@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from art_ext.cli.audit import compare, verify
 from art_ext.cli.command import Command, Group
 from art_ext.cli.evaluate import evaluate
 from art_ext.cli.listing import listing
@@ -33,6 +34,8 @@ app.command("train", cls=TrainCommand, epilog=EXAMPLE + TRAIN)(train)
 app.command("purify", cls=Command, epilog=f"{EXAMPLE}purify --purifier runs/rdp photos purified")(purify)
 app.command("evaluate", cls=Command, epilog=EXAMPLE + EVALUATE)(evaluate)
 app.command("report", cls=Command, epilog=EXAMPLE + REPORT)(report)
+app.command("verify", cls=Command, epilog=f"{EXAMPLE}verify out/rdp")(verify)
+app.command("compare", cls=Command, epilog=f"{EXAMPLE}compare out/rdp out/atop --out compared.md")(compare)
 
 
 def _version(asked: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -67,6 +68,37 @@ Patience = Annotated[
 Method = Annotated[
     str | None, typer.Option(help="Method of a purifier's folder (art-ext list purifiers). Default: found out.")
 ]
+
+
+Export = Annotated[
+    str | None, typer.Option(help="Also writes csv, latex, junit or sarif; several with commas between them.")
+]
+
+
+def names(text: str | None) -> list[str]:
+    """Names between commas; none for no text."""
+    return [part.strip() for part in text.split(",")] if text else []
+
+
+def texts(file: Path | None) -> dict[str, str]:
+    """The texts of a TOML file; none without one.
+
+    Raises:
+        ValueError: no such file, no TOML, or a value that is no text.
+    """
+    if file is None:
+        return {}
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        found = tomllib.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"expected --about as a TOML file, got {file}: {error}") from error
+    if wrong := [key for key, value in found.items() if not isinstance(value, str)]:
+        raise ValueError(f'expected texts in {file}, such as purpose = "..."; got others for {", ".join(wrong)}')
+    return found
 
 
 def number(text: str, what: str) -> float:

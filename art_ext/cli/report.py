@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from art_ext.cli import options
 from art_ext.cli.display import show, write
 from art_ext.cli.errors import Debug, explained
 from art_ext.cli.terminal import say
@@ -20,19 +21,20 @@ if TYPE_CHECKING:
 def report(
     files: Annotated[list[Path], typer.Argument(help="A report.json, or those of all shards of one evaluation.")],
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.md and report.html.")],
+    export: options.Export = None,
     debug: Debug = False,
 ) -> None:
     """Merge the reports of shards, write them as JSON, Markdown and HTML with pictures, and print the table."""
     with explained(debug):
-        found = [_read(file) for file in files]
+        found = [read(file) for file in files]
         with _sound(files):
             whole = _whole(found)
         if whole is not found[0] and any(file.resolve() == (out / "report.json").resolve() for file in files):
             raise ValueError(f"expected a folder without the shards, got --out {out}, whose report.json is one of them")
         with _sound(files):
-            write(whole, out)
+            write(whole, out, options.names(export))
             show(whole)
-        say(f"written to {out}: report.json, report.md, report.html")
+        say(f"written to {out}: report.json, report.md, report.html, manifest.json")
 
 
 def _whole(found: Sequence[Report]) -> Report:
@@ -54,7 +56,12 @@ def _sound(files: Sequence[Path]) -> Iterator[None]:
         ) from error
 
 
-def _read(file: Path) -> Report:
+def read(file: Path) -> Report:
+    """The report of a file.
+
+    Raises:
+        ValueError: there is no such file, or it is no report.
+    """
     from art_ext.evaluation import Report
 
     if not file.is_file():

@@ -18,6 +18,7 @@ from art_ext.evaluation.judge import judge
 from art_ext.evaluation.numerics import full_precision, peak_memory, precision_flags, reset_peak_memory, usable
 from art_ext.evaluation.provenance import now, provenance
 from art_ext.evaluation.report import Cell, Refusal, Report, merge
+from art_ext.evaluation.report.criteria import given_criteria
 from art_ext.evaluation.run import Runner, Store
 from art_ext.evaluation.run.manifest import NOTED, image_hashes, manifest, notes
 from art_ext.evaluation.run.unit_test import images_for, unit_test
@@ -56,6 +57,7 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
     shard: tuple[int, int] = (0, 1),
     data: Mapping[str, Any] | None = None,
     suite: str = "",
+    require: Sequence[str] = (),
     progress: bool = True,
     draws: int | None = None,
     redraws: int | None = None,
@@ -101,6 +103,8 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
         data: facts about the data set for the report (name, source, order), as JSON values; what grows with x does
             not belong there.
         suite: name of the ready-made suite that the attacks are of, for the report.
+        require: what the defence has to reach, such as "worst_case >= 0.40" (see `report.criteria`); a folder keeps
+            those that it was begun with.
         progress: show a bar with the time left.
         draws: old spelling of `eot_samples`.
         redraws: old spelling of `repeats`.
@@ -120,7 +124,7 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
     )
     models, attacks = given_several(models, "models"), given_several(attacks, "attacks")
     shard = check_call(models, attacks, x, y, settings, threat, shard)
-    said = facts(data)
+    said, required = facts(data), given_criteria(require)
     here, lacking = usable(settings.crafting, x.device)
     made = replace(settings, crafting=here)
     networks = [network for model in models for network in model.parts()]
@@ -136,6 +140,7 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
             models, attacks, images, labels, settings, threat, shard, said, who,
             {name: info.fingerprint for name, info in found.items() if info.fingerprint is not None},
         )  # fmt: skip
+        call |= {"criteria": list(required)} if required else {}
         store = Store(folder)
         remarks = [*lacking, *notes(store.known(), call)]
         store.claim(call, lambda n: image_hashes(images[:n], labels[:n]))
@@ -144,7 +149,7 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
             return replace(there, notes=(*there.notes, READ_BACK))
         work = _Work(models, attacks, images, labels, threat, made, shard, store, found, who)
         report = work.report(planned, call, progress, started, suite, remarks)
-        return _finished(report, work)
+        return _finished(replace(report, required=required), work)
 
 
 def merged(reports: Iterable[Report]) -> Report:

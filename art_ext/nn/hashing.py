@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,4 +19,13 @@ def sha256(values: Iterable[Any]) -> str:
             # A single value may keep its stride through `contiguous`, and then has no view as bytes.
             held = value.detach().cpu().reshape(-1).clone(memory_format=torch.contiguous_format)
             digest.update(held.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def sha256_of_file(path: Path | str) -> str:
+    """Of a file's bytes."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
     return digest.hexdigest()

@@ -127,7 +127,7 @@ def call() -> CALL:
 
     def called(*arguments: object, code: int | None = 0) -> Any:
         result = CliRunner().invoke(app, [str(a) for a in arguments])
-        if result.exit_code not in (0, 1, 2, 3, 130, 143) or (
+        if result.exit_code not in (0, 1, 2, 3, 4, 130, 143) or (
             result.exception and not isinstance(result.exception, SystemExit)
         ):
             raise AssertionError(result.output) from result.exception

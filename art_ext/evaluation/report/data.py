@@ -198,6 +198,8 @@ class Findings:
         notes: what a reader should know of the run: pieces that were damaged and made anew, a change of machine.
         call: hash of everything that was asked for.
         shard: which of how many shards it is of; (0, 1) is all of it.
+        required: what the defence had to reach, decided before it was attacked, see `criteria.Criterion`.
+        about: who answers for the report and what it is for, in the user's words, by heading.
     """
 
     threat: Mapping[str, Any]
@@ -214,6 +216,8 @@ class Findings:
     notes: tuple[str, ...] = ()
     call: str = ""
     shard: tuple[int, int] = (0, 1)
+    required: tuple[str, ...] = ()
+    about: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.shard == (0, 1):

@@ -114,6 +114,7 @@ def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
         "not_tested": tuple(data["not_tested"]),
         "notes": tuple(data.get("notes", ())),
         "shard": tuple(data.get("shard", (0, 1))),
+        "required": tuple(data.get("required", ())),
     }
 
 

@@ -48,7 +48,7 @@ def _sum(values: Sequence[int | None]) -> int | None:
 
 
 def _check_same(first: Report, other: Report) -> None:
-    for what in ("threat", "not_tested", "labels", "suite"):
+    for what in ("threat", "not_tested", "labels", "suite", "required"):
         if getattr(first, what) != getattr(other, what):
             raise ValueError(f"expected shards of one evaluation, got different {what}")
     differing = [k for k in first.provenance if k not in UNEQUAL and first.provenance[k] != other.provenance.get(k)]

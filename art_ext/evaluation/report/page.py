@@ -9,25 +9,43 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from art_ext.evaluation.report.criteria import CLAIMS_NOTHING, outcomes
 from art_ext.evaluation.report.data import Cell, Findings
+from art_ext.evaluation.report.heading import heading
+from art_ext.evaluation.report.remedies import NEXT
+from art_ext.evaluation.report.rows import ATLAS, EVADE, NIST, kind_of
 from art_ext.evaluation.report.tables import INTERVALS, accuracy_table, model_table, more_tables, one_line, radius
 from art_ext.evaluation.statistics import mean_interval
 from art_ext.files import replacing
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1c2430 }
+:root { --ink: #1c2430; --paper: #fff; --shade: #f2f4f8; --rule: #d8dde5; --pass: #14693a; --warn: #8a5a00;
+  --fail: #a4161a; --dim: #555e6c; --open: #6a3fa0; color-scheme: light dark }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --paper: #14181f; --shade: #1f2630; --rule: #3a4452;
+  --pass: #6fd19a; --warn: #f0b955; --fail: #ff8a8a; --dim: #a7b0bd; --open: #c5a5f0 } img { background: #fff } }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: var(--ink);
+  background: var(--paper) }
 h1 { font-size: 1.6rem; margin-bottom: .2rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
 table { border-collapse: collapse; font-size: .9rem } .wide { overflow-x: auto }
-th, td { border-bottom: 1px solid #d8dde5; padding: .4rem .7rem; text-align: left; vertical-align: top }
-th { background: #f2f4f8 } tr:last-child td { border-bottom: 2px solid #1c2430 }
-.fail-box { border-color: #a4161a !important } .warn-box { border-color: #c98a12 !important }
+caption { text-align: left; font-weight: 600; padding: .3rem 0 }
+th, td { border-bottom: 1px solid var(--rule); padding: .4rem .7rem; text-align: left; vertical-align: top }
+th { background: var(--shade) } tr:last-child td { border-bottom: 2px solid var(--ink) }
+.fail-box { border-color: var(--fail) !important } .warn-box { border-color: var(--warn) !important }
+.wide:focus-visible, summary:focus-visible { outline: 2px solid var(--open) }
 details summary { cursor: pointer; margin: .8rem 0 }
 .verdict ul { margin: .2rem 0 0; font-size: .9rem } .verdict p { margin: .5rem 0 0 }
-.verdict { border-left: .4rem solid #1c2430; background: #f2f4f8; padding: .8rem 1.2rem; margin: 1rem 0 }
-.pass { color: #14693a } .warn { color: #8a5a00 } .fail { color: #a4161a; font-weight: 600 }
-.not { color: #555e6c } .undetermined { color: #6a3fa0; font-weight: 600 } td span { white-space: nowrap }
+.verdict { border-left: .4rem solid var(--ink); background: var(--shade); padding: .8rem 1.2rem; margin: 1rem 0 }
+.stamp { border: 2px solid var(--warn); color: var(--warn); padding: .4rem .8rem; font-weight: 600 }
+.pass, .met { color: var(--pass) } .warn { color: var(--warn) } .fail, .unmet { color: var(--fail); font-weight: 600 }
+.not { color: var(--dim) } .undetermined, .unshown { color: var(--open); font-weight: 600 }
+td span { white-space: nowrap }
 .verdict, li { overflow-wrap: anywhere } td { max-width: 40rem; overflow-wrap: break-word }
-img { max-width: 100%; height: auto } pre { background: #f2f4f8; padding: 1rem; overflow-x: auto; font-size: .8rem }
+img { max-width: 100%; height: auto }
+pre { background: var(--shade); padding: 1rem; overflow-x: auto; font-size: .8rem }
+@media print { body { margin: 0; max-width: none; font-size: 10pt } .wide { overflow: visible }
+  table { font-size: 7.5pt }
+  th, td { padding: .15rem .3rem } td span { white-space: normal } pre { white-space: pre-wrap; font-size: 6.5pt }
+  h2, caption { break-after: avoid } tr, .verdict, img { break-inside: avoid } }
 """
 
 
@@ -43,6 +61,8 @@ BOUNDS, WHOLE = re.compile(r"\[-?[\d.]+, -?[\d.]+\]"), r"<span>\g<0></span>"
 """The two ends of an interval stay on one line."""
 NAMED = 3
 """Attacks that a headline names, of those that leave equally few images."""
+NOTHING = "The suite smoke shows that everything runs. It claims nothing: use standard, or full for a claim."
+OUTCOMES = {"met": "met", "not met": "unmet", "not shown": "unshown"}
 WORRYING = {
     "fail": "Checks that failed: the numbers of this model are not to be believed before these are explained.",
     "warn": "Warnings:",
@@ -59,8 +79,10 @@ def page(report: Findings, figures: Mapping[str, bytes] | None = None) -> str:
     """
     body = [
         "<h1>Robustness report</h1>",
-        f"<p>Perturbations of size at most {_safe(radius(report))} (images in [0, 1]) of the input of the whole "
-        f"pipeline. {INTERVALS}{_when(report)}</p>",
+        *([f'<p class="stamp">{NOTHING}</p>'] if report.suite == CLAIMS_NOTHING else []),
+        heading(report),
+        *_criteria(report),
+        f"<p>{INTERVALS}</p>",
         *(_verdict(report, model) for model in _defended_first(report)),
         "<h2>Accuracy under attack</h2>",
         _table(*accuracy_table(report)),
@@ -76,6 +98,7 @@ def page(report: Findings, figures: Mapping[str, bytes] | None = None) -> str:
         *(_figure(caption, png) for caption, png in (figures or {}).items()),
         "<h2>Attacks and what they cost</h2>",
         _table(["model", "attack", "knowledge", "parameters", "images forward / backward", "seconds"], _costs(report)),
+        f"<p>In the words of MITRE ATLAS ({EVADE}) and of NIST AI 100-2: {_safe(_taxonomy(report))}.</p>",
         "<h2>Provenance</h2>",
         f"<pre>{escape(json.dumps(report.provenance, indent=1, sort_keys=True))}</pre>",
     ]
@@ -92,9 +115,23 @@ def save_page(report: Findings, path: Path | str, figures: Mapping[str, bytes] |
         temporary.write_text(page(report, figures), "utf-8")
 
 
-def _when(report: Findings) -> str:
-    suite = f" Suite: {_safe(report.suite)}." if report.suite else ""
-    return f"{suite} Run from {_safe(report.started)} to {_safe(report.ended)}." if report.started else suite
+def _criteria(report: Findings) -> list[str]:
+    """What had to be reached, and whether it was; nothing where nothing was asked."""
+    found = outcomes(report)
+    header = ["criterion, decided beforehand", "model", "outcome", "found"]
+    rows = [[str(o.criterion), o.model, o.outcome, o.detail] for o in found]
+    return [_table(header, rows, "What the defence had to reach")] if rows else []
+
+
+def _taxonomy(report: Findings) -> str:
+    """The kinds of attacks that count, under both names."""
+    kinds = dict.fromkeys(kind_of(c) for c in report.cells if not c.is_clean and c.images)
+    return "; ".join(f"{ATLAS[k]} ({NIST[k].partition(': ')[2]})" for k in kinds) or "no attack"
+
+
+def summary(report: Findings) -> str:
+    """The accuracies as an HTML table without a page around it, for notebooks."""
+    return _table(*accuracy_table(report), f"Accuracy under attack, {radius(report)}")
 
 
 def _section(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], text: str) -> list[str]:
@@ -121,7 +158,7 @@ def _verdict(report: Findings, model: str) -> str:
     by = {verdict: [v for v in report.checks if v.model == model and v.verdict == verdict] for verdict in WORRYING}
     for verdict, found in by.items():
         if found:
-            lines = "".join(f"<li>{_safe(v.check)}: {_safe(v.detail)}</li>" for v in found)
+            lines = "".join(f"<li>{_safe(v.check)}: {_safe(v.detail)} {NEXT.get(v.check, '')}</li>" for v in found)
             text += f'<p class="{verdict}">{WORRYING[verdict]}</p><ul>{lines}</ul>'
     worst = next((verdict for verdict, found in by.items() if found), "pass")
     return f'<div class="verdict {worst}-box">{text}</div>'
@@ -192,20 +229,26 @@ def _costs(report: Findings) -> list[list[str]]:
     rows = []
     for c in report.cells:
         if not c.is_clean and not c.source:
-            said = ", ".join(f"{k} {format(v, '.6g') if isinstance(v, float) else v}" for k, v in c.parameters.items())
+            said = ", ".join(
+                f"{k} {format(v, '.6g') if isinstance(v, float) else v}" for k, v in sorted(c.parameters.items())
+            )
             passes = f"{c.observed.get('forward', 0):,} / {c.observed.get('backward', 0):,}"
             rows.append([c.model, c.attack, c.knowledge, said, passes, f"{c.seconds:.1f}"])
     return rows
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{_safe(h)}</th>" for h in header)
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """A table that keyboards can scroll."""
+    head = "".join(f'<th scope="col">{_safe(h)}</th>' for h in header)
     body = "".join("<tr>" + "".join(map(_entry, header, row)) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    above = f"<caption>{_safe(caption)}</caption>" if caption else ""
+    table = f"<table>{above}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="wide" tabindex="0">{table}</div>'
 
 
 def _entry(column: str, value: str) -> str:
-    style = f' class="{value.split()[0]}"' if column == "verdict" else ""
+    styles = {"verdict": value.split()[:1], "outcome": [OUTCOMES.get(value, "")]}.get(column)
+    style = f' class="{styles[0]}"' if styles else ""
     return f"<td{style}>{BOUNDS.sub(WHOLE, _safe(value))}</td>"
 
 

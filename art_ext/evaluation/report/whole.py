@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from art_ext.evaluation.report import form, tables
+from art_ext.evaluation.report import form, page, rows, tables
 from art_ext.evaluation.report.data import Findings
 from art_ext.evaluation.statistics import Interval
 from art_ext.files import replacing
@@ -65,6 +66,27 @@ class Report(Findings):
         """The entry of a RobustBench leaderboard, in per cent; unreliable for randomised models, which it excludes."""
         return tables.robustbench(self, model)
 
+    def rows(self) -> list[dict[str, Any]]:
+        """A dict a cell, see `rows.rows`."""
+        return rows.rows(self)
+
+    def to_pandas(self) -> Any:
+        """`rows` as a pandas.DataFrame.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        return rows.to_pandas(self)
+
+    def __repr__(self) -> str:
+        n, models = len(self.labels) or max((c.images for c in self.cells), default=0), ", ".join(self.models())
+        checks = Counter(v.verdict for v in self.checks)
+        said = ", ".join(f"{checks[k]} {k}" for k in ("fail", "warn") if checks[k]) or "none failed or warned"
+        return f"<Report on {models}: {tables.radius(self)}, n={n}, {len(self.cells)} rows, checks: {said}>"
+
+    def _repr_html_(self) -> str:
+        return page.summary(self)
+
     def markdown(self) -> str:
         """Table, repeats, checks and what was not tested."""
         return tables.markdown(self)
@@ -83,6 +105,7 @@ class Report(Findings):
             started="",
             ended="",
             notes=(),
+            about={},
             call="",
         )
 
