@@ -87,6 +87,7 @@ def test_nothing_is_met_where_a_check_failed_or_the_suite_claims_nothing() -> No
     failed = replace(good, checks=(Verdict("attack moves", "m", "fail", "it did not"),))
     assert [(o.outcome, "attack moves" in o.detail) for o in outcomes(failed)] == [("not met", True)]
     assert outcomes(replace(good, suite="smoke"))[0].outcome == "not shown"
+    assert outcomes(replace(good, suite="smoke", cells=made(9, 500).cells))[0].outcome == "not met"  # a loss is one
     assert met(replace(good, checks=(Verdict("attack moves", "another", "fail", "it did not"),)))
 
 

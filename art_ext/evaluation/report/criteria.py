@@ -131,12 +131,12 @@ def _shown(report: Findings, model: str, found: Interval, bound: float) -> tuple
     failed = [v.check for v in report.checks if v.model == model and v.verdict == "fail"]
     if failed:
         return "not met", f"{found}, but these checks failed: {', '.join(failed)}"
+    if found.high < bound:
+        return "not met", str(found)
     if report.suite == CLAIMS_NOTHING:
         return "not shown", f"{found}, but the suite {CLAIMS_NOTHING} claims nothing"
     if found.low >= bound:
         return "met", str(found)
-    if found.high < bound:
-        return "not met", str(found)
     share = needed(found.n, bound)
     short = "no share of so few images would do" if share is None else f"{100 * share:.1f} % would have shown it"
     return "not shown", f"{found}: the interval holds the bound; of {found.n} images {short}"

@@ -25,7 +25,7 @@ def facts(report: Findings) -> list[tuple[str, str]]:
         ("suite", report.suite or "attacks of the user's own choice"),
         ("criteria", "" if report.required else "none was decided beforehand"),
         ("run", _when(report)),
-        ("repository", str(report.provenance.get("git") or "")),
+        ("commit", str(report.provenance.get("git") or "")[:HASH]),
     ]
     return [(key, value) for key, value in found if value]
 

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 
 from art_ext.evaluation.report.criteria import CLAIMS_NOTHING, outcomes
-from art_ext.evaluation.report.data import Cell, Findings
+from art_ext.evaluation.report.data import Cell, Findings, Verdict
 from art_ext.evaluation.report.heading import heading
 from art_ext.evaluation.report.remedies import NEXT
 from art_ext.evaluation.report.rows import ATLAS, EVADE, NIST, kind_of
@@ -45,7 +45,7 @@ pre { background: var(--shade); padding: 1rem; overflow-x: auto; font-size: .8re
 @media print { body { margin: 0; max-width: none; font-size: 10pt } .wide { overflow: visible }
   table { font-size: 7.5pt }
   th, td { padding: .15rem .3rem } td span { white-space: normal } pre { white-space: pre-wrap; font-size: 6.5pt }
-  h2, caption { break-after: avoid } tr, .verdict, img { break-inside: avoid } }
+  h2, caption { break-after: avoid } tr, li, img { break-inside: avoid } }
 """
 
 
@@ -66,7 +66,7 @@ OUTCOMES = {"met": "met", "not met": "unmet", "not shown": "unshown"}
 WORRYING = {
     "fail": "Checks that failed: the numbers of this model are not to be believed before these are explained.",
     "warn": "Warnings:",
-    "undetermined": "Undetermined, because these checks could not have told:",
+    "undetermined": "Undetermined, because these checks could not have told; more images would:",
 }
 
 
@@ -115,6 +115,11 @@ def save_page(report: Findings, path: Path | str, figures: Mapping[str, bytes] |
         temporary.write_text(page(report, figures), "utf-8")
 
 
+def _next(verdict: Verdict) -> str:
+    """What to do about a failure or a warning; what is undetermined needs more images, whichever check it is."""
+    return f" <em>{NEXT[verdict.check]}</em>" if verdict.verdict != "undetermined" and verdict.check in NEXT else ""
+
+
 def _criteria(report: Findings) -> list[str]:
     """What had to be reached, and whether it was; nothing where nothing was asked."""
     found = outcomes(report)
@@ -158,7 +163,7 @@ def _verdict(report: Findings, model: str) -> str:
     by = {verdict: [v for v in report.checks if v.model == model and v.verdict == verdict] for verdict in WORRYING}
     for verdict, found in by.items():
         if found:
-            lines = "".join(f"<li>{_safe(v.check)}: {_safe(v.detail)} {NEXT.get(v.check, '')}</li>" for v in found)
+            lines = "".join(f"<li>{_safe(v.check)}: {_safe(v.detail)}{_next(v)}</li>" for v in found)
             text += f'<p class="{verdict}">{WORRYING[verdict]}</p><ul>{lines}</ul>'
     worst = next((verdict for verdict, found in by.items() if found), "pass")
     return f'<div class="verdict {worst}-box">{text}</div>'
