@@ -7,6 +7,9 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+HALVINGS = 32
+"""Of the interval that holds a level of soft-thresholding: what is left of it is below the rounding of float32."""
+
 
 class Norm(Protocol):
     """The part of an attack that depends on the norm. Every method works per sample."""
@@ -113,6 +116,23 @@ class L1:
         kept = (ordered > level).sum(1).clamp_min(1)
         threshold = level.gather(1, kept[:, None] - 1).squeeze(1).clamp_min(0)
         return delta.sign() * (delta.abs() - per_sample(threshold, delta)).clamp_min(0)
+
+    def project_in_box(self, delta: Tensor, eps: float, x: Tensor) -> Tensor:
+        """The nearest perturbation of size at most eps that keeps x + delta in [0, 1], exactly.
+
+        `project` and a clamp, one after the other, give a smaller one [Croce & Hein 2021, arXiv:2103.01208]. The level
+        of soft-thresholding, above which the box cuts off, is found by halving.
+        """
+        size = delta.abs().flatten(1)
+        room = torch.where(delta > 0, 1 - x, x).flatten(1).clamp_min(0)
+        low, high = size.new_zeros(len(size), 1), size.amax(1, keepdim=True)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            fits = torch.minimum((size - middle).clamp_min(0), room).sum(1, keepdim=True) <= eps
+            low, high = torch.where(fits, low, middle), torch.where(fits, middle, high)
+        whole = torch.minimum(size, room).sum(1, keepdim=True) <= eps
+        kept = torch.minimum((size - torch.where(whole, 0, high)).clamp_min(0), room)
+        return delta.sign() * kept.view_as(delta)
 
     def direction(self, gradient: Tensor, x: Tensor | None = None) -> Tensor:
         if x is not None:

@@ -233,7 +233,7 @@ def _probes(
     jobs = [
         base,
         other(Tag.FGSM, attack=Attack("native", "FGSM")),
-        *(other(Tag.APGD, attack=attack) for attack in _stronger(probe.steps, threat)),
+        *(other(Tag.APGD, attack=attack) for attack in _stronger(probe.steps)),
         *(other(Tag.EPS, threat=at(share * threat.eps)) for share in (0.25, 0.5, 2.0)),
         other(Tag.EPS, Tag.CHANCE, threat=at(threat.to_grey(shape))),
         other(Tag.STEPS, attack=_pgd(max(1, probe.steps // 4))),
@@ -253,10 +253,9 @@ def _probes(
     return jobs
 
 
-def _stronger(steps: int, threat: Threat) -> list[Attack]:
-    """Attacks of another kind with two losses, of twice the steps; in L1, which APGD lacks, PGD."""
-    name, losses = ("PGD", ("margin",)) if threat.norm == "L1" else ("APGD", ("cross_entropy", "margin"))
-    return [Attack("native", name, {"steps": 2 * steps, "loss": loss}) for loss in losses]
+def _stronger(steps: int) -> list[Attack]:
+    """Attacks of another kind with two losses, of twice the steps."""
+    return [Attack("native", "APGD", {"steps": 2 * steps, "loss": loss}) for loss in ("cross_entropy", "margin")]
 
 
 def _pgd(steps: int) -> Attack:

@@ -110,8 +110,6 @@ def _library_pgd(threat: Threat, steps: int, torchattacks: bool) -> list[Attack]
 
 
 def _apgd(threat: Threat, classes: int, restarts: int) -> list[Attack]:
-    if threat.norm == "L1":
-        return []
     losses = ["cross_entropy", "margin", *(["dlr"] if classes >= 3 else [])]
     more = {"restarts": restarts} if restarts > 1 else {}
     return [Attack("native", "APGD", {"steps": 100, "loss": loss, **more}) for loss in losses]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from art_ext.attacks import L1, L2, Leave, Linf, Loss, Norm, apgd, cross_entropy, dlr, margin, pgd
+from art_ext.attacks import L2, Leave, Linf, Loss, Norm, apgd, cross_entropy, dlr, margin, pgd
 from art_ext.attacks.apgd import checkpoints
 
 
@@ -23,6 +23,10 @@ class Fixed(Linf):
         shift = torch.tensor(self.shifts[min(self.starts, len(self.shifts) - 1)])
         self.starts += 1
         return shift.view(-1, 1, 1, 1).expand_as(like).clone()
+
+
+class Unknown(Linf):
+    name = "L0"
 
 
 class Seen:
@@ -256,7 +260,7 @@ def test_random_starts_are_those_of_the_ambient_generator() -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"norm": L1()}, "expected norm Linf or L2, got L1"),
+        ({"norm": Unknown()}, "expected norm Linf, L2, L1, got L0"),
         ({"eps": -0.1}, "expected eps >= 0, steps >= 0 and restarts >= 1, got eps=-0.1"),
         ({"eps": float("nan")}, "got eps=nan"),
         ({"steps": -1}, "got eps=0.1, steps=-1"),

@@ -195,7 +195,7 @@ def test_minimum_norm_attacks_are_brought_into_the_ball(colour: tuple[Tensor, Te
     [
         (Attack("torchattacks", "PGD"), Threat("L1", 1.0), "L1"),
         (Attack("torchattacks", "TI-FGSM"), LINF, "3 channels"),
-        (Attack("native", "APGD"), Threat("L1", 1.0), "L1"),
+        (Attack("native", "AutoAttack"), Threat("L1", 1.0), "L1"),
         (Attack("native", "PGD", {"check_every": 5}, targeted="random"), LINF, "untargeted"),
         (Attack("art", "HopSkipJump"), Threat("L1", 1.0), "L1"),
         (Attack("autoattack", "standard", {"order": ["square"]}), LINF, "order"),

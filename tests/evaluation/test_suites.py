@@ -88,7 +88,7 @@ def test_a_deterministic_bare_model_has_no_probes_of_randomness_or_clamp() -> No
 @pytest.mark.parametrize(
     ("norm", "expected"),
     [("Linf", [("APGD", "cross_entropy"), ("APGD", "margin")]), ("L2", [("APGD", "cross_entropy"), ("APGD", "margin")]),
-     ("L1", [("PGD", "margin")])],
+     ("L1", [("APGD", "cross_entropy"), ("APGD", "margin")])],
 )  # fmt: skip
 def test_stronger_attacks_are_probed_on_other_losses(norm: str, expected: list[tuple[str, str]]) -> None:
     model, info = Defended("m", Halves(), Blur()), ModelInfo("m", 4)

@@ -48,8 +48,7 @@ def unit_test(model: Defended, info: ModelInfo, x: Tensor, threat: Threat, steps
         reason = "randomised: a planted example is not certain" if info.random else "the radius is 0"
         return UnitTest(reason=reason if info.random or linear else "the classifier has no linear layer")
     widest = max(linear, key=lambda m: m.in_features)
-    strong = Attack("native", "PGD", dict(STRONG.parameters)) if threat.norm == "L1" else STRONG  # APGD has no L1
-    attack = _Both(Attack("native", "PGD", {"steps": steps}), strong)
+    attack = _Both(Attack("native", "PGD", {"steps": steps}), STRONG)
     try:
         found = binarisation_test(_Before(model.module, widest), attack, x, threat, samples=SAMPLES)
     except (RuntimeError, ValueError, IndexError) as error:
