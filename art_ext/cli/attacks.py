@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from art_ext.cli import options
 from art_ext.cli.errors import suggestion
@@ -17,7 +17,9 @@ FIELDS = ("images", "eot_samples", "draws", "on", "targeted", "label")
 
 
 def attack_of(text: str) -> Attack:
-    """The attack that library:name[:key=value,...] says; its parameters are known ones.
+    """The attack that library:name[:key=value,...] says, with known parameters, or file.py:function, a user's own.
+
+    The function takes (module, x, y, threat) and gives x_adv; of the keys, those in `FIELDS` go with it.
 
     Raises:
         TypeError, ValueError: another form, library, name or parameter, or a value that it cannot have.
@@ -25,14 +27,15 @@ def attack_of(text: str) -> Attack:
     """
     from art_ext.evaluation import BACKENDS, Attack
 
+    if own := re.match(r"(.+\.py:\w+)(?::|$)", text):
+        return _own(own[1], text[own.end() :])
     backend, _, rest = text.partition(":")
     name, _, said = rest.partition(":")
     if backend not in BACKENDS or name not in BACKENDS[backend].names:
         every = [f"{b}:{n}" for b, known in BACKENDS.items() for n in known.names]
         close = suggestion(f"{backend}:{name}", every)
         raise ValueError(f"expected --attack out of {', '.join(every)}; got {backend}:{name}{close}")
-    # A value may be a list with commas of its own: only a comma before another key ends it.
-    values = options.pairs(re.split(r",(?=\s*[A-Za-z_]\w*\s*=)", said) if said else [])
+    values = _values(said)
     fields = {k: values.pop(k) for k in FIELDS if k in values}
     if "draws" in fields:
         if "eot_samples" in fields:
@@ -48,3 +51,26 @@ def attack_of(text: str) -> Attack:
             raise ValueError(f"expected a parameter of {backend}:{name} out of {names}; got {key!r}"
                              f"{suggestion(key, known)}")  # fmt: skip
     return Attack(backend, name, values, **fields)
+
+
+def _own(spec: str, said: str) -> Attack:
+    """An attack that a user's function makes, under the function's name unless a label is said.
+
+    Raises:
+        ValueError: no such file or function, or a key that is the library's.
+        TypeError: something that cannot be called.
+    """
+    from art_ext.cli.code import code
+    from art_ext.evaluation import Attack
+
+    values, function = _values(said), code(spec)
+    if unknown := [key for key in values if key not in FIELDS]:
+        raise ValueError(f"expected keys out of {', '.join(FIELDS)} for an attack of your own, got {unknown[0]!r}")
+    if not callable(function):
+        raise TypeError(f"expected a function (module, x, y, threat) to x_adv, got {type(function).__name__}: {spec}")
+    return Attack("yours", spec.rpartition(":")[2], function=function, **values)
+
+
+def _values(said: str) -> dict[str, Any]:
+    """What key=value,key=value says; a value may be a list with commas: only one before another key ends it."""
+    return options.pairs(re.split(r",(?=\s*[A-Za-z_]\w*\s*=)", said) if said else [])

@@ -12,27 +12,32 @@ import typer
 
 from art_ext.cli import options
 from art_ext.cli.attacks import attack_of
+from art_ext.cli.config import config_file, save
 from art_ext.cli.errors import CHECK_FAILED, NOT_MET, Debug, explained, suggestion
 from art_ext.cli.terminal import say, warn
-from art_ext.cli.users import Users
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
 
     from art_ext.data import Images
     from art_ext.evaluation import Attack, Defended, Report, Suite, Threat
 
-UNDEFENDED, ROBUST = "undefended", "robust baseline"
-ROLES = {"classifier": "the classifier", "surrogate": "the surrogate", "robust": "the robust baseline"}
-
 
 def evaluate(  # noqa: PLR0913, PLR0917  each is an option
+    ctx: typer.Context,
     classifier: options.Classifier,
     data: options.Data,
     out: Annotated[Path, typer.Option(help="Folder of this evaluation; run again, it goes on where it was.")],
+    config: Annotated[
+        Path | None,
+        typer.Argument(callback=config_file, is_eager=True, help="TOML of options, as --save-config writes it."),
+    ] = None,
     purifier: Annotated[
-        str | None, typer.Option(help="Preset, folder of art-ext train, or file.py:name (images to images).")
+        list[str] | None,
+        typer.Option(
+            help="Preset, pattern of presets (fashion_mnist_*), folder of art-ext train, or file.py:name (images to "
+            "images); repeat it to compare several."
+        ),
     ] = None,
     method: options.Method = None,
     surrogate: Annotated[
@@ -59,8 +64,9 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
     attack: Annotated[
         list[str] | None,
         typer.Option(
-            help="library:name or library:name:key=value,key=value (native:PGD:steps=40, art:Square:images=64); repeat "
-            "it. Replaces the suite's attacks. art-ext list attacks names them."
+            help="library:name or library:name:key=value,key=value (native:PGD:steps=40, art:Square:images=64), or "
+            "file.py:function, (module, x, y, threat) to x_adv; repeat it. Replaces the suite's attacks. art-ext list "
+            "attacks names them."
         ),
     ] = None,
     eot_samples: Annotated[
@@ -97,6 +103,9 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
         typer.Option(help="TOML of texts for the head of the report: system, responsible, purpose, limits."),
     ] = None,
     export: options.Export = None,
+    save_config: Annotated[
+        Path | None, typer.Option(help="Write the options of this call to a TOML file, and go on.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 where a check failed.")] = False,
     preset: Annotated[str | None, typer.Option(hidden=True)] = None,
     draws: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
@@ -112,6 +121,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
     with explained(debug, resumes=True) as users:
         from dataclasses import replace
 
+        from art_ext.cli.evaluated import models_of
         from art_ext.cli.images import load_images
         from art_ext.evaluation import Threat
         from art_ext.evaluation.report.criteria import given_criteria, met
@@ -123,6 +133,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
             options.texts(about),
             known_exports(options.names(export)),
         )
+        save(ctx, save_config)
         where = options.device_of(device)
         found = load_images(data, split="test", keys=keys, size=options.height_width(size), channels=channels)
         found, facts = _chosen(found, data, images)
@@ -132,7 +143,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
         numbers = {"eot_samples": _renamed(eot_samples, draws, "eot-samples", "draws"),
                    "repeats": _renamed(repeats, redraws, "repeats", "redraws")}  # fmt: skip
         name = _renamed(suite, preset, "suite", "preset") or "smoke"
-        models, classes = _models(specs, purifier, method, found, normal, no_purifier_baseline, users)
+        models, classes = models_of(specs, purifier or (), method, found, normal, no_purifier_baseline, users)
         chosen = _suite(name, threat, classes, found.x.shape[1], attack)
         settings = chosen.options | _settings(knowledge, surrogate, numbers)
         settings |= {"seed": seed, "batch_size": batch_size, "shard": part, "data": facts, "crafting": crafting}
@@ -213,55 +224,6 @@ def _chosen(found: Images, data: Path, images: int | None) -> tuple[Images, dict
     # The order of all images: it is the same for every --images.
     facts = {"order": "balanced by class", "order_sha256": order_sha256(found.order)}
     return chosen, {"name": data.name, "images": f"the first of {len(found.x)}", **facts}
-
-
-def _models(
-    specs: dict[str, str | None], purifier: str | None, method: str | None, found: Images, normal: dict[str, Any],
-    bare: bool, users: Users,
-) -> tuple[list[Defended], int]:  # fmt: skip
-    """What is evaluated, undefended first, and the number of classes; everything has been tried on the images."""
-    from art_ext.cli.models import check_classifier, check_purifier, load_classifier, load_purifier
-    from art_ext.evaluation import Defended
-
-    if purifier is None and (bare or specs["surrogate"] is not None):
-        raise ValueError("expected --purifier with --surrogate and --no-purifier-baseline, got none")
-    where: torch.device = normal["device"]
-    x, y = found.x[:3].to(where), found.y
-    networks = {role: load_classifier(spec, **normal) for role, spec in specs.items() if spec is not None}
-    for role, network in networks.items():
-        users.add(ROLES[role], network, specs[role] or "")
-    classes = {role: check_classifier(n, x, y, f"--{role}", finite=False) for role, n in networks.items()}
-    if len(set(classes.values())) > 1:
-        raise ValueError(f"expected models of the same classes, got {classes}")
-    models = [] if bare else [Defended(UNDEFENDED, networks["classifier"])]
-    if purifier is not None:
-        cleaner = load_purifier(purifier, device=where, method=method)
-        users.add("the purifier", cleaner, purifier)
-        check_purifier(cleaner, x)
-        _compare(Path(purifier), networks["classifier"], x, normal)
-        models.append(Defended(_name(purifier), networks["classifier"], cleaner, networks.get("surrogate")))
-    if "robust" in networks:
-        models.append(Defended(ROBUST, networks["robust"], robust=True))
-    return models, classes["classifier"]
-
-
-def _compare(folder: Path, classifier: nn.Module, x: Tensor, normal: dict[str, Any]) -> None:
-    """Warns where a purifier was trained for another classifier than the one behind it, or on images of other sizes."""
-    from art_ext.cli.fingerprint import difference
-    from art_ext.cli.models import RECORD, json_object
-
-    if not (folder / RECORD).is_file():
-        return
-    found = difference(json_object(folder / RECORD), classifier, x.shape[1:], normal, normal["device"])
-    if found:
-        warn(f"{folder} was trained otherwise than it is evaluated: {found}")
-
-
-def _name(spec: str) -> str:
-    """For the report: the preset, the folder's name, or the function's."""
-    path = Path(spec)
-    name = path.resolve().name if path.is_dir() else spec.rpartition(":")[2]
-    return f"purifier {name}" if name in (UNDEFENDED, ROBUST) else name
 
 
 def _suite(name: str, threat: Threat, classes: int, channels: int, attack: Sequence[str] | None) -> Suite:

@@ -166,7 +166,7 @@ def load_purifier(spec: str, *, device: torch.device, method: str | None = None)
     elif spec in (methods := purifier_names()):
         purifier = _untrained(spec)
     else:
-        names = _purifier_presets()
+        names = purifier_presets()
         raise ValueError(
             f"expected a purifier's preset ({', '.join(names)}), folder or file.py:name, got {spec!r}"
             f"{suggestion(spec, [*names, *methods])}"
@@ -187,7 +187,8 @@ def _untrained(name: str) -> Purifier:
     return purifier
 
 
-def _purifier_presets() -> list[str]:
+def purifier_presets() -> list[str]:
+    """The presets that are purifiers, by name."""
     known = {p.__name__ for p in PURIFIERS.values()}
     return [n for n in presets.names() if presets.describe(n).class_name in known]
 

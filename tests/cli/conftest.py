@@ -137,7 +137,7 @@ def call() -> CALL:
     return called
 
 
-MANY = ("--attack", "--knowledge", "--set")
+MANY = ("--attack", "--knowledge", "--set", "--require")
 
 
 @pytest.fixture(scope="session")
