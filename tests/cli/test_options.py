@@ -21,11 +21,11 @@ SINGLE = [
     for option in command.params
     if option.param_type_name == "option" and not option.multiple and not option.is_flag
 ]
-MULTIPLE = {("evaluate", "--knowledge"), ("evaluate", "--attack"), ("train", "--set")}
+MULTIPLE = {*(("evaluate", f"--{name}") for name in ("knowledge", "attack", "purifier", "require")), ("train", "--set")}
 
 
 def test_which_options_there_are() -> None:
-    assert {("evaluate", "--purifier"), ("train", "--out"), ("purify", "--seed"), ("report", "--out")} <= {*SINGLE}
+    assert {("evaluate", "--surrogate"), ("train", "--out"), ("purify", "--seed"), ("report", "--out")} <= {*SINGLE}
     assert not MULTIPLE & {*SINGLE}
 
 
