@@ -92,7 +92,9 @@ def refused(held: bytes, path: Path) -> None:
     path.write_bytes(held)
     method = game()
     before = {k: v.clone() for k, v in method.state_dict().items()}
-    with pytest.raises(ValueError, match=rf"expected the checkpoint of a training, got \S*{path.name}, which is damaged"):
+    with pytest.raises(
+        ValueError, match=rf"expected the checkpoint of a training, got \S*{path.name}, which is damaged"
+    ):
         train(method, str(path), epochs=2)
     assert all(torch.equal(v, before[k]) for k, v in method.state_dict().items())
     assert path.read_bytes() == held
