@@ -5,16 +5,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import preset_cifar10
 import torch
-from lightning_fabric import Fabric
 from preset_measures import EPS
 from torch import nn
-from tqdm import tqdm
 
 from art_ext import presets
 from art_ext.classifiers import VGG, ClassifierObjective, PreActDRRDN, ResNet18, SmallCNN, SmallDRRDN
@@ -32,7 +29,7 @@ from art_ext.objectives import (
     Weights,
 )
 from art_ext.purifiers import CDVAE, DIR, RDP, AToP
-from art_ext.training import Batches, Checkpoint, Objective, fit
+from art_ext.training import Batches, Callbacks, Objective, make_fabric, run
 
 CLASSIFIERS: dict[str, Any] = {
     "fashion_mnist_cnn": (SmallCNN, {"channels": 1, "classes": 10, "width": 16}),
@@ -70,16 +67,44 @@ RDP_ARGUMENTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+Plan = Sequence[tuple[Objective, int, float]]
+"""Stages, each with its epochs and its highest rate."""
+
+
 def train(
     objective: Objective, args: argparse.Namespace, peak: float, beta: float = 0.9, optimizers: Any = None,
     schedulers: Sequence[Any] = (),
 ) -> float:  # fmt: skip
-    """Trains with Adam (its first beta) or what is given, rates falling by a cosine; gives the seconds it took."""
+    """Trains the one stage of a method, see `train_stages`."""
+    made = None if optimizers is None else [optimizers]
+    return train_stages([(objective, args.epochs, peak)], args, beta, made, schedulers)
+
+
+def train_stages(
+    plan: Plan, args: argparse.Namespace, beta: float = 0.9, optimizers: Any = None, schedulers: Sequence[Any] = ()
+) -> float:
+    """Trains with Adam (its first beta) or what is given, rates falling by a cosine; gives the seconds it took.
+
+    Args:
+        plan: the stages.
+        args: options of the program.
+        beta: Adam's first.
+        optimizers: of each stage, by player.
+        schedulers: more of them, beside the cosines.
+    """
     batches = preset_cifar10.batches(args) if is_cifar10(args) else fashion_batches(args)
     if optimizers is None:
-        optimizers = {k: torch.optim.Adam(p, lr=peak, betas=(beta, 0.999)) for k, p in objective.players().items()}
-    cosine = partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=args.epochs, eta_min=peak / 50)
-    return fit_and_time(objective, batches, args, optimizers, [*map(cosine, optimizers.values()), *schedulers])
+        optimizers = [
+            {k: torch.optim.Adam(p, lr=peak, betas=(beta, 0.999)) for k, p in stage.players().items()}
+            for stage, _, peak in plan
+        ]
+    cosines = [
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs, eta_min=peak / 50)
+        for (_, epochs, peak), of_stage in zip(plan, optimizers, strict=True)
+        for optimizer in of_stage.values()
+    ]
+    stages, passes = [stage for stage, *_ in plan], [epochs for _, epochs, _ in plan]
+    return run_and_time(stages, batches, args, passes, optimizers, [*cosines, *schedulers])
 
 
 def is_cifar10(args: argparse.Namespace) -> bool:
@@ -119,31 +144,28 @@ def fashion_batches(args: argparse.Namespace) -> Batches:
     return Batches(data.x, data.y, batch_size=args.batch_size, seed=args.seed, augment=shift_and_flip(2))
 
 
-def fit_and_time(
-    objective: Objective, batches: Batches, args: argparse.Namespace, optimizers: Any, schedulers: Any
-) -> float:
-    """Trains, from the checkpoint on if there is one; gives the seconds it took in all."""
-    checkpoint = Checkpoint(Path(args.runs) / f"{args.name}.pt", every=len(batches))
-    precision: Any = {"32": "32-true", "bf16": "bf16-mixed"}[args.precision]
-    steps = fit(
-        objective, batches, epochs=args.epochs, seed=args.seed, optimizers=optimizers, schedulers=schedulers,
-        checkpoint=checkpoint, fabric=Fabric(accelerator="cpu", devices=1, precision=precision),
-    )  # fmt: skip
-    clock = Path(args.runs) / f"{args.name}.seconds"  # of a killed run too
-    resumed = Path(checkpoint.path).is_file()
+def run_and_time(
+    stages: Sequence[Objective], batches: Batches, args: argparse.Namespace, epochs: Sequence[int], optimizers: Any,
+    schedulers: Sequence[Any],
+) -> float:  # fmt: skip
+    """Trains, from the checkpoints on if there are some; gives the seconds it took in all."""
+    state = Path(args.runs) / args.name
+    clock = state.with_name(f"{args.name}.seconds")  # of a killed run too
+    resumed = state.with_name(f"{args.name}.1").is_file()
     if resumed and not clock.is_file():
         raise ValueError(f"expected {clock} beside the checkpoint, which says how long it took, got no such file")
     spent = float(clock.read_text("utf-8")) if resumed else 0.0
     start = time.perf_counter()
-    bar = tqdm(total=args.epochs * len(batches), desc=args.name, mininterval=5)
-    for step in steps:
-        bar.n = step.number
-        bar.set_postfix({k.split("/")[1][:12]: f"{v:.4f}" for k, v in step.terms.items()}, refresh=False)
-        bar.update(0)
-        if step.number % len(batches) == 0:
-            with replacing(clock) as temporary:
-                temporary.write_text(str(spent + time.perf_counter() - start), "utf-8")
-    bar.close()
+
+    def note(*_: Any) -> None:
+        with replacing(clock) as temporary:
+            temporary.write_text(str(spent + time.perf_counter() - start), "utf-8")
+
+    run(
+        stages, batches, epochs=epochs, seed=args.seed, optimizers=optimizers, schedulers=schedulers, checkpoint=state,
+        callbacks=Callbacks(on_epoch=note), progress=True,
+        fabric=make_fabric(torch.device("cpu"), precision={"32": "32-true", "bf16": "bf16-mixed"}[args.precision]),
+    )  # fmt: skip
     return float(clock.read_text("utf-8"))
 
 
@@ -165,7 +187,7 @@ def make_cifar10(args: argparse.Namespace) -> dict[str, Any]:
     optimizer, triangle = preset_cifar10.sgd(model, args, args.epochs * len(batches))
     options = preset_cifar10.OBJECTIVES[args.name]
     objective = ClassifierObjective(model, **options)
-    seconds = fit_and_time(objective, batches, args, {"classifier": optimizer}, [triangle])
+    seconds = run_and_time([objective], batches, args, [args.epochs], [{"classifier": optimizer}], [triangle])
     half = preset_cifar10.halved(model.eval(), preset_cifar10.test_images(args.data, args.test).x)
     paper = "arXiv:2202.01181" if "attack" in options else ""
     further = {"precision": args.precision, "sgd_rate": args.sgd_rate, "schedule": preset_cifar10.SCHEDULE, **options}
@@ -197,16 +219,15 @@ def make_dir(args: argparse.Namespace) -> dict[str, Any]:
     with seeded(args.seed):
         purifier = DIR(**arguments)
     arranged(args, target, purifier)
-    plan = (
-        (DIRPretraining, args.pretraining_epochs, args.learning_rate),
-        (DIRRestoration, args.epochs, args.restoration_rate),
+    attack = {"eps": radius(args), "steps": args.steps}
+    error = {"pixel": args.squared_error, "per_mask": not args.fused_error}
+    seconds = train_stages(
+        [
+            (DIRPretraining(purifier, target, **attack), args.pretraining_epochs, args.learning_rate),
+            (DIRRestoration(purifier, target, **attack, alpha=args.alpha, **error), args.epochs, args.restoration_rate),
+        ],
+        args,
     )
-    seconds = 0.0
-    for stage, epochs, peak in plan:
-        run = argparse.Namespace(**{**vars(args), "name": f"{args.name}.{stage.__name__}", "epochs": epochs})
-        extra = {"alpha": args.alpha, "pixel": args.squared_error, "per_mask": not args.fused_error}
-        options = extra if stage is DIRRestoration else {}
-        seconds += train(stage(purifier, target, eps=radius(args), steps=args.steps, **options), run, peak=peak)
     keys = ("pretraining_epochs", "learning_rate", "restoration_rate", "alpha", "squared_error", "fused_error")
     return purified(args, purifier, arguments, seconds, keys)
 
@@ -223,14 +244,11 @@ def make_atop(args: argparse.Namespace) -> dict[str, Any]:
         "eps": radius(args), "weight": args.weight, "adversarial": args.adversarial,
         "discriminator": first.discriminator,
     }  # fmt: skip
-    plan = [(first, args.pretraining_epochs, args.learning_rate)]
+    plan: list[tuple[Objective, int, float]] = [(first, args.pretraining_epochs, args.learning_rate)]
     if not args.name.endswith("_pretrained"):
         rate = args.tuning_share * args.learning_rate
         plan.append((AToPFineTuning(purifier, classifier, **game), args.epochs, rate))
-    seconds = 0.0
-    for stage, epochs, peak in plan:
-        run = argparse.Namespace(**{**vars(args), "name": f"{args.name}.{type(stage).__name__}", "epochs": epochs})
-        seconds += train(stage, run, peak=peak, beta=0.5)
+    seconds = train_stages(plan, args, beta=0.5)
     keys = ["pretraining_epochs", "learning_rate", "adversarial"] + ["tuning_share", "weight"] * (len(plan) - 1)
     made = purified(args, purifier, arguments, seconds, keys)
     made["further"] |= {"epochs": args.epochs if len(plan) > 1 else 0}  # the second stage's

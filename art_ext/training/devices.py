@@ -77,6 +77,20 @@ def make_fabric(device: torch.device, *, devices: int = 1, precision: str = "32-
     )  # fmt: skip
 
 
+def rounding(device: torch.device) -> dict[str, Any]:
+    """What decides how a GPU rounds in float32, by name, as torch has it now; nothing for a CPU.
+
+    TF32 keeps 10 bits of what convolutions multiply, and is cuDNN's default.
+    """
+    if device.type != "cuda":
+        return {}
+    return {
+        "TF32 in convolutions": torch.backends.cudnn.allow_tf32,
+        "precision of float32 products": torch.get_float32_matmul_precision(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
 def launched(fabric: Fabric) -> Fabric:
     """The same, with all its processes running; a lone process has nothing to launch."""
     if fabric.world_size > 1 and not fabric._launched:

@@ -19,6 +19,7 @@ from art_ext.nn.modes import evaluating, seeded, trainable
 from art_ext.nn.shares import shared
 from art_ext.plain import plain
 from art_ext.training.checkpoint import Checkpoint
+from art_ext.training.devices import rounding
 from art_ext.training.identity import differing, identity_of, note_origin, origin_of
 from art_ext.training.objective import Objective
 from art_ext.training.processes import any_process, check_fabric, end_together, find_unused
@@ -172,8 +173,8 @@ class _Run:
         What a method changes while it trains is its state.
         """
         state = checkpoint.load()
-        how = {"seed": seed, "batches": len(data), "precision": _precision(self.fabric)}
-        how["processes"] = self.fabric.world_size
+        how: dict[str, Any] = {"seed": seed, "batches": len(data), "precision": _precision(self.fabric)}
+        how |= {"processes": self.fabric.world_size, **rounding(self.fabric.device)}
         self.identity = identity_of(self.bare, data, self.plain, self.schedulers, **how)
         if state is not None:
             self.load_state_dict(state)

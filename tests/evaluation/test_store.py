@@ -73,6 +73,21 @@ def test_a_damaged_piece_is_made_anew(damage: object, problem: Problem, tmp_path
     assert torch.equal(load_file(chosen)["x_adv"], good)
 
 
+def test_no_byte_of_a_piece_can_be_flipped(tmp_path: Path) -> None:
+    """Each of them in turn, from the length of the header to the last pixel."""
+    store = Store(tmp_path)
+    store.put("key", Piece(torch.rand(2, 1, 2, 2), {"seconds": 0.5}))
+    (file,) = (tmp_path / "pieces").iterdir()
+    held = file.read_bytes()
+    for place in range(len(held)):
+        file.write_bytes(held[:place] + bytes([held[place] ^ 1]) + held[place + 1 :])
+        new = Store(tmp_path)
+        assert new.get("key", lambda _: True) is None, place
+        assert new.damaged == [file.name]
+    file.write_bytes(held)
+    assert Store(tmp_path).get("key", lambda _: True) is not None
+
+
 def test_a_piece_without_a_digest_is_made_anew(problem: Problem, tmp_path: Path) -> None:
     whole = run(problem, tmp_path)
     (tmp_path / "report.json").unlink()

@@ -5,6 +5,8 @@ python -m tests.training.pairs FOLDER 1 5    # one step on 5 images, the weights
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,15 @@ def trained(steps: int, batch: int, fabric: Fabric | None = None) -> dict[str, d
                 break
         found[name] = {k: v - before[k] if v.is_floating_point() else v for k, v in stage.trained_state().items()}
     return found
+
+
+def run_module(module: str, *words: str, timeout: float) -> None:
+    """Runs a module of the tests as a program, which starts a second process itself."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *words], cwd=Path(__file__).parents[2], capture_output=True, text=True,
+        timeout=timeout, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 if __name__ == "__main__":

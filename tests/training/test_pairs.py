@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.training.pairs import owners, trained
+from tests.training.pairs import owners, run_module, trained
 
 States = dict[str, dict[str, Tensor]]
 
 
 def by_two(folder: Path, steps: int, batch: int) -> list[States]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.training.pairs", str(folder), str(steps), str(batch)],
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    run_module("tests.training.pairs", str(folder), str(steps), str(batch), timeout=300)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
