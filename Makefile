@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint check notebooks slow bench format clean
+.PHONY: help install demo test lint check notebooks slow docs bench format clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -41,6 +41,11 @@ notebooks: $(STAMP) ## execute every notebook; outputs on disk stay as they are
 
 slow: $(STAMP) ## the tests marked slow: up to an hour each
 	$(BIN)/python -m pytest -q -m "slow and not gpu and not network" --timeout 3600
+
+docs: $(STAMP) ## build the documentation in site/, without a network
+	@$(BIN)/python -c 'import sphinx, furo, myst_nb' 2>/dev/null \
+	  || $(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/sphinx-build -W --keep-going -q -b html -d build/doctrees docs site
 
 bench: $(STAMP) ## measure speed and memory beside other libraries: some hours
 	$(BIN)/python -m benchmarks

@@ -34,7 +34,8 @@ def image_grid(columns: Mapping[str, Tensor], errors: Sequence[tuple[str, str]] 
 
     Args:
         columns: images (N, C, H, W) in [0, 1] by title, the same N for all, 1 or 3 channels.
-        errors: pairs of titles; each adds a column |a - b|, averaged over channels, with one colour scale for all.
+        errors: pairs of titles; each adds a column of absolute differences, averaged over channels, with one colour
+            scale for all.
 
     Raises:
         ValueError: columns of different shapes, or none.

@@ -28,13 +28,36 @@ def run(script: str, *arguments: str | Path) -> str:
     return done.stdout
 
 
-def test_readme_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def python_blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), flags=re.DOTALL)
+
+
+def test_the_readme_prints_what_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Accuracies may differ by an image where other processors round otherwise; n and the words may not."""
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)
+    (block,) = python_blocks("README.md")
+    exec(compile(block, "README.md", "exec"), {})
+    form = re.compile(r"(blind|full) (\d+\.\d) % \[\d+\.\d, \d+\.\d\] n=32")
+    shown, printed = (form.findall(text) for text in ((ROOT / "README.md").read_text("utf-8"), capsys.readouterr().out))
+    assert [name for name, _ in shown] == [name for name, _ in printed] == ["blind", "full"]
+    for (_, a), (_, b) in zip(shown, printed, strict=True):
+        assert abs(float(a) - float(b)) <= 100 / 32 + 0.1
+
+
+def test_readme_fits_on_a_screen() -> None:
+    words = (ROOT / "README.md").read_text("utf-8").split()
+    assert 350 <= len(words) <= 500
+
+
+def test_guide_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = python_blocks("docs/guide.md")
     assert len(blocks) == 6
     names: dict[str, object] = {}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
+        exec(compile(block, "guide.md", "exec"), names)
     assert names["logits"].shape == (16, 10)
     rounded, through_art = names["models"]
     assert set((8 * rounded.purifier(names["test"].x)).unique().tolist()) <= set(range(9))
