@@ -123,9 +123,10 @@ def state(paper: str, item: Item, folder: Path) -> str:
 def counted(paper: str, folder: Path) -> str:
     """How many of a paper's tables and figures have been run."""
     states = [state(paper, item, folder) for item in module(paper).ITEMS if item.parts]
-    run = [s for s in states if s != STATES[""]]
-    told = f"{len(run)} of {len(states)} tables and figures were run"
-    return f"{told}, the others are declared (`python -m experiments list`)."
+    whole, part = (sum(s.startswith(k) for s in states) for k in ("run", "in part"))
+    rest = len(states) - whole - part
+    told = f"Of {len(states)} tables and figures {whole} were run, {part} in part, {rest} are declared"
+    return f"{told} (`python -m experiments list`)."
 
 
 def agreement(folder: Path) -> str:

@@ -1,7 +1,7 @@
 """Detectors compared: on images and on what a purifier leaves of them, and against attackers who know the detector."""
 
 from art_ext.evaluation.detection.attackers import FALSE_POSITIVES, adaptive
-from art_ext.evaluation.detection.cells import (
+from art_ext.evaluation.detection.protocol import (
     ATTACKS,
     KNOWN,
     METRICS,

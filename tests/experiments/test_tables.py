@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
-from pathlib import Path
 
-import ablations
-import atop_fashion_mnist
-import atop_repeats
-import dir_fashion_mnist
-import parts
-import pytest
-import torch
-import verdicts
+from art_ext.evaluation import Cell, judge, mean_interval
+from art_ext.evaluation.report import Verdict, several
+from experiments import atop, page
+from experiments import dir as dir_experiment
+from tests.experiments.made import cell, made, rows
 
-from art_ext.evaluation import Cell, Report, judge
-from art_ext.evaluation.report import Verdict
-from art_ext.purifiers import AToP
-from art_ext.training import Objective
-
-
-def made(*cells: Cell) -> Report:
-    clean = [Cell(m, "clean", "none", ((True, True, True, True),)) for m in dict.fromkeys(c.model for c in cells)]
-    return Report({"norm": "Linf", "eps": 0.1}, (*clean, *cells), (), (), {})
-
-
-def cell(model: str, attack: str, knowledge: str, correct: str, **more: object) -> Cell:
-    return Cell(model, attack, knowledge, (tuple(c == "1" for c in correct),), **more)  # type: ignore[arg-type]
-
-
-def rows(table: str) -> dict[str, list[str]]:
-    split = [[entry.strip() for entry in line.strip("|").split("|")] for line in table.splitlines() if "|" in line]
-    return {row[0]: [entry.split(" %")[0] for entry in row[1:]] for row in split}
+ABOUT = "what draws nothing keeps the same at each."
 
 
 def test_cells_stand_under_their_attack_and_the_worst_case_is_over_the_reports_that_count() -> None:
@@ -49,7 +27,7 @@ def test_cells_stand_under_their_attack_and_the_worst_case_is_over_the_reports_t
         "full": ("native PGD-200",),
         "StAdv": ("native StAdv-50 0.05",),
     }
-    found = rows(parts.table([first, second], columns, {"d": [first, second], "d, frozen": [second]}))
+    found = rows(several.table([first, second], columns, {"d": [first, second], "d, frozen": [second]}))
     assert found["model"] == ["clean", "blind", "full", "StAdv", "worst case"]
     assert found["bare"] == ["100.0", "0.0", "", "", ""]
     assert found["d"] == ["100.0", "75.0", "75.0", "25.0", "50.0"]  # StAdv has its column and no part in the worst case
@@ -66,7 +44,7 @@ def test_dirs_table_says_what_dir_adds_to_its_target() -> None:
         cell(dir_, "autoattack rand + EOT-20", "full", "10"),
     )
     fixed = made(cell(frozen, "native PGD-200", "full", "0000"))
-    text = dir_fashion_mnist.table({"paper": paper, "strong": strong, "frozen": fixed})
+    text = dir_experiment.compared_table({"paper": paper, "strong": strong, "frozen": fixed})
     found = rows(text)
     at = {name: i for i, name in enumerate(found["model"])}
     assert (found[target][at["AutoAttack"]], found[dir_][at["AutoAttack"]]) == ("100.0", "50.0")
@@ -86,7 +64,7 @@ def test_gains_are_paired_and_only_of_what_both_were_put_through() -> None:
         cell("b", "native StAdv-50 0.05", "full", "01"),
     )  # fmt: skip
     columns = {"FGSM": ("native FGSM",), "PGD": ("native PGD-20",), "StAdv": ("native StAdv-50 0.05",)}
-    text = parts.gains([report], [("a", "b"), ("a", "nobody")], columns)
+    text = several.gains([report], [("a", "b"), ("a", "nobody")], columns)
     # Two images are added, one in each direction. Clean: 0, 0, 0, 0, 1, -1, deviation sqrt(2 / 6) and half a width of
     # 2.5706 * sqrt(2 / 6 / 5) = 0.664. FGSM: 1, 0, 0, -1, 1, -1, 2.5706 * sqrt(4 / 6 / 5) = 0.939. StAdv: 0, 0, 1, -1,
     # 3.1824 * sqrt(2 / 4 / 3) = 1.299, which is all there is.
@@ -103,7 +81,7 @@ def test_atops_frozen_models_have_rows_of_their_own() -> None:
     frozen = made(cell("RT2, frozen", "native PGD-200", "full", "0000"))
     small = made(cell("RT2 + AToP", "native PGD-50 + EOT-20", "full", "1000"))
     those = {"blind": blind, "averaged": averaged, "autoattack": auto, "frozen": frozen, "known": small}
-    text = atop_fashion_mnist.table({**those, "unseen": small})
+    text = "\n\n".join(atop.tables({**those, "unseen": small}, None))
     found = rows(text.split("\n\n")[0])
     assert found["model"][-5:-2] == ["PGD-200 + EOT-20", "AutoAttack", "worst case"]
     # The worst case is over the three images that both saw, of which it leaves the second; PGD leaves two of these
@@ -112,7 +90,7 @@ def test_atops_frozen_models_have_rows_of_their_own() -> None:
     assert [found["RT2, frozen"][-3], found["undefended"][1]] == ["0.0", "0.0"]
     # 1, 1, 1, 1, 1, -1: 2/3 - 2.5706 * sqrt((1 - 4/9) / 5) = -0.190
     assert "| RT2 minus undefended | +0.0 [-66.4, +66.4] n=4 | +100.0 [-19.0, +100.0] n=4 |" in text
-    assert atop_repeats.ABOUT not in text  # of no model that was fine-tuned
+    assert ABOUT not in text  # of no model that was fine-tuned
 
 
 def test_where_the_posters_order_holds() -> None:
@@ -127,11 +105,11 @@ def test_where_the_posters_order_holds() -> None:
         *each("native PGD-10", "blind", RT1="1111", RT2="1110", RT3="1100"),
         *each("native PGD-200 + EOT-20", "full", RT1="11", RT2="1111"),
     )
-    assert atop_fashion_mnist.ordering([report]) == (
+    assert atop.ordering([report]) == (
         "The poster's order of the fine-tuned ones, RT2 > RT3 > RT1, holds under FGSM, blind (n=12); it holds in the "
         "means alone under PGD-20, blind (n=4); it does not hold under PGD-10, blind (n=4)."
     )
-    assert atop_fashion_mnist.ordering([]) == ""
+    assert atop.ordering([]) == ""
 
 
 def test_what_the_worst_case_leaves_of_the_best() -> None:
@@ -147,9 +125,8 @@ def test_what_the_worst_case_leaves_of_the_best() -> None:
         cell("RT2 + AToP", "native PGD-200 + EOT-20", "full", "110"),
         cell("RT2", "native PGD-200 + EOT-20", "full", "1111"),
     )
-    stadv = made(cell("RT2 + AToP", "native StAdv-50", "full", "0000", threat="StAdv"))
     # Of the first three images RT1 keeps one, RT2 two; each would be as good over all images or with one report less.
-    found = atop_fashion_mnist.remains({"blind": blind, "averaged": averaged, "stadv": stadv})
+    found = atop.remains([blind, averaged], ["RT1 + AToP", "RT2 + AToP"], "adversarially trained")
     # Two of three and the added ones: 4/7 +- 2.4469 * sqrt((4/7 - 16/49) / 6) = 0.571 +- 0.494. The difference 0, 1, 0
     # and the added 1 and -1: 1/5 +- 2.7764 * sqrt((3/5 - 1/25) / 4) = 0.2 +- 1.039.
     kept, apart = "66.7 % [7.7, 100.0] n=3", "33.3 points [-83.9, 100.0] n=3"
@@ -157,8 +134,8 @@ def test_what_the_worst_case_leaves_of_the_best() -> None:
     assert found == (
         f"In the worst case {each}. The adversarially trained network, which purifies nothing, keeps {kept} at every R."
     )
-    assert atop_fashion_mnist.remains({"blind": blind}) == ""
-    curves = atop_fashion_mnist.table({"blind": blind, "averaged": averaged}).split(atop_repeats.ABOUT)[1]
+    assert atop.remains([blind], ["RT3 + AToP"], "adversarially trained") == ""
+    curves = "\n\n".join(atop.tables({"blind": blind, "averaged": averaged}, None)).split(ABOUT)[1]
     assert list(rows(curves.split("\n\n")[1]))[2:] == [
         f"RT{i} + AToP, {what}" for i in (1, 2) for what in ("no attack", "worst case")
     ]
@@ -175,92 +152,39 @@ def test_the_page_tells_which_checks_were_run_and_what_the_sweeps_found() -> Non
         Verdict("seeds", "RT2 + AToP", "undetermined", "f"),
     ]
     report = replace(made(cell("RT2 + AToP", "native PGD-20", "full", "1111")), checks=tuple(said))
-    swept = verdicts.sweeps(report, ["undefended"])
-    assert [line.split(" | ")[-1][0] for line in swept[-1].splitlines()[2:]] == ["b", "c", "e", "f"]
-    told = "\n".join(verdicts.unhappy({"first": report, "second": report}))
+    swept = page.sweeps(report, ["undefended"])
+    assert [line.split(" | ")[-1][0] for line in swept.splitlines()[4:]] == ["b", "c", "e", "f"]
+    told = page.unhappy({"first": report, "second": report})
     assert [line for line in told.splitlines() if " | warn | " in line or " | undetermined | " in line] == [
         *(f"| {part} | converged | RT2 + AToP | warn | b |" for part in ("first", "second")),
         *(f"| {part} | seeds | RT2 + AToP | undetermined | f |" for part in ("first", "second")),
     ]
-    passed, idle = (
-        "Checks that passed, and how often: converged (4), gives logits (2).",
-        "Had nothing to judge: seeds (2).",
-    )
-    assert told.endswith(f"{passed} {idle}")
-    alone = "\n".join(verdicts.unhappy({"first": verdicts.without_sweeps(report, ["undefended"])}))
+    assert told.endswith("Checks that passed: 6; that had nothing to judge: 2.")
+    alone = page.unhappy({"first": page.without_sweeps(report, ["undefended"])})
     assert alone == (
-        "No check warned, failed or was undetermined. "
-        "Checks that passed, and how often: converged (1), gives logits (1)."
+        "No check warned, failed or was undetermined. Checks that passed: 2; that had nothing to judge: 0."
     )
 
 
 def test_many_verdicts_of_a_kind_stand_in_one_row() -> None:
     said = [Verdict("seeds", f"m{i}", "warn", f"detail {i}") for i in range(5)]
     few, many = (replace(made(cell("m0", "native PGD-20", "full", "1111")), checks=tuple(said[:n])) for n in (4, 5))
-    assert len("\n".join(verdicts.unhappy({"p": few})).splitlines()) == 9  # title, header, four rows, nothing passed
-    (row,) = (
-        line for line in "\n".join(verdicts.unhappy({"p": many})).splitlines() if "detail" in line and "m0" in line
-    )
+    assert len(page.unhappy({"p": few}).splitlines()) == 10  # title, header, four rows, how many passed
+    (row,) = (line for line in page.unhappy({"p": many}).splitlines() if "detail" in line and "m0" in line)
     assert row == "| seeds | 5 times: m0; m1; m2; m3; m4 | warn | for m0: detail 0 |"
 
 
 def test_verdicts_are_judged_anew_but_those_on_the_model_itself() -> None:
     kept, stale = Verdict("saturated pixels", "d", "warn", "then"), Verdict("converged", "d", "pass", "then")
     stored = replace(made(cell("d", "native PGD-20", "full", "1111")), checks=(kept, stale))
-    found = verdicts.judged(stored).checks
+    found = page.judged(stored).checks
     assert found[0] == kept
     assert stale not in found
     assert {v.check for v in found[1:]} == {v.check for v in judge(stored)}
 
 
 def test_of_a_mean_alone_the_interval_is_the_widest_that_it_can_have() -> None:
-    assert parts.of_share(0.6000000238, 5) == parts.interval([1, 1, 1, 0, 0])
+    assert several.of_share(0.6000000238, 5) == mean_interval([1, 1, 1, 0, 0])
     # 3.5 of 5: no values in [0, 1] with this mean are further apart than 1, 1, 1, 0.5, 0.
-    assert parts.of_share(0.7, 5) == parts.interval([1, 1, 1, 0.5, 0])
-    assert parts.of_share(0, 5) == parts.interval([0] * 5)
-
-
-def test_networks_are_kept_for_the_same_training_alone(tmp_path: Path) -> None:
-    numbers = {"train": 8, "rate": 0.1, "tuning_share": 0.3, "weight": 0.05, "adversarial": 0.1, "seed": 0}
-    args = argparse.Namespace(networks=tmp_path, pretraining_epochs=1, epochs=2, **numbers)
-    ours, other = (AToP(transform="RT2", **atop_fashion_mnist.SHAPE) for _ in range(2))
-    l2 = "RT2 + AToP, PGD in L2"
-    assert not atop_fashion_mnist.kept(other, l2, args)
-    for name in ("RT2", l2):
-        atop_fashion_mnist.keep(ours, name, args)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["rt2.safetensors", "rt2_atop_pgd_in_l2.safetensors"]
-    before = other.network.join.conv.weight.clone()
-    assert not atop_fashion_mnist.kept(other, l2, argparse.Namespace(**{**vars(args), "epochs": 3}))
-    assert not atop_fashion_mnist.kept(other, "RT2", argparse.Namespace(**{**vars(args), "rate": 0.2}))
-    assert torch.equal(other.network.join.conv.weight, before)
-    # Pre-training does not know how long the fine-tuning will be.
-    assert atop_fashion_mnist.kept(other, "RT2", argparse.Namespace(**{**vars(args), "epochs": 3}))
-    assert torch.equal(other.network.join.conv.weight, ours.network.join.conv.weight)
-    (tmp_path / "rt2.safetensors").rename(tmp_path / "rt1.safetensors")
-    assert not atop_fashion_mnist.kept(AToP(transform="RT1", **atop_fashion_mnist.SHAPE), "RT1", args)
-
-
-def test_another_setting_is_another_training(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    seen = []
-
-    def fit(*_: object, checkpoint: object, **__: object) -> list[object]:
-        seen.append(checkpoint.path)  # type: ignore[attr-defined]
-        return []
-
-    class Setting(Objective):
-        def __init__(self, weight: float) -> None:
-            super().__init__()
-            self.weight = weight
-
-        def players(self) -> dict:  # type: ignore[type-arg]
-            return {}
-
-        def terms(self, *_: object) -> dict:  # type: ignore[type-arg]
-            return {}
-
-    monkeypatch.setattr(ablations, "fit", fit)
-    same = {"images": 8, "epochs": 1, "seed": 0, "runs": tmp_path, "labels": True}
-    for weight, changes in ((1.0, {}), (1.0, {}), (2.0, {}), (1.0, {"rate": 0.5}), (1.0, {"epochs": 2})):
-        ablations.train(Setting(weight), "name", **(same | changes))  # type: ignore[arg-type]
-    assert seen[0] == seen[1]
-    assert len(set(seen)) == 4
+    assert several.of_share(0.7, 5) == mean_interval([1, 1, 1, 0.5, 0])
+    assert several.of_share(0, 5) == mean_interval([0] * 5)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from claims import CLAIMS, COLUMNS, FAILS, HOLDS, OPEN, Claim, Detected, Gap, Hybrids, Share, Worst, claims
 
+from art_ext import presets
 from art_ext.evaluation import Cell, Report
+from experiments.claims import COLUMNS, FAILS, HOLDS, OPEN, Claim, Detected, Gap, Hybrids, Preset, Share, Worst, claims
+from experiments.render import PAPERS, module
 
 GAP = Gap("weak", ("M", "PGD-9, blind"), ("A", "PGD-9"))
 FORTY = "1" * 40
@@ -101,15 +104,27 @@ def test_hybrids(tmp_path: Path) -> None:
         assert Hybrids("hybrid").found(tmp_path)[1] == verdict
 
 
-def test_what_was_not_run_is_said_and_an_empty_folder_has_no_section(tmp_path: Path) -> None:
-    rows = (Claim("M", "it does", "1 %", GAP, Worst(("other",), "M", "A")), Claim("M", "so", "2 %", "no network", ""))
-    assert claims(tmp_path, rows) == ""
+def test_figures_of_presets_are_apart_or_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    measured = {"n": 1000, "high": 0.9, "low": 0.1, "near": 0.89}
+    monkeypatch.setattr(presets, "describe", lambda _: SimpleNamespace(measured=measured))
+    for ours, theirs, least, verdict in (
+        ("high", "low", 0.0, HOLDS), ("low", "high", 0.0, FAILS), ("high", "near", 0.0, OPEN),
+        ("near", "high", -0.1, HOLDS), ("high", "low", 0.9, FAILS),
+    ):  # fmt: skip
+        found, said = Preset(("a", ours), ("b", theirs), least).found(tmp_path)
+        assert said == verdict
+        assert found.startswith(f"{100 * measured[ours]:.1f} % [")
+        assert found.endswith("n=1000")
+
+
+def test_what_was_not_run_is_said(tmp_path: Path) -> None:
+    rows = {"M": (Claim("it does", "1 %", GAP, Worst(("other",), "M", "A")), Claim("so", "2 %", "no network", ""))}
     saved(tmp_path, "weak", cell("M", "PGD-9", "blind", FORTY), cell("A", "PGD-9", "undefended", "0" * 40))
-    lines = [line for line in claims(tmp_path, rows).splitlines() if line.startswith("|")]
+    lines = claims(tmp_path, rows).splitlines()
     assert lines[0] == "| " + " | ".join(COLUMNS) + " |"
     assert lines[2].endswith("| holds | not run yet | not measured here |")
     assert lines[3] == "| M | so | 2 % | no network | not measured here |  |  |"
 
 
-def test_every_method_has_claims() -> None:
-    assert {claim.method for claim in CLAIMS} == {"RDP", "DIR", "AToP", "CD-VAE", "DRRDN"}
+def test_every_paper_has_claims() -> None:
+    assert all(module(paper).CLAIMS for paper in PAPERS)

@@ -1,24 +1,18 @@
-"""The detectors' tables: which images count, what is compared with what, and a small run from end to end."""
+"""Detectors compared: which images count, and what is compared with what."""
 
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
-import detection
-import detection_fashion_mnist
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from art_ext import presets
-from art_ext.detectors import auc, tnr_at_tpr
-from art_ext.purifiers import RDP
-
-QUICK = ("--quick", "--images", "24", "--threshold-images", "20")
+from art_ext.detectors import auc
+from art_ext.evaluation.detection import protocol as detection
+from experiments import detection_page
 
 
 class Fake(detection.Mahalanobis):
@@ -124,10 +118,10 @@ def test_few_images_have_no_interval() -> None:
     value = auc(low, high)
     assert row["spaces"]["x"]["AUC"] == [pytest.approx(value, abs=1e-5), None, None, 99]
     json.dumps(row, allow_nan=False)
-    shown = detection._entry([{"detector": "KD", "attack": "FGSM", **row}], "KD", "FGSM", "x")
+    shown = detection_page.entry([{"detector": "KD", "attack": "FGSM", **row}], "KD", "FGSM", "x")
     assert shown.endswith(f" / {100 * value:.1f} [undetermined]")
     kept = {"TNR at 95 % TPR": [0.5, 0.4, 0.6, 100], "AUC": [1.0, 1.0, 1.0, 100]}
-    told = detection._entry([{"detector": "KD", "attack": "FGSM", "spaces": {"x": kept}}], "KD", "FGSM", "x")
+    told = detection_page.entry([{"detector": "KD", "attack": "FGSM", "spaces": {"x": kept}}], "KD", "FGSM", "x")
     assert told == "50.0 [40.0, 60.0] / 100.0 [undetermined]"
     assert detection.chance(0.2, None, None, 200) == 1
     assert detection.chance(0.2, 0.2, 0.2, 200) == 1
@@ -145,72 +139,3 @@ def test_attacks_are_the_papers() -> None:
     assert not torch.equal(moved["BIM"], moved["PGD-Linf"])  # one starts at random
     with torch.no_grad():
         assert not network(x + moved["C&W"]).argmax(1).eq(y).all()
-
-
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    monkeypatch.setattr(sys, "argv", ["detection_fashion_mnist.py", *map(str, arguments)])
-    detection_fashion_mnist.main()
-    return capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "kind", ["LID", pytest.param("KD", marks=pytest.mark.slow), pytest.param("MD", marks=pytest.mark.slow)]
-)
-def test_a_small_run_and_its_continuation(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = {"channels": 1, "width": 4, "blocks": 2, "block": "residual"}
-    facts: dict[str, Any] = {"paper": "", "data": "none", "command": "none", "training": {}, "measured": {}}
-    presets.save(RDP(**arguments), "tiny", arguments=arguments, folder=tmp_path, **facts)
-    options = (
-        *QUICK,
-        "--detectors",
-        kind,
-        "--purifier",
-        tmp_path / "tiny",
-        "--runs",
-        tmp_path / "runs",
-        "--out",
-        tmp_path / "found.json",
-    )
-    shown = run(monkeypatch, capsys, *options)
-    found = json.loads((tmp_path / "found.json").read_text())
-    # 5 attacks, and 4 for a detector calibrated on FGSM, which KD is not. Two targets, two protocols.
-    cells = 5 if kind == "KD" else 9
-    assert len(found["rows"]) == cells * 4
-    whole = [r for r in found["rows"] if r["protocol"] == "all"]
-    assert all(set(r["spaces"]) == {"x", "R(x)"} and r["difference"]["AUC"][3] == 16 for r in whole)
-    for row in whole:
-        if row["detector"] in detection_fashion_mnist.KINDS:
-            for space in row["spaces"].values():
-                scores = np.array(space["clean"]), np.array(space["adversarial"])
-                assert len(scores[0]) == len(scores[1]) == 16
-                assert space["AUC"][0] == pytest.approx(auc(*scores), abs=1e-5)
-                assert space["TNR at 95 % TPR"][0] == pytest.approx(tnr_at_tpr(*scores), abs=1e-5)
-    assert [(r["detector"], r["system"]) for r in found["adaptive"]] == [
-        (kind, s) for s in detection_fashion_mnist.SYSTEMS
-    ]
-    for row in found["adaptive"]:
-        assert {len(flags) for flags in row["broken"].values()} == {16}
-        broken = {k: np.array(v) for k, v in row["broken"].items()}
-        assert (broken.pop("any of them") == np.any(list(broken.values()), 0)).all()
-    assert found["options"]["purifier_sha256"] == presets.describe("tiny", tmp_path).sha256[:8]
-    assert f"of {cells} cells" in shown
-    assert f"| {kind} on R(x) |" in shown
-    # The same again reads what was kept, and says the same.
-    monkeypatch.setattr(detection, "cells", None)
-    monkeypatch.setattr(detection_fashion_mnist, "adaptive", None)
-    assert run(monkeypatch, capsys, *options) == shown
-
-
-def test_a_cd_vae_is_trained_where_no_purifier_is_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = ("--runs", tmp_path / "runs", "--out", tmp_path / "found.json")
-    assert "| KD on R(x) |" in run(monkeypatch, capsys, *QUICK, "--detectors", "KD", "--gamma", 0.5, *out)
-    assert len(list((tmp_path / "runs").glob("cdvae, gamma 0.5 *.pt"))) == 1
-    assert not list((tmp_path / "runs").glob("classifier of residuals*"))  # the CD-VAE has its own
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert (found["options"]["gamma"], found["options"]["purifier"]) == (0.5, None)
-    assert found["data"].startswith("Fashion-MNIST test")
-    assert {row["noise"] for row in found["adaptive"]} == {0.0}

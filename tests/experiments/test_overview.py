@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from overview import Row, overview
 
 from art_ext.evaluation import Cell, Report
+from experiments.claims import Row, overview
 
 ROW = Row(
     "a method", "pixels", "PGD on the bare classifier", "weak", "native PGD-9, blind", ("strong",), "M", ("B", "A")

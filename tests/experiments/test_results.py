@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from art_ext.evaluation import Report
+from experiments import page, render
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
 
 
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / "paper_tables" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+PAGES = ["README.md", "rdp.md", "cdvae.md", "dir.md", "atop.md", "drrdn.md"]
 
 
-def test_the_page_is_what_the_json_says() -> None:
-    assert (RESULTS / "README.md").read_text("utf-8") == script("render").render(RESULTS)
+@pytest.fixture(scope="module")
+def rendered() -> dict[str, str]:
+    return render.pages(RESULTS)
+
+
+def test_there_are_no_more_pages_than_these(rendered: dict[str, str]) -> None:
+    assert sorted(rendered) == sorted(PAGES)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_what_the_json_says(name: str, rendered: dict[str, str]) -> None:
+    assert (RESULTS / name).read_text("utf-8") == rendered[name]
 
 
 @pytest.mark.parametrize("name", ["blind", "white"])
@@ -34,7 +37,7 @@ def test_reports_have_versions_seeds_and_enough_images(name: str) -> None:
     assert {"art-ext", "torch", "numpy"} <= set(report.provenance["versions"])
     assert "seed" in report.provenance
     assert report.provenance["images"] >= 256
-    failed = [v for v in script("verdicts").judged(report).checks if v.verdict == "fail"]
+    failed = [v for v in page.judged(report).checks if v.verdict == "fail"]
     assert not failed
 
 
