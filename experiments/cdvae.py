@@ -144,8 +144,8 @@ def declare(data: str, scale: str) -> Experiment:
         "white_l2": Part(WHITE, (*full,), l2, known, s["white"], probe=probe),
         "jpeg": Part(WHITE, (bounded("JPEG", unseen, eps=0.5),), linf, FULL, s["white"]),
         "sampled": Part((UNDEFENDED, SAMPLED), (*full, *few), linf, known, s["sampled"], probe=probe),
-        "analysis": Work(analysis), "gamma": Work(gamma),
-        "detection": Work(detected, file=f"detection_{data}"),
+        "analysis": Work(analysis, ("classifier", "cdvae 2", "vgg")), "gamma": Work(gamma, ("classifier", "cdvae")),
+        "detection": Work(detected, ("classifier", "cdvae"), file=f"detection_{data}"),
     }  # fmt: skip
     pairs, white = tuple((m, ROBUST) for m in GAMES), ("white", "jpeg", "sampled")
     return Experiment("cdvae", data, scale, of(data, scale), models(), parts, {

@@ -134,10 +134,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Work:
-    """What is no report: a function of its own, whose JSON values are the result."""
+    """What is no report: a function of its own, whose JSON values are the result.
+
+    Attributes:
+        make: the function.
+        needs: how the names of the networks begin that it asks for, which all processes train before.
+        file: as of a `Part`.
+    """
 
     make: Callable[[Lab], dict[str, Any]]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
     file: str = ""
 
 

@@ -163,9 +163,11 @@ def declare(data: str, scale: str) -> Experiment:
         ), linf, FULL, 256 if scale == "small" else 512, probe=Probe(), options={"repeats": 5}),
         "others": Part(("TRADES target", "DIR before the TRADES target", "natural target",
                         "DIR before the natural one"), (pgd20, pgd200, *auto), linf, known, s["strong"]),
-        "diagnostics": Work(diagnostics), "discarding": Work(discarding), "pictures": Work(pictures),
-        "targets_training": Work(targets_training),
-        "ablation": Work(ablation, file="dir_ablation" if data == "fashion_mnist" else ""),
+        "diagnostics": Work(diagnostics, ("robust", "DIR")),
+        "discarding": Work(discarding, ("robust", "classifier")),
+        "pictures": Work(pictures, ("robust", "DIR")),
+        "targets_training": Work(targets_training, ("robust", "DIR")),
+        "ablation": Work(ablation, ("robust", "ablation"), file="dir_ablation" if data == "fashion_mnist" else ""),
     }  # fmt: skip
     return Experiment("dir", data, scale, of(data, scale), models(data), parts, {
         "Before an adversarially trained target": Table(("paper", "strong", "frozen"), COLUMNS, ("paper", "strong"),

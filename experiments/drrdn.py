@@ -87,7 +87,7 @@ def declare(data: str, scale: str) -> Experiment:
         "transfer": part(MODELS, (iterated("cross_entropy", 40 if d.channels == 1 else 20),), s["images"],
                          options={"cross": True}),
         "ablation": part(tuple(VARIANTS), both[:2], s["ablated"]),
-        "hybrid": Work(hybrid),
+        "hybrid": Work(hybrid, ("Standard", "DRRDN")),
     }  # fmt: skip
     if s["first"]:  # the images before those of the tables
         parts["before"] = part(COMPARED, both[:1], s["first"], first=0)

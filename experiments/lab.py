@@ -91,6 +91,7 @@ class Lab:
         fabric: device, precision and processes, launched.
         seed: of networks and their training.
         dry: two batches, two attack steps, eight images, to see that everything works.
+        closed: no network is trained any more, because other processes would have to take part.
         deadline: of `time.monotonic`, after which a training stops to go on another time.
     """
 
@@ -102,6 +103,7 @@ class Lab:
     seed: int = 0
     dry: bool = False
     deadline: float | None = None
+    closed: bool = False
     made: dict[str, nn.Module] = field(default_factory=dict)
     trainings: dict[str, Any] = field(default_factory=dict)
 
@@ -127,6 +129,8 @@ class Lab:
             with seeded(self.seed):
                 network = declared.make(self).to(self.device)
             if declared.objective is not None and not self._kept(declared, network):
+                if self.closed:
+                    raise RuntimeError(f"expected {name!r} to be among what a part says that it needs, got it later")
                 with seeded(self.seed):
                     objective = declared.objective(network, self)
                 self._train(name, objective.to(self.device), declared.recipe)

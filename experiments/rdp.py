@@ -134,8 +134,11 @@ def declare(data: str, scale: str) -> Experiment:
         "sources": Part((*sources, ROBUST), (*transferred.values(),), linf, TRANSFER, s["images"]),
         "stand_in": Part(("undefended of surrogate", "RDP of surrogate", "RDP of a stand-in"),
                          (transferred["SI-NI-TI-DIM"],), linf, TRANSFER, s["images"]),
-        "spectra": Work(spectra), "radii": Work(radii), "pictures": Work(pictures),
-        "ablation": Work(ablation, file="rdp_ablation" if data == "fashion_mnist" else ""),
+        "spectra": Work(spectra, ("classifier",)),
+        "radii": Work(radii, ("classifier", "surrogate", "RDP")),
+        "pictures": Work(pictures, ("classifier", "RDP")),
+        "ablation": Work(ablation, ("classifier", "surrogate", "ablation"),
+                         file="rdp_ablation" if data == "fashion_mnist" else ""),
     }  # fmt: skip
     under = {k: tuple(f"{t}{by}" for t in ("native PGD-40",) for by in (w, "")) for k, w in
              (("PGD-40, blind", ", blind"), ("PGD-40, bpda", ", bpda"), ("PGD-40", ""))}  # fmt: skip

@@ -14,8 +14,8 @@ from art_ext.evaluation.blocks import BLOCK
 from art_ext.evaluation.report import several
 from art_ext.files import replacing
 from experiments import data as sets
-from experiments.core import Experiment, Part, Table
-from experiments.lab import TRIAL_IMAGES, TRIAL_STEPS, Lab
+from experiments.core import Experiment, Part, Table, Work
+from experiments.lab import TRIAL_STEPS, Lab
 
 FEW = ("steps", "queries", "targets", "N", "max_iter", "scales")
 """Parameters of attacks that cost time, cut in a dry run."""
@@ -39,32 +39,38 @@ def carry_out(lab: Lab, names: Sequence[str], shard: tuple[int, int], out: Path,
     """
     experiment = lab.experiment
     models = {k: [lab.defended(m) for m in p.models] for k in names if isinstance(p := experiment.parts[k], Part)}
+    needs = tuple(n for k in names if isinstance(w := experiment.parts[k], Work) for n in w.needs)
+    for name in experiment.networks:
+        if name.startswith(needs):
+            lab(name)
+    lab.closed = True
     rank, world = lab.fabric.global_rank, lab.fabric.world_size
     mine = (shard[0] * world + rank, shard[1] * world)
-    for name in models:
-        report_of(lab, name, models[name], mine, batch)
+    cut = {name: report_of(lab, name, models[name], mine, batch) for name in models}
     for name in names:
         part, path = experiment.parts[name], out / f"{experiment.file(name, lab.seed)}.json"
         if isinstance(part, Part):
-            report = together(lab, name, mine[1], wait=rank == 0 and shard[1] == 1)
+            report = together(lab, name, cut[name], wait=rank == 0 and shard[1] == 1)
             if report is None:
                 continue
-            if lab.fabric.is_global_zero:
-                report.save(path)
+            report.save(path)
         elif mine[0] == 0:
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps(part.make(lab)), "utf-8")
         yield path
 
 
-def report_of(lab: Lab, name: str, models: Sequence[Defended], shard: tuple[int, int], batch: int) -> None:
-    """One process's share of a report, in its own folder; none where the blocks are fewer than the processes."""
+def report_of(lab: Lab, name: str, models: Sequence[Defended], shard: tuple[int, int], batch: int) -> int:
+    """One process's share of a report, in its own folder, and into how many the report is cut.
+
+    Where blocks are fewer than processes, the last ones have none.
+    """
     part = lab.experiment.parts[name]
     assert isinstance(part, Part)
     images = lab.test(part.images, part.first)
     used = shares(len(images.x), shard[1])
     if shard[0] >= used:
-        return
+        return used
     attacks, options = list(part.attacks), dict(part.options)
     if lab.dry:
         attacks, options = [*shortened(attacks)], options | {"eot_samples": TRIAL_STEPS, "repeats": 2}
@@ -74,13 +80,11 @@ def report_of(lab: Lab, name: str, models: Sequence[Defended], shard: tuple[int,
         data=sets.called(lab.experiment.data, lab.folder, part.first) | facts(lab, part) | dict(part.about),
         **{"eot_samples": 20, "average": "gradients", "repeats": 10, "batch_size": batch, **options},
     )  # fmt: skip
+    return used
 
 
-def together(lab: Lab, name: str, processes: int, wait: bool) -> Report | None:
+def together(lab: Lab, name: str, used: int, wait: bool) -> Report | None:
     """The report of all shares; None while some are missing, unless they are waited for."""
-    part = lab.experiment.parts[name]
-    assert isinstance(part, Part)
-    used = shares(TRIAL_IMAGES if lab.dry else part.images, processes)
     paths = [_folder(lab, name, i, used) / "report.json" for i in range(used)]
     while not all(p.is_file() for p in paths):
         if not wait:
