@@ -73,7 +73,7 @@ def report_of(lab: Lab, name: str, models: Sequence[Defended], shard: tuple[int,
         return used
     attacks, options = list(part.attacks), dict(part.options)
     if lab.dry:
-        attacks, options = [*shortened(attacks)], options | {"eot_samples": TRIAL_STEPS, "repeats": 2}
+        attacks, options = [*shortened(attacks)], options | {"eot_samples": TRIAL_STEPS, "repeats": several.STATED}
     evaluate(
         models, attacks, images.x, images.y, threat=part.threat, knowledge=part.knowledge,
         probe=None if lab.dry else part.probe, folder=_folder(lab, name, shard[0], used), shard=(shard[0], used),

@@ -63,3 +63,19 @@ def test_the_ablation_says_that_algorithm_1_ignores_the_reconstruction_branch() 
     correct = {(r["variant"], r["seed"]): r["correct"] for r in found["rows"]}
     for seed in found["options"]["seeds"]:
         assert correct["full (Algorithm 1)", seed] == correct["no reconstruction branch", seed]
+
+
+@pytest.mark.parametrize(
+    ("paper", "tables", "figures"), [("RDP", 4, 8), ("CD-VAE", 7, 5), ("DIR", 5, 7), ("DRRDN", 4, 2)]
+)
+def test_every_table_and_figure_is_listed(paper: str, tables: int, figures: int) -> None:
+    listed = [row[1] for row in render.listed(RESULTS) if row[0] == paper]
+    assert listed == [*(f"Table {i}" for i in range(1, tables + 1)), *(f"Figure {i}" for i in range(1, figures + 1))]
+
+
+def test_what_was_measured_is_listed_so() -> None:
+    states = {(row[0], row[1]): row[4] for row in render.listed(RESULTS)}
+    assert states["RDP", "Table 4"] == "run small (fashion_mnist)"
+    assert states["DRRDN", "Table 1"] == "run small (mnist)"
+    assert states["DRRDN", "Table 2"] == "declared"
+    assert states["AToP", "Table 6"].startswith("in part")  # AutoAttack in L2 was not run through the purifier
