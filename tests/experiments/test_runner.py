@@ -170,6 +170,15 @@ def test_a_dry_run_trains_attacks_and_ends_in_a_table(tmp_path: Path, capsys: py
         dry(tmp_path, "drrdn", "--part", "nothing")
 
 
+def test_a_dry_run_of_a_randomised_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dry(tmp_path, "rdp", "--part", "targeted", "spectra")
+    table = capsys.readouterr().out.split("The paper's Table 4")[1]
+    assert table.count("R=5") >= 1
+    assert "| dynamic RDP |" in table
+    found = json.loads((tmp_path / "runs/dry/results/rdp_fashion_mnist_spectra.json").read_text("utf-8"))
+    assert {k: len(v) for k, v in found["bands"].items()} == {"noise": 8, "perturbation": 8}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("paper", render.PAPERS)
