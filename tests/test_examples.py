@@ -1,18 +1,14 @@
-"""README blocks, examples and paper tables run as a reader would run them, at a small scale."""
+"""README blocks and examples run as a reader would run them, at a small scale."""
 
 from __future__ import annotations
 
-import io
-import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from art_ext.evaluation import Report
 
@@ -107,163 +103,6 @@ def test_train_rdp(tmp_path: Path) -> None:
     out = run("02_train_rdp.py", *arguments)
     assert out.count("n=8") == 6
     assert {p.name for p in tmp_path.iterdir()} >= {"config.json", "model.safetensors", "training.pt.1"}
-
-
-def test_ablation_says_that_algorithm_1_ignores_the_reconstruction_branch(tmp_path: Path) -> None:
-    sizes = ("--epochs", 1, "--train", 32, "--images", 16, "--width", 4, "--blocks", 2, "--seeds", 0)
-    out = run("paper_tables/rdp_ablation.py", *sizes, "--runs", tmp_path / "runs", "--out", tmp_path / "found.json")
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert len(found["rows"]) == 7
-    assert out.count("n=16") == 21
-    # The file's name ends with a stamp of the settings.
-    files = {p.stem.rpartition(" ")[0]: p for p in (tmp_path / "runs").iterdir()}
-    states = {name: torch.load(p, weights_only=True)["objective"] for name, p in files.items()}
-    full, without = states["full (Algorithm 1) 0"], states["no reconstruction branch 0"]
-    parts = [k for k in full if k.startswith(("purifier.encoder", "purifier.decoder"))]
-    assert parts
-    assert all(torch.equal(full[k], without[k]) for k in parts)
-    shared = states["shared latent (the prose) 0"]
-    assert not all(torch.equal(full[k], shared[k]) for k in parts)
-
-
-def test_paper_table_of_rdp(tmp_path: Path) -> None:
-    run("paper_tables/rdp_fashion_mnist.py", "--images", 8, "--quick", "--out", tmp_path, "--runs", tmp_path / "runs")
-    blind, white = (
-        Report.from_json((tmp_path / f"rdp_fashion_mnist_{p}.json").read_text()) for p in ("blind", "white")
-    )
-    assert blind.table()[0] == ["model", "attack", "bare classifier", "transfer", "blind"]
-    assert white.table()[0] == ["model", "attack", "bare classifier", "bpda", "full", "adaptive"]
-
-
-def test_dirs_ablation_goes_on_where_it_was(tmp_path: Path) -> None:
-    out, full = tmp_path / "ablation.json", "full (alpha 2, ratio 50 %, depth 3 + 1)"
-    small = ("--epochs", 1, "--pretraining-epochs", 1, "--train", 8, "--images", 4, "--draws", 2)
-    kept = ("--runs", tmp_path / "runs", "--out", out)
-    run("paper_tables/dir_ablation.py", *small, *kept, "--variants", full)
-    first = json.loads(out.read_text())
-    joint = "target trained too (released code)"
-    shown = run("paper_tables/dir_ablation.py", *small, *kept, "--variants", full, joint)
-    found = json.loads(out.read_text())
-    assert [row["variant"] for row in found["rows"]] == [full, joint]
-    assert found["rows"][0] == first["rows"][0]
-    for row in found["rows"]:
-        assert {k: len(v) for k, v in row["correct"].items()} == {"clean": 4, "pgd": 4, "eot": 4, "frozen": 4}
-    assert found["rows"][0]["correct"]["clean"] != found["target"]["clean"]  # DIR is hardly trained, its target is
-    assert "target alone" in shown
-
-
-def test_paper_table_of_dir_in_shards(tmp_path: Path) -> None:
-    # One image of the first shard's batch, the other of the second's: 65 images are two batches.
-    options = ("--quick", "--parts", "frozen", "--images", 65, "--runs", tmp_path / "runs", "--out", tmp_path)
-    for shard in (0, 1):
-        run("paper_tables/dir_fashion_mnist.py", *options, "--shard", shard, 2)
-    assert not (tmp_path / "dir_fashion_mnist_frozen.json").exists()
-    run("paper_tables/dir_fashion_mnist.py", *options, "--merge", 2)
-    frozen = Report.load(tmp_path / "dir_fashion_mnist_frozen.json")
-    assert {c.images for c in frozen.cells} == {65}
-    assert "Eq. 8, PGD-40" in [c.attack for c in frozen.attacked("DIR, masks frozen") if c.knowledge == "adaptive"]
-
-
-def test_paper_table_of_atop(tmp_path: Path) -> None:
-    run(
-        "paper_tables/atop_fashion_mnist.py", "--quick", "--parts", "known", "--images", 4, "--train", 8,
-        "--pretraining-epochs", 1, "--epochs", 1, "--runs", tmp_path / "runs", "--out", tmp_path,
-    )  # fmt: skip
-    known = Report.load(tmp_path / "atop_fashion_mnist_known.json")
-    assert len(known.models()) == 2 + 7
-    (averaged,) = [c for c in known.attacked("RT2 + AToP, PGD in L2") if c.knowledge == "full"]
-    assert (averaged.attack, averaged.parameters["check_every"], averaged.images) == ("native PGD-3 + EOT-10", 2, 4)
-    assert known.provenance["data"]["purifiers"]["pretraining_epochs"] == 1
-
-
-def test_dir_on_cifar10_stops_in_time_and_goes_on(tmp_path: Path) -> None:
-    cifar10_like(tmp_path)
-    options = (
-        "--data", tmp_path, "--runs", tmp_path / "runs", "--out", tmp_path / "found.json", "--quick",
-        "--target-epochs", 1, "--pretraining-epochs", 1, "--epochs", 1, "--batch-size", 4, "--train", 8, "--images", 4,
-        "--strong-images", 2, "--width", 12, "--depth", 1, "--decoder-depth", 1, "--target-width", 2, "--patch", 8,
-    )  # fmt: skip
-    assert "run again to go on" in run("paper_tables/dir_cifar10.py", *options, "--minutes", 0)
-    assert not (tmp_path / "found.json").exists()
-    assert "restoration: step 2 of 2" in run("paper_tables/dir_cifar10.py", *options)
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert found["data"] == "CIFAR-10 (JPEG-75 training images, first 4 exact test images)"
-    assert [found["schedule"][k]["steps"] for k in ("target", "pretraining", "restoration")] == [2, 2, 2]
-    paper = Report.from_json(json.dumps(found["reports"]["paper"]))
-    assert {c.images for c in paper.cells} == {4}
-
-
-def test_atop_on_cifar10(tmp_path: Path) -> None:
-    cifar10_like(tmp_path)
-    shown = run(
-        "paper_tables/atop_cifar10.py",
-        "--data", tmp_path, "--runs", tmp_path / "runs", "--out", tmp_path / "found.json", "--quick",
-        "--classifier-epochs", 1, "--pretraining-epochs", 1, "--epochs", 1, "--batch-size", 4, "--train", 8,
-        "--images", 4, "--strong-images", 2, "--width", 2, "--dilations", 1, "--classifier-width", 2,
-    )  # fmt: skip
-    assert "fine-tuning: step 2 of 2" in shown
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert list(found["schedule"]) == ["classifier", "pretraining", "fine-tuning"]
-    blind, strong = (Report.from_json(json.dumps(found["reports"][k])) for k in ("blind", "strong"))
-    assert blind.models() == strong.models() == ["undefended", "RT2", "RT2 + AToP"]
-    assert [c.knowledge for c in strong.attacked("RT2 + AToP")] == ["full"]
-    assert blind.provenance["images"] == 4
-
-
-def cifar10_like(folder: Path) -> None:
-    """The two files of `cifar10.load`, with a few random images."""
-    random = np.random.default_rng(0)
-    pixels = random.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
-    blobs = []
-    for image in pixels:
-        Image.fromarray(image).save(held := io.BytesIO(), "JPEG", quality=75)
-        blobs.append(held.getvalue())
-    ends = np.cumsum([0, *map(len, blobs)])
-    labels = np.arange(6, dtype=np.uint8)
-    packed = np.frombuffer(b"".join(blobs), np.uint8)
-    np.savez(folder / "cifar10_jpeg75.npz", train_jpeg=packed, train_offsets=ends, y_train=labels)
-    exact = pixels.transpose(0, 3, 1, 2)
-    np.savez(folder / "cifar10_exact.npz", x_train=exact, y_train=labels, x_test=255 - exact, y_test=labels[::-1])
-
-
-def test_cifar10_is_read_as_it_is_stored(tmp_path: Path) -> None:
-    import cifar10
-
-    with pytest.raises(ValueError, match=r"got no cifar10_jpeg75.npz, cifar10_exact.npz"):
-        cifar10.load(tmp_path)
-    cifar10_like(tmp_path)
-    train, test = cifar10.load(tmp_path, test=4)
-    exact = np.load(tmp_path / "cifar10_exact.npz")
-    assert train.x.shape == (12, 3, 32, 32)
-    assert torch.equal(train.x[6:], torch.tensor(exact["x_train"]).float() / 255)
-    assert 0 < float((train.x[:6] - train.x[6:]).abs().mean()) < 0.2  # the same pictures, but for JPEG
-    assert train.y is not None
-    assert train.y.tolist() == [*range(6), *range(6)]
-    assert test.x.shape == (4, 3, 32, 32)
-    assert test.y is not None
-    assert test.y.tolist() == [5, 4, 3, 2]
-    few, _ = cifar10.load(tmp_path, train=3)
-    assert torch.equal(few.x, train.x[:3])
-    assert cifar10.called(tmp_path, 4) == "CIFAR-10 (JPEG-75 training images, first 4 exact test images)"
-
-
-def test_cifar10_may_be_the_plain_data_set(tmp_path: Path) -> None:
-    import cifar10
-
-    last = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    y = np.arange(4, dtype=np.uint8)[:, None]
-    for x in (last, last.transpose(0, 3, 1, 2)):
-        np.savez(tmp_path / "cifar10.npz", x_train=x, y_train=y, x_test=255 - x[::-1], y_test=y[::-1])
-        train, test = cifar10.load(tmp_path, train=3)
-        assert torch.equal(train.x, torch.tensor(last[:3]).permute(0, 3, 1, 2).float() / 255)
-        assert torch.allclose(test.x, 1 - torch.tensor(last[::-1].copy()).permute(0, 3, 1, 2).float() / 255)
-        assert train.y is not None
-        assert test.y is not None
-        assert (train.y.tolist(), test.y.tolist()) == ([0, 1, 2], [3, 2, 1, 0])
-    assert cifar10.called(tmp_path, 4) == "CIFAR-10, first 4 test images"
-    np.savez(tmp_path / "cifar10.npz", x_train=last[:, :8], y_train=y, x_test=last, y_test=y)
-    with pytest.raises(ValueError, match=r"expected x_train of shape .*, got \(4, 8, 32, 3\)"):
-        cifar10.load(tmp_path)
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ class DRRDNObjective(Objective):
 
     The weights of 1 are the paper's, for its 100 epochs. In short trials on MNIST at eps 0.3, one seed, class and
     robustness suffered or collapsed with them. With 0.1, 0.05 and 0.1 they did not, but the parts had hardly come apart
-    (see `art_ext.classifiers.drrdn.diagnose`), and robustness was that of training by halves: see results/README.md.
+    (see `art_ext.classifiers.drrdn.diagnose`), and robustness was that of training by halves: see results/drrdn.md.
 
     Args:
         model: the DRRDN to train.

@@ -1,0 +1,529 @@
+"""CD-VAE (Yang et al., NeurIPS 2021): where perturbations go, G(x) as a defence, the white-box game, detection."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from art_ext import plots
+from art_ext.classifiers import ClassifierObjective, SmallCNN, WideResNet
+from art_ext.data import Images
+from art_ext.detectors import Mahalanobis, Residual, on_residuals, threshold_at
+from art_ext.evaluation import Attack, Interval, Probe, Report, Threat, detection, mean_interval
+from art_ext.evaluation.report import several
+from art_ext.files import replacing
+from art_ext.nn import FeatureExtractor
+from art_ext.objectives import CDVAEGame, CDVAETraining
+from art_ext.objectives.cdvae import Curriculum
+from art_ext.purifiers import CDVAE
+from art_ext.purifiers.cdvae import (
+    cosine,
+    cross_classification,
+    decompose,
+    frechet_distance,
+    latent_correlation,
+    part_norms,
+    trade_off,
+)  # fmt: skip
+from experiments import detection_page
+from experiments import networks as shared
+from experiments.claims import Claim, Detected, Gap, Preset, Row, Share, Worst
+from experiments.core import (
+    ADAPTIVE,
+    FULL,
+    TRANSFER,
+    Experiment,
+    Item,
+    Model,
+    Nets,
+    Network,
+    Part,
+    Recipe,
+    Table,
+    Work,
+    falling,
+    own,
+    sgd,
+)  # fmt: skip
+from experiments.data import SETS, called
+from experiments.lab import TRIAL_IMAGES, TRIAL_STEPS, Lab
+from experiments.page import about, code, load, options, read, rows_of, section, there, unhappy
+
+DEFENCE, UNDERSTANDING = 2e-3, 2.0
+"""The paper's gamma to defend CIFAR-10, and to look at it; the released game starts from the second."""
+GAMMAS = (2e-4, DEFENCE, 2e-2, 2e-1, UNDERSTANDING)
+SCALES: Mapping[str, dict[str, Any]] = {
+    "small": {"grey": 512, "white": 256, "sampled": 64, "unseen": 64, "steps": 7, "mixup": 0.0,
+              "shape": {"width": 16, "latent": 128, "classifier_width": 16}, "classifier": Recipe(15, images=8000),
+              "cdvae": Recipe(15, images=8000), "game": Recipe(10, images=8000), "detection": Recipe(30, images=8000),
+              "detected": {"images": 512, "threshold": 1000, "attacked": 64, "resamples": 1000}},
+    "paper": {"grey": 1000, "white": 512, "sampled": 512, "unseen": 512, "steps": 10, "mixup": 2.0,
+              "shape": {"width": 32, "classes": 0},
+              "classifier": Recipe(100, sgd(0.1, 5e-4), falling(0.5, 0.75), batch=128),
+              "cdvae": Recipe(300, own, falling(0.5, 0.75), batch=256, more=lambda o: [Curriculum(o)]),
+              "game": Recipe(150, own, falling(0.5, 0.75), batch=128),
+              "detection": Recipe(300, own, falling(0.5, 0.75), batch=256),
+              "detected": {"images": 1000, "threshold": 1000, "attacked": 512, "resamples": 1000}},
+}  # fmt: skip
+UNDEFENDED, ROBUST, GREY, GAME = "undefended", "adversarially trained", "CD-VAE", "CD-VAE, game"
+RELEASED, SAMPLED = "CD-VAE, released game", "CD-VAE, released game, z sampled"
+GAMES, WHITE = (GAME, RELEASED), (UNDEFENDED, ROBUST, GREY, GAME, RELEASED)
+TABLE_6 = {
+    "PGD-100, grey-box": ("native PGD-100, transfer", "native PGD-100"),
+    "C&W-100, grey-box": ("native PGD-100 margin, transfer", "native PGD-100 margin"),
+    "StAdv-100, grey-box": ("native StAdv-100 0.05, transfer", "native StAdv-100 0.05"),
+    "PGD-200": ("native PGD-200",),
+    "AutoAttack": ("autoattack standard", "autoattack rand"),
+}
+TABLE_7 = {
+    "PGD-200": ("native PGD-200",),
+    "AutoAttack": ("autoattack standard", "autoattack rand"),
+    "JPEG-100": ("native JPEG-100 0.125",),
+    "JPEG-100 at 0.5": ("native JPEG-100 0.5",),
+    "ReColor-100": ("native ReColorAdv-100 0.06",),
+    "StAdv-100": ("native StAdv-100 0.05",),
+}
+UNSEEN = ("JPEG-100", "JPEG-100 at 0.5", "ReColor-100", "StAdv-100")
+MEAN, LOWEST = "unseen mean, on the images of all its columns", "lowest column"
+LAYERS = {
+    "SmallCNN": ("features.2", "features.5", "features.9", "features.12", "head.3"),
+    "ResidualClassifier": ("stages.0", "stages.1", "stages.2", "stages.3"),
+    **dict.fromkeys(("ResNet18", "PreActResNet"), ("stem", "stages.0", "stages.1", "stages.2", "stages.3")),
+    "WideResNet": ("stem", "stages.0", "stages.1", "stages.2"),
+}
+SYSTEMS = {"x": ("x", "x"), "R(x)": ("R(x)", "R(x)"), "classifier on x, detector on R(x)": ("x", "R(x)")}
+"""Whose answer counts, and what the detector sees; the paper has the first two."""
+ITEMS = (
+    Item("Table 1", "similarity of G and R of images and adversaries, FID", ("analysis",)),
+    Item("Table 2", "norms of the parts of a perturbation", ("analysis",)),
+    Item("Table 3", "trained on one part, tested on another", ("analysis",)),
+    Item("Table 4", "detection on x and on R(x)", ("detection",)),
+    Item("Table 5", "the same on restricted ImageNet, for which CIFAR-10 stands in", ("detection",), ("cifar10",)),
+    Item("Table 6", "grey-box defence", ("grey", "grey_l2")),
+    Item("Table 7", "white-box defence, seen and unseen attacks", ("white", "white_l2", "jpeg", "sampled")),
+    Item("Figure 1", "the networks"),
+    Item("Figure 2", "images taken apart", ("analysis",)),
+    Item("Figure 3", "correlation of latents", ("analysis",)),
+    Item("Figure 4", "what gamma trades", ("gamma",)),
+    Item("Figure 5", "what gamma does to the patterns", ("gamma",)),
+)
+DECLARED = ("fashion_mnist", "mnist", "cifar10")
+
+
+def declare(data: str, scale: str) -> Experiment:
+    """The table of settings."""
+    d, s = SETS[data], SCALES[scale]
+    linf, l2 = Threat("Linf", d.eps), Threat("L2", d.eps_l2)
+
+    def blind(eps: float) -> list[Attack]:
+        steps = {"steps": 100, "step_size": eps / 10, "best": False}
+        return [Attack("native", "PGD", {**steps, **loss}, knowledge=TRANSFER) for loss in ({}, {"loss": "margin"})]
+
+    def bounded(name: str, images: int, known: Any = FULL, **more: Any) -> Attack:
+        return Attack("native", name, {"steps": 100, **more}, images=images, knowledge=known)
+
+    full = [
+        Attack("native", "PGD", {"steps": 200}, knowledge=FULL),
+        Attack("native", "PGD", {"steps": 100}, knowledge=ADAPTIVE, label="PGD-100, own gradients"),
+        Attack("autoattack", "standard", on="deterministic", knowledge=FULL),
+        Attack("autoattack", "rand", on="randomised", knowledge=FULL),
+    ]
+    coloured = ("JPEG", "ReColorAdv", "StAdv") if d.channels == 3 else ("JPEG", "StAdv")
+    unseen, probe, known = s["unseen"], Probe(32, 20, seeds=3), FULL + ADAPTIVE
+    three = (UNDEFENDED, ROBUST, GREY)
+    few = tuple(bounded(k, s["sampled"]) for k in coloured)
+    parts: dict[str, Part | Work] = {
+        "grey": Part(three, (*blind(d.eps), bounded("StAdv", s["grey"] // 4, TRANSFER)), linf, TRANSFER, s["grey"]),
+        "grey_l2": Part(three, (*blind(d.eps_l2),), l2, TRANSFER, s["grey"]),
+        "white": Part(WHITE, (*full, *(bounded(k, unseen) for k in coloured)), linf, known, s["white"], probe=probe),
+        "white_l2": Part(WHITE, (*full,), l2, known, s["white"], probe=probe),
+        "jpeg": Part(WHITE, (bounded("JPEG", unseen, eps=0.5),), linf, FULL, s["white"]),
+        "sampled": Part((UNDEFENDED, SAMPLED), (*full, *few), linf, known, s["sampled"], probe=probe),
+        "analysis": Work(analysis, ("classifier", "cdvae 2", "vgg")), "gamma": Work(gamma, ("classifier", "cdvae")),
+        "detection": Work(detected, ("classifier", "cdvae"), file=f"detection_{data}"),
+    }  # fmt: skip
+    pairs, white = tuple((m, ROBUST) for m in GAMES), ("white", "jpeg", "sampled")
+    return Experiment("cdvae", data, scale, of(data, scale), models(), parts, {
+        "Linf, grey-box (Table 6)": Table(("grey",), TABLE_6, (), ((GREY, UNDEFENDED),)),
+        "L2, grey-box": Table(("grey_l2",), TABLE_6, (), ((GREY, UNDEFENDED),)),
+        "White box, Linf (Table 7)": Table(white, TABLE_7, ("white",), pairs),
+        "White box, L2": Table(("white_l2",), TABLE_7, ("white_l2",), pairs),
+    })  # fmt: skip
+
+
+def of(data: str, scale: str) -> dict[str, Network]:
+    """Classifiers; CD-VAEs on clean images by gamma with classifiers of their parts; and both games."""
+    d, s, small = SETS[data], SCALES[scale], scale == "small"
+    found = shared.classifiers(data, scale, wide=True)
+    wide: dict[str, Any] = {"std": d.std}
+
+    def classifier() -> nn.Module:
+        return SmallCNN(d.channels, 10, 16) if small else WideResNet(d.channels, 10, **wide, mean=d.mean)
+
+    def make(_: Nets) -> nn.Module:
+        held: dict[str, Any] = {"purifier": CDVAE(d.channels, d.size, **s["shape"], **d.moments)}
+        # Residuals have no mean to subtract.
+        return nn.ModuleDict(held if small else held | {"residual": WideResNet(d.channels, 10, **wide, dropout=0.3)})
+
+    def part_classifier(begin: str, part: str) -> Network:
+        def objective(net: nn.Module, nets: Nets) -> ClassifierObjective:
+            purifier = nets(begin)["purifier"]
+            return ClassifierObjective(net, purifier=Residual(purifier) if part == "R(x)" else purifier)
+
+        return Network(lambda _: classifier(), objective, s["classifier"])
+
+    def clean(value: float, recipe: Recipe) -> Network:
+        return Network(make, lambda net, _: CDVAETraining(net["purifier"], residual(net) if not small else None,
+                                                          gamma=value, mixup=s["mixup"]), recipe)  # fmt: skip
+
+    for value in GAMMAS:
+        found[f"cdvae {value:g}"] = clean(value, s["cdvae"])
+        found[f"classifier of G(x), {value:g}"] = part_classifier(f"cdvae {value:g}", "G(x)")
+    found["cdvae for detection"] = clean(UNDERSTANDING, s["detection"])
+    found["classifier of R(x)"] = part_classifier(f"cdvae {UNDERSTANDING:g}", "R(x)")
+    found["classifier of x"] = shared.trained(classifier, s["classifier"])
+    for title, variant in ((GAME, "paper"), (RELEASED, "released")):
+
+        def begin(nets: Nets) -> nn.Module:
+            held = {**nets(f"cdvae {UNDERSTANDING:g}"), "classifier": nets("classifier")}
+            return nn.ModuleDict({k: copy.deepcopy(v) for k, v in held.items()})
+
+        def game(net: Any, _: Nets, variant: str = variant) -> CDVAEGame:
+            return CDVAEGame(net["purifier"], net["classifier"], None if small else residual(net), variant=variant,
+                             eps=d.eps, steps=s["steps"])  # fmt: skip
+
+        found[title] = Network(begin, game, s["game"])
+    return found
+
+
+def residual(net: Any) -> Any:
+    """The classifier of residuals of a CD-VAE's networks."""
+    return net["residual"] if "residual" in net else net["purifier"].residual_classifier
+
+
+def models() -> dict[str, Model]:
+    """The rows of the tables; a classifier of x is what the attackers of Table 6 know."""
+    found = {UNDEFENDED: Model("classifier"), ROBUST: Model("robust", None, "classifier", robust=True)}
+    of_g = f"cdvae {DEFENCE:g}"
+    found[GREY] = Model(f"classifier of G(x), {DEFENCE:g}", lambda nets: nets(of_g)["purifier"], "classifier")
+    for title in (GAME, RELEASED, SAMPLED):
+
+        def purifier(nets: Nets, title: str = title) -> Any:
+            played = nets(RELEASED if title == SAMPLED else title)["purifier"]
+            return copy.deepcopy(played).set_sampling(True) if title == SAMPLED else played
+
+        found[title] = Model(
+            lambda nets, title=title: nets(RELEASED if title == SAMPLED else title)["classifier"],  # type: ignore[misc]
+            purifier, "classifier",
+        )  # fmt: skip
+    return found
+
+
+def analysis(lab: Lab) -> dict[str, Any]:
+    """Means and deviations of Tables 1 and 2, correlations of Fig. 3, accuracies of Table 3; Fig. 2 as a picture."""
+    data, purifier = lab.test(SCALES[lab.experiment.scale]["grey"]), lab(f"cdvae {UNDERSTANDING:g}")["purifier"]
+    found = decompose(purifier, data.x, _attacked(lab, data.x, data.y))
+    _picture(lab, "analysis", plots.decompositions({k: v[:6] for k, v in found.items()}))
+    norms = {part: {k: _spread(v) for k, v in sizes.items()} for part, sizes in part_norms(found).items()}
+    similarity = {part: _spread(cosine(found[f"{part}(x)"], found[f"{part}(x')"])) for part in ("G", "R")}
+    vgg = FeatureExtractor(lab("vgg"), "features.relu3_3")
+    with torch.no_grad():
+        pooled = {k: vgg(v).mean((2, 3)) for k, v in found.items()}
+    pairs = {part: (pooled[f"{part}(x)"], pooled[f"{part}(x')"]) for part in ("G", "R")}
+    distance = {part: [frechet_distance(*pair), float(pair[0].var(0).sum())] for part, pair in pairs.items()}
+    correlation = latent_correlation(*(purifier.latents(found[k]) for k in ("x", "x'")))
+    names = {"x": "classifier of x", "G(x)": f"classifier of G(x), {UNDERSTANDING:g}", "R(x)": "classifier of R(x)"}
+    trained = {k: lab(name) for k, name in names.items()}
+    tested = {"x": found["x"], "G(x)": found["G(x)"].clamp(0, 1), "R(x)": found["R(x)"]}  # as each was trained on them
+    crossed = {f"top-{n}": cross_classification(trained, tested, data.y, top=n) for n in (1, 5)}
+    made = {"norms": norms, "cosine": similarity, "frechet": distance, "correlation": correlation.tolist()}
+    return made | crossed | lab.stated(_settings(lab, len(data.x)))
+
+
+def gamma(lab: Lab) -> dict[str, Any]:
+    """Fig. 4: accuracies for each gamma, against PGD-100 on a classifier of x; as a picture too.
+
+    Detection is by Mahalanobis distance in the features of R(x), at 5 % false alarms on other test images; the paper
+    does not say what its own is.
+    """
+    n = SCALES[lab.experiment.scale]["grey"]
+    data, spare, train = lab.test(n), lab.test(None if lab.experiment.scale == "small" else n, n).x, lab.train(8000)
+    made = {}
+    for value in GAMMAS:
+        net = lab(f"cdvae {value:g}")
+        made[value] = copy.copy(net["purifier"])
+        made[value].residual_classifier = residual(net)
+
+    def measured(purifier: CDVAE) -> float:
+        """Mean of the shares of clean images that pass and of attacked ones that are flagged."""
+        inside: Any = purifier.residual_classifier
+        detector = Mahalanobis(on_residuals(purifier, inside), [f"1.{k}" for k in LAYERS[type(inside).__name__]])
+        detector.fit(train.x.to(lab.device), train.y.to(lab.device))
+        with torch.no_grad():
+            unseen, clean, attacked = (detector.scores(v) for v in (spare, data.x, x_adv))
+        threshold = threshold_at(unseen, detection.FALSE_POSITIVES)
+        return float((clean <= threshold).double().mean() + (attacked > threshold).double().mean()) / 2
+
+    x_adv = _attacked(lab, data.x, data.y)
+    classifiers = {g: lab(f"classifier of G(x), {g:g}") for g in GAMMAS}
+    rows = trade_off(made, data.x, data.y, x_adv=x_adv, detection=measured, classifiers=classifiers)
+    _picture(lab, "gamma", plots.trade_off_curve(rows))
+    return {"rows": rows} | lab.stated(_settings(lab, len(data.x)))
+
+
+def detected(lab: Lab) -> dict[str, Any]:
+    """Tables 4 and 5: detectors on x and on R(x), and attackers who know them."""
+    d, s = SETS[lab.experiment.data], SCALES[lab.experiment.scale]["detected"]
+    n, more = (TRIAL_IMAGES * 3, TRIAL_IMAGES) if lab.dry else (s["images"], s["threshold"])
+    eps = {"Linf": d.eps, "L2": d.eps_l2}
+    held = load_images(lab, n + more)
+    x, y, spare, train = held.x[:n], held.y[:n], held.x[n:], lab.train(8000)
+    fitted_on = Images(train.x.to(lab.device), train.y.to(lab.device))
+    net, classifier = lab("cdvae for detection"), lab("classifier")
+    layers, inside = LAYERS[type(classifier).__name__], [f"1.{k}" for k in LAYERS[type(residual(net)).__name__]]
+    spaces = {"x": detection.Space(classifier, layers, layers[-1]),
+              "R(x)": detection.Space(on_residuals(net["purifier"], residual(net)), inside, inside[-1])}  # fmt: skip
+    for space in spaces.values():
+        space.sets = detection.image_sets(space, x, y, eps)
+    fitted = {name: detection.detectors(space, fitted_on.x, fitted_on.y) for name, space in spaces.items()}
+    calibration, noises = max(8, n // 10), detection.NOISES[::6] if lab.dry else detection.NOISES
+    tried = slice(calibration, calibration + s["attacked"])
+    pool, rows, known = Images(fitted_on.x[:1000], fitted_on.y[:1000]), [], []
+    for kind in fitted["x"]:
+        of_kind = {name: fitted[name][kind] for name in spaces}
+        rows += detection.cells(kind, spaces, of_kind, y, calibration, noises, 20 if lab.dry else s["resamples"])
+        for system, (answers, seen) in SYSTEMS.items():
+            detector, sets = of_kind[seen], spaces[seen].sets
+            if kind != "KD":  # without a step of the input, which would only cost the attacker time
+                if isinstance(detector, Mahalanobis):
+                    detector.set_noise(0.0)
+                detector.calibrate(sets["clean"][:calibration], sets["PGD-Linf"][:calibration])
+            found = detection.adaptive(spaces[answers].network, detector, x[tried], y[tried], spare, pool, d.eps,
+                                       steps=TRIAL_STEPS if lab.dry else 50)  # fmt: skip
+            known.append({"detector": kind, "system": system, **found})
+    right = {name: detection.right(s.network, {"clean": x}, y)["clean"].tolist() for name, s in spaces.items()}
+    made = {"rows": rows, "adaptive": known, "correct": right, "eps": eps, "calibration": calibration}
+    told = {"gamma": UNDERSTANDING, "steps": TRIAL_STEPS if lab.dry else 50, **s}
+    return made | {"data": called(lab.experiment.data, lab.folder)["name"]} | lab.stated(told)
+
+
+def load_images(lab: Lab, count: int) -> Images:
+    """So many test images, also in a dry run."""
+    from experiments import data
+
+    found = data.load(lab.experiment.data, lab.folder, "test", count)
+    return Images(found.x.to(lab.device), found.y.to(lab.device))
+
+
+def _settings(lab: Lab, images: int) -> dict[str, Any]:
+    s = SCALES[lab.experiment.scale]
+    epochs = {"epochs": s["cdvae"].epochs, "game_epochs": s["game"].epochs, "train": s["cdvae"].images}
+    return {"images": images, "steps": s["steps"], "gammas": list(GAMMAS), **epochs}
+
+
+def _attacked(lab: Lab, x: Tensor, y: Tensor) -> Tensor:
+    """PGD-100 on a classifier of x."""
+    return shared.seeded_attack(
+        lab("classifier"), x, y, SETS[lab.experiment.data].eps, TRIAL_STEPS if lab.dry else 100, 0.1
+    )
+
+
+def _spread(values: Tensor) -> list[float]:
+    return [float(values.mean()), float(values.std(correction=0))]
+
+
+def _picture(lab: Lab, part: str, figure: Any) -> None:
+    with replacing(lab.out / f"{lab.experiment.file(part, lab.seed)}.png") as temporary:
+        temporary.write_bytes(plots.png(figure))
+
+
+def _top_1(trained: str, tested: str) -> Any:
+    return lambda found: (found["top-1"][trained][tested], found["options"]["images"])
+
+
+P = "cdvae_fashion_mnist_"
+CLAIMS = (
+    Claim("G(x) defends against attacks on a classifier of x (Table 6)", "77.05 % of 86.81 %",
+          Gap(f"{P}grey", (GREY, "native PGD-100, transfer"), (UNDEFENDED, "native PGD-100")),
+          Worst((f"{P}white",), GREY, ROBUST)),
+    Claim("G(x) defends against attacks on a classifier of x (Table 6), CIFAR-10's preset, PGD-20",
+          "77.05 % of 86.81 %", Preset(("cifar10_cdvae", "pgd20_grey"), ("cifar10_cdvae", "bare_pgd20_grey")),
+          Preset(("cifar10_cdvae", "pgd20_full"), ("cifar10_robust", "pgd20"))),
+    Claim("trained in the released game it keeps more of unseen attacks than adversarial training, here in L2 "
+          "(Table 7)", "43.1 against 19.2 % in L2 1",
+          Gap(f"{P}white_l2", (RELEASED, "native PGD-200"), (ROBUST, "native PGD-200")),
+          Worst((f"{P}white_l2",), RELEASED, ROBUST)),
+    Claim("a classifier of x recognises R(x) (Table 3)", "92.68 %", Share(f"{P}analysis", _top_1("x", "R(x)"), 0.9268)),
+    Claim("a classifier of R(x) recognises x (Table 3)", "96.20 %", Share(f"{P}analysis", _top_1("R(x)", "x"), 0.962)),
+    *(
+        Claim(f"{kind} detects attacks on R(x) better than on x (Table 4), {SETS[data].title}", numbers,
+              Detected(f"detection_{data}", kind))
+        for kind, numbers in (("MD", "AUC 99.4 to 99.8 against 95.3 to 98.7 %"), ("LID", "above"), ("KD", "above"))
+        for data in ("fashion_mnist", "cifar10")
+    ),
+)  # fmt: skip
+ROWS = (
+    Row("CD-VAE, G(x) classified", "Fashion-MNIST", "PGD-100 on a classifier of x", f"{P}grey",
+        "native PGD-100, transfer", (f"{P}white",), GREY),
+    *(Row("CD-VAE, trained in the game", "Fashion-MNIST", "PGD-200 through it", f"{P}{part}", "native PGD-200", (),
+          RELEASED) for part in ("white", "white_l2")),
+)  # fmt: skip
+
+
+def page(folder: Path) -> list[str]:
+    """The sections of the page."""
+    names = ("grey", "grey_l2", "white", "white_l2", "jpeg", "sampled")
+    reports = load(folder, P, names)
+    others = {k: read(folder, f"{P}{k}") for k in ("analysis", "gamma") if there(folder, f"{P}{k}")}
+    missing = ", ".join(f"`{k}`" for k in (*names, "analysis", "gamma") if k not in {*reports, *others})
+    made = []
+    if reports or others:
+        pictures = [f"![{k}]({P}{k}.png)" for k in others if (folder / f"{P}{k}.png").is_file()]
+        facts = {k: options(v) for k, v in others.items()}
+        made.append(section(
+            "Fashion-MNIST",
+            f"G is trained with gamma {DEFENCE:g}, the paper's for its defence, and its classifier on G(x). Grey-box "
+            "attackers see a classifier of x (`fashion_mnist_cnn`) and nothing of CD-VAE, as in the paper's Table 6; "
+            "networks without a purifier are attacked directly, in every column. What is called C&W there is PGD on "
+            "the margin. Linf eps 0.1, L2 eps 1.5. JPEG has the paper's bound of 0.125 where no other is given.",
+            *tables(reports), unhappy(reports) if reports else "", *findings(others), "\n".join(pictures),
+            f"Not measured: {missing}." if missing else "", *([code(facts)] if facts else []),
+            *(f"`{k}`: {about(r)}" for k, r in reports.items()),
+        ))  # fmt: skip
+    for data, title in (("fashion_mnist", SETS["fashion_mnist"].title),
+                        ("cifar10", "CIFAR-10 (JPEG-75 training images, the first exact test images)")):  # fmt: skip
+        if there(folder, f"detection_{data}"):
+            made.append(detection_page.page(read(folder, f"detection_{data}"), title))
+    return made
+
+
+def tables(reports: Mapping[str, Report]) -> list[str]:
+    """Table 6 beside full gradients, the same in L2, Table 7 with the mean of what was unseen.
+
+    Of the parts that have been measured; without the white box no model has a worst case.
+    """
+    lines = []
+    for title, six, seven in (("Linf", "grey", "white"), ("L2", "grey_l2", "white_l2")):
+        if six in reports:
+            names = reports[six].models()
+            both = [reports[six], *([several.only(reports[seven], names)] if seven in reports else [])]
+            worst = dict.fromkeys(names, both) if seven in reports else {}
+            lines += [f"{title}, grey-box{' and full' if seven in reports else ''}:",
+                      several.table(both, TABLE_6, worst),
+                      several.gains(both, [(GREY, UNDEFENDED)], TABLE_6)]  # fmt: skip
+    if "white" not in reports:
+        return lines
+    found, pairs = [reports[k] for k in ("white", "jpeg", "sampled") if k in reports], [(m, ROBUST) for m in GAMES]
+    worst = {m: [r] for r in reversed(found) for m in r.models()}  # that of the first report that has the model
+    lines += ["White box, Linf:", several.table(found, TABLE_7, worst), _gains(found, pairs)]
+    weak = too_weak(reports["white"])
+    lines += [f"Does not even break the undefended model, so that its column says nothing of a defence: {k} ({share})."
+              for k, share in weak.items()]  # fmt: skip
+    if "white_l2" in reports:
+        l2 = reports["white_l2"]
+        lines += [
+            "White box, L2:", several.table([l2], TABLE_7, {m: [l2] for m in l2.models()}), _gains([l2], pairs),
+            "The last columns of Table 7. Linf and L2: right under both PGD and AutoAttack. Unseen: L2, StAdv and the "
+            "like, and Linf too for models trained on clean images; the mean leaves out what does not break the "
+            "undefended model, and is over the first images, which all of its columns saw. The lowest column is "
+            "picked after the fact, so that it is no estimate of a worst case.",
+            unseen_table(found, l2, weak),
+        ]  # fmt: skip
+    return lines
+
+
+def _gains(reports: Sequence[Report], pairs: Sequence[tuple[str, str]]) -> str:
+    return several.gains(reports, pairs, TABLE_7) if ROBUST in reports[0].models() else ""
+
+
+def too_weak(report: Report) -> dict[str, Interval]:
+    """The attacks of Table 7 which leave the undefended model more than half, and how much, if any do."""
+    cells = {k: several.cell([report], UNDEFENDED, titles) for k, titles in TABLE_7.items()}
+    return {k: c.accuracy for k, c in cells.items() if c is not None and c.accuracy.low > 0.5}
+
+
+def unseen_table(linf: Sequence[Report], l2: Report, without: Collection[str] = ()) -> str:
+    """The last column of Table 7: the mean over what a model was not trained against, and the lowest of all columns.
+
+    Linf and L2 are worst cases per image over PGD and AutoAttack, as far as they were run, at R = 1. A model that was
+    trained on clean images has not seen Linf either. The mean is over the first images, which all of its columns saw.
+
+    Args:
+        linf: those of Linf and of what has a bound of its own; the first has all models.
+        l2: that of L2.
+        without: columns that are left out.
+    """
+    names = linf[0].models()
+    ran = [k for k in UNSEEN if k not in without and any(several.cell(linf, m, TABLE_7[k]) for m in names)]
+    rows = []
+    for model in names:
+        found = {"Linf": _strong(linf[0], model), "L2": _strong(l2, model)}
+        found |= {k: c.survived for k in ran if (c := several.cell(linf, model, TABLE_7[k])) is not None}
+        found = {k: values for k, values in found.items() if values}
+        rows.append({"model": model, **{k: str(mean_interval(values)) for k, values in found.items()}})
+        if found:
+            lowest = min(found, key=lambda k: mean_interval(found[k]).mean)
+            rows[-1][LOWEST] = f"{lowest}: {mean_interval(found[lowest])}"
+        unseen = ["L2", *ran] if model not in (UNDEFENDED, GREY) else ["Linf", "L2", *ran]
+        if found.keys() >= {*unseen}:
+            images = zip(*(found[k] for k in unseen), strict=False)
+            rows[-1][MEAN] = str(mean_interval([sum(image) / len(image) for image in images]))
+    return several.grid(["model", "Linf", "L2", *ran, MEAN, LOWEST], rows)
+
+
+def _strong(report: Report, model: str) -> list[float]:
+    """Per image, the share of redraws in which neither PGD nor AutoAttack broke it, over the images that all saw."""
+    titles = [*TABLE_7["PGD-200"], *TABLE_7["AutoAttack"]]
+    return several.left([c for c in report.attacked(model) if several.title(c) in titles])
+
+
+def findings(others: Mapping[str, Any]) -> list[str]:
+    """Tables 1 to 3 and Figure 4, as far as they are there."""
+    if not others:
+        return []
+    o = next(iter(others.values()))["options"]
+    lines = [
+        f"Trained with Adam on {o['train']} images: every CD-VAE and every classifier {o['epochs']} epochs, the games "
+        f"{o['game_epochs']} with {o['steps']} steps of their attack, one seed. The preset `fashion_mnist_cdvae` is "
+        "another network, trained longer.",
+        f"Where perturbations go and which part tells the class (gamma {UNDERSTANDING:g}, the paper's Tables 1 to 3; "
+        "the Frechet distance is of features of `fashion_mnist_vgg`, beside the total variance of those of clean "
+        "images; the paper's is of an Inception network's), and what gamma trades (Figure 4): `classification` is of "
+        "R(x) by its own classifier, `reconstruction` is 1 - |x - G(x)| / |x|, `clean` and `defence` are of a "
+        "classifier of G(x), `defence` under PGD-100 on a classifier of x (Linf eps 0.1), `detection` is of a "
+        "Mahalanobis detector on R(x) at 5 % false alarms: the mean of the shares of clean images let pass and of "
+        "attacked ones flagged, so that 50 % is chance; only this mean was kept, and its interval is the widest that "
+        "it can have.",
+    ]  # fmt: skip
+    if "analysis" in others:
+        lines += analysis_table(others["analysis"])
+    if "gamma" in others:
+        rows, n = others["gamma"]["rows"], others["gamma"]["options"]["images"]
+        names = [k for k in rows[0] if k != "gamma"]
+        told = {k: (lambda v: f"{v:.1%}") if k.startswith("reconstruction") else lambda v: str(several.of_share(v, n))
+                for k in names}  # fmt: skip
+        entries = [[f"{row['gamma']:g}", *(told[k](row[k]) for k in names)] for row in rows]
+        lines.append(rows_of(["gamma", *names], entries))
+    return lines
+
+
+def analysis_table(found: Mapping[str, Any]) -> list[str]:
+    """Norms of the parts of a perturbation, similarities of the parts of an image, Table 3."""
+    norms = [[part, *(f"{m:.3g} ± {s:.2g}" for m, s in sizes.values())] for part, sizes in found["norms"].items()]
+    ordered = sorted(found["correlation"])
+    middle, tenth = ordered[len(ordered) // 2], ordered[len(ordered) // 10]
+    n, names = found["options"]["images"], ("x", "G(x)", "R(x)")
+    crossed = [[k, *(str(several.of_share(row[v], n)) for v in names)] for k, row in found["top-1"].items()]
+    told = [f"Cosine similarity of {k}(x) and {k}(x'): {m:.4f} ± {d:.4f}" for k, (m, d) in found["cosine"].items()]
+    told += [f"Frechet distance of {k}(x) and {k}(x'): {m:.3g}, total variance {d:.3g}"
+             for k, (m, d) in found["frechet"].items()]  # fmt: skip
+    return [
+        rows_of(["part", "L1", "L2", "Linf"], norms), *told,
+        f"Correlation of z and z': median {middle:.3f}, tenth percentile {tenth:.3f}",
+        rows_of(["trained on", *names], crossed),
+    ]  # fmt: skip

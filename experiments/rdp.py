@@ -1,0 +1,331 @@
+"""RDP (Bai et al., arXiv:2110.07801): transfer attacks, attackers who know the purifier, and the ablation."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from art.defences.preprocessor import FeatureSqueezing, JpegCompression, SpatialSmoothing
+from torch import nn
+
+from art_ext import plots, presets
+from art_ext.attacks import Linf, ascent, cross_entropy, pgd
+from art_ext.defences import ArtPurifier, as_purifier
+from art_ext.evaluation import Attack, Probe, Threat
+from art_ext.files import replacing
+from art_ext.nn import seeded
+from art_ext.objectives import RDPObjective, Weights
+from art_ext.purifiers import RDP
+from experiments import networks as shared
+from experiments.claims import Claim, Gap, Preset, Row, Worst
+from experiments.core import (
+    ADAPTIVE,
+    BLIND,
+    BPDA,
+    FULL,
+    TRANSFER,
+    Experiment,
+    Item,
+    Model,
+    Nets,
+    Network,
+    Part,
+    Recipe,
+    Table,
+    Work,
+    adam,
+)  # fmt: skip
+from experiments.data import SETS
+from experiments.lab import TRIAL_STEPS, Lab
+from experiments.page import (
+    ablation_table,
+    about,
+    by_knowledge,
+    code,
+    load,
+    options,
+    read,
+    section,
+    show,
+    there,
+    unhappy,
+)  # fmt: skip
+
+SCALES: Mapping[str, dict[str, Any]] = {
+    "small": {"images": 1000, "white": 256, "targeted": 512, "epochs": 30, "batch": 64, "clean_share": 0.0, "steps": 5,
+              "shape": {"width": 16, "blocks": 4, "block": "residual", "fold": 2}, "ablation": (4, 3000)},
+    "paper": {"images": 1000, "white": 512, "targeted": 1000, "epochs": 30, "batch": 48, "clean_share": 0.3,
+              "steps": 10, "shape": {"width": 64, "blocks": 23, "block": "rrdb", "fold": 1}, "ablation": (30, None)},
+}  # fmt: skip
+PAPER, FULL_METHOD = Weights(), "full (Algorithm 1)"
+VARIANTS: Mapping[str, tuple[Weights, bool]] = {
+    FULL_METHOD: (PAPER, False),
+    "no reconstruction branch": (replace(PAPER, reconstruction=0.0), False),
+    "shared latent (the prose)": (PAPER, True),
+    **{f"no {k} loss": (replace(PAPER, **{k: 0.0}), False) for k in ("feature", "pixel", "latent", "adversarial")},
+}
+ROBUST, DYNAMIC = "adversarially trained", "dynamic RDP"
+CLIP = (0.0, 1.0)
+BASELINES: Mapping[str, Callable[[], Any]] = {
+    "JPEG (quality 50)": partial(JpegCompression, CLIP, quality=50, channels_first=True),
+    "median filter (3x3)": partial(SpatialSmoothing, window_size=3, channels_first=True, clip_values=CLIP),
+    "bit depth (2 bits)": partial(FeatureSqueezing, CLIP, bit_depth=2),
+}
+SOURCES = ("surrogate", "vgg")
+"""Networks whose adversaries Table 1 transfers; their ensemble is the third source."""
+RADII = (1, 2, 4, 8, 12, 16)
+"""Of Figure 4, sixteenths of the largest."""
+ITEMS = (
+    Item("Table 1", "error under transferred FGSM, MI, DIM, TI-DIM, SI-NI-TI-DIM, three sources", ("blind", "sources")),
+    Item("Table 2", "clean accuracy", ("blind",)),
+    Item("Table 3", "BPDA through a stand-in for the purifier", ("stand_in",)),
+    Item("Table 4", "targeted PGD-10 through the noisy purifier", ("targeted", "white")),
+    Item("Figure 1", "the pipeline"),
+    Item("Figure 2", "the networks"),
+    Item("Figure 3", "spectra of noise and of perturbations", ("spectra",)),
+    Item("Figure 4", "success by the radius", ("radii",)),
+    Item("Figure 5", "restored images of several attacks", ("pictures",)),
+    Item("Figure 6", "restorations and their errors", ("pictures",)),
+    Item("Figure 7", "outputs of both branches", ("pictures",)),
+    Item("Figure 8", "the ablation", ("ablation",)),
+)
+DECLARED = ("fashion_mnist", "mnist", "cifar10")
+
+
+def declare(data: str, scale: str) -> Experiment:
+    """The table of settings."""
+    d, s = SETS[data], SCALES[scale]
+    linf, step = Threat("Linf", d.eps), {"step_size": d.eps / 10}
+    fixed: dict[str, Any] = {"on": "deterministic"}
+    drawn: dict[str, Any] = {"on": "randomised"}
+    few = max(1, s["white"] // 8)
+    adapted = {"eot_samples": 10, "average": "logits"}
+    sources = [f"{k} of {source}" for k in ("undefended", "RDP") for source in (*SOURCES, "both")]
+    transferred = {
+        "FGSM": Attack("native", "FGSM"),
+        "MI-FGSM": Attack("native", "MI-FGSM", {"steps": 10}),
+        **{name: Attack("native", "SI-NI-TI-DIM", {"steps": 10, "copies": n, "kernel": k}, label=name)
+           for name, n, k in (("NI-DIM", 1, 1), ("NI-TI-DIM", 1, 15), ("SI-NI-TI-DIM", 5, 15))},
+    }  # fmt: skip
+    parts: dict[str, Part | Work] = {
+        "blind": Part(("undefended", ROBUST, "RDP", *BASELINES), (
+            Attack("native", "PGD", {"steps": 40, **step, "best": False}), transferred["MI-FGSM"],
+        ), linf, TRANSFER + BLIND, s["images"]),
+        "white": Part(("undefended", ROBUST, "RDP", DYNAMIC), (
+            Attack("native", "PGD", {"steps": 40, **step}, **fixed),
+            Attack("native", "PGD", {"steps": 100, "loss": "margin", **step}, images=2 * few, **fixed),
+            Attack("native", "APGD", {"steps": 100, "loss": "dlr"}, images=2 * few, **fixed),
+            Attack("native", "PGD", {"steps": 30, **step}, images=2 * few, **drawn),
+            Attack("native", "StAdv", {"steps": 50}, images=2 * few, **fixed),
+            # Square early, since BPDA leaves the gradient ones little to follow.
+            Attack("autoattack", "standard", {"order": ["apgd-ce", "square", "apgd-t", "fab-t"]}, images=few, **fixed),
+            Attack("autoattack", "rand", images=few, **drawn),
+        ), linf, BPDA + FULL + ADAPTIVE, s["white"], probe=Probe(64, 20, seeds=3), options=adapted),
+        "targeted": Part(("undefended", ROBUST, DYNAMIC), (
+            Attack("native", "PGD", {"steps": 10, "step_size": d.eps / 8, "best": False, "random_start": False},
+                   eot_samples=1, targeted="random", label="targeted PGD-10"),
+            Attack("native", "PGD", {"steps": 20, **step}, s["targeted"] // 4, label="PGD-20"),
+        ), linf, FULL, s["targeted"], options={"average": "logits"}),
+        "sources": Part((*sources, ROBUST), (*transferred.values(),), linf, TRANSFER, s["images"]),
+        "stand_in": Part(("undefended of surrogate", "RDP of surrogate", "RDP of a stand-in"),
+                         (transferred["SI-NI-TI-DIM"],), linf, TRANSFER, s["images"]),
+        "spectra": Work(spectra, ("classifier",)),
+        "radii": Work(radii, ("classifier", "surrogate", "RDP")),
+        "pictures": Work(pictures, ("classifier", "RDP")),
+        "ablation": Work(ablation, ("classifier", "surrogate", "ablation"),
+                         file="rdp_ablation" if data == "fashion_mnist" else ""),
+    }  # fmt: skip
+    under = {k: tuple(f"{t}{by}" for t in ("native PGD-40",) for by in (w, "")) for k, w in
+             (("PGD-40, blind", ", blind"), ("PGD-40, bpda", ", bpda"), ("PGD-40", ""))}  # fmt: skip
+    columns = under | {"AutoAttack": ("autoattack standard", "autoattack rand")}
+    moved = {
+        k: (f"{t}, transfer", t)
+        for k, t in zip(
+            transferred, ("native FGSM", "native MI-FGSM-10", "NI-DIM", "NI-TI-DIM", "SI-NI-TI-DIM"), strict=True
+        )
+    }
+    return Experiment("rdp", data, scale, of(data, scale), models(), parts, {
+        "Attackers who do not know the purifier": Table(("blind",), {"PGD-40, blind": under["PGD-40, blind"]}),
+        "Attackers who know it": Table(("white",), columns, ("white",)),
+        "The paper's Table 4": Table(("targeted",), {k: (k,) for k in ("targeted PGD-10", "PGD-20")}),
+        "Transfers by source (the paper's Table 1)": Table(("sources",), moved),
+        "BPDA through a stand-in (the paper's Table 3)": Table(("stand_in",), moved),
+    })  # fmt: skip
+
+
+def of(data: str, scale: str) -> dict[str, Network]:
+    """RDP, trained or a preset, a second one with other weights, and the ablation's variants."""
+    d, s = SETS[data], SCALES[scale]
+    attack = {"eps": d.eps, "steps": s["steps"]}
+    made = {"channels": d.channels, **s["shape"]}
+    recipe = Recipe(s["epochs"], adam(1e-3 if scale == "small" else 1e-4), batch=s["batch"])
+    rdp = Network(lambda _: RDP(**made),
+                  lambda net, nets: RDPObjective(net, shared.features(nets), clean_share=s["clean_share"], **attack),
+                  recipe)  # fmt: skip
+    there = scale == "small" and f"{data}_rdp" in presets.names()
+    epochs, images = s["ablation"]
+    found = shared.classifiers(data, scale) | {"RDP": shared.preset(f"{data}_rdp") if there else rdp}
+    found["stand-in"] = Network(lambda _: RDP(d.channels, 16, 4, "residual", fold=2), rdp.objective, Recipe(4))
+    for name, (weights, latent) in VARIANTS.items():
+
+        def objective(net: Any, nets: Nets, weights: Weights = weights, latent: bool = latent) -> RDPObjective:
+            return RDPObjective(net, shared.features(nets), weights=weights, shared_latent=latent, **attack)
+
+        found[f"ablation, {name}"] = Network(lambda _: RDP(**made), objective, Recipe(epochs, images=images))
+    return found
+
+
+def models() -> dict[str, Model]:
+    """The rows of the tables."""
+    found = {"undefended": Model("classifier"), ROBUST: Model("robust", robust=True)}
+    found["RDP"] = Model("classifier", "RDP", "surrogate")
+    found[DYNAMIC] = Model("classifier", lambda nets: copy.deepcopy(nets("RDP")).set_noise(0.05))
+    for name, make in BASELINES.items():
+        found[name] = Model("classifier", lambda _, make=make: ArtPurifier(make()), "surrogate")  # type: ignore[misc]
+    both = [*SOURCES, "both"]
+    for source in both:
+        by: Any = source if source != "both" else lambda nets: shared.Ensemble(nets(k) for k in SOURCES)
+        found[f"RDP of {source}"] = Model("classifier", "RDP", by)
+        found[f"undefended of {source}"] = Model("classifier", lambda _: as_purifier(nn.Identity()), by)
+    found["RDP of a stand-in"] = Model(
+        "classifier", "RDP", lambda nets: nn.Sequential(nets("stand-in"), nets("surrogate"))
+    )
+    return found
+
+
+def ablation(lab: Lab) -> dict[str, Any]:
+    """Figure 8: each variant on clean images, on those of the classifier's attacker, and on those of a surrogate's."""
+    eps, test, classifier = SETS[lab.experiment.data].eps, lab.test(1000), lab("classifier")
+    images = {"clean": test.x}
+    for name, source in {"blind": "classifier", "transfer": "surrogate"}.items():
+        images[name] = shared.seeded_attack(lab(source), test.x, test.y, eps, TRIAL_STEPS if lab.dry else 40, 0.1)
+    rows = []
+    for name in VARIANTS:
+        rdp = lab(f"ablation, {name}")
+        correct = {k: shared.answers(nn.Sequential(rdp, classifier), x, test.y) for k, x in images.items()}
+        with torch.no_grad():
+            error = {k: float((rdp(x) - test.x).abs().mean()) for k, x in images.items()}
+        rows.append({"variant": name, "seed": lab.seed, "correct": correct, "pixel_error": error})
+    undefended = {k: shared.answers(classifier, x, test.y) for k, x in images.items()}
+    weights = {name: asdict(w) | {"shared_latent": s} for name, (w, s) in VARIANTS.items()}
+    s = SCALES[lab.experiment.scale]
+    made = {"epochs": s["ablation"][0], "train": s["ablation"][1], "images": len(test.x), "seeds": [lab.seed]}
+    return {"rows": rows, "undefended": undefended, "weights": weights} | lab.stated(made | s["shape"])
+
+
+def spectra(lab: Lab) -> dict[str, Any]:
+    """Figure 3: mean amplitude by frequency, from low to high in eight bands, of noise and of a perturbation."""
+    test, eps = lab.test(256), SETS[lab.experiment.data].eps
+    x_adv = shared.seeded_attack(lab("classifier"), test.x, test.y, eps, TRIAL_STEPS if lab.dry else 40, 0.1)
+    with seeded(0):
+        noise = torch.randn_like(test.x) * (x_adv - test.x).std()
+    across = [torch.fft.fftfreq(n).abs() for n in test.x.shape[2:]]
+    band = (torch.stack(torch.meshgrid(*across, indexing="ij")).amax(0) * 16).long().clamp_max(7)
+    bands = {}
+    for name, change in {"noise": noise, "perturbation": x_adv - test.x}.items():
+        amplitude = torch.fft.fft2(change.cpu()).abs().mean((0, 1))
+        bands[name] = [float(amplitude[band == i].mean()) for i in range(8)]
+    return {"bands": bands} | lab.stated({"images": len(test.x)})
+
+
+def radii(lab: Lab) -> dict[str, Any]:
+    """Figure 4: right answers by the radius of MI-FGSM on a surrogate."""
+    test, largest = lab.test(1000), SETS[lab.experiment.data].eps
+    rows = []
+    for r in RADII:
+        eps = largest * r / 16
+        gradient = ascent(cross_entropy(lab("surrogate"), test.y))
+        how: dict[str, Any] = {"steps": TRIAL_STEPS if lab.dry else 10, "momentum": 1.0, "random_start": False}
+        x_adv = pgd(gradient, test.x, norm=Linf(), eps=eps, step_size=eps / how["steps"], **how)
+        found = {"undefended": lab("classifier"), "RDP": nn.Sequential(lab("RDP"), lab("classifier"))}
+        rows.append({"eps": eps, "correct": {k: shared.answers(m, x_adv, test.y) for k, m in found.items()}})
+    return {"rows": rows} | lab.stated({"images": len(test.x)})
+
+
+def pictures(lab: Lab) -> dict[str, Any]:
+    """Figures 5 to 7: adversaries, what both branches make of them, and the errors; a picture beside the result."""
+    test, rdp = lab.test(6), lab("RDP")
+    x_adv = shared.seeded_attack(
+        lab("classifier"), test.x, test.y, SETS[lab.experiment.data].eps, TRIAL_STEPS if lab.dry else 40, 0.1
+    )
+    parts = rdp.disentangle(x_adv)
+    columns = {"x": test.x, "x'": x_adv, "P(x')": parts.purified, "R(x')": parts.reconstructed}
+    figure = plots.image_grid(columns, [("x", "x'"), ("x", "P(x')")])
+    with replacing(lab.out / f"{lab.experiment.file('pictures', lab.seed)}.png") as temporary:
+        temporary.write_bytes(plots.png(figure))
+    errors = {k: float((v - test.x).abs().mean()) for k, v in columns.items() if k != "x"}
+    return {"errors": errors} | lab.stated({"images": len(test.x)})
+
+
+P = "rdp_fashion_mnist_"
+CLAIMS = (
+    Claim("images of attackers who ignore the purifier are classified right again (Table 1)", "error 61.7 to 14.9 %",
+          Gap(f"{P}blind", ("RDP", "native PGD-40, blind"), ("undefended", "native PGD-40")),
+          Worst((f"{P}white",), "RDP", ROBUST)),
+    Claim("clean images lose nothing (Table 2), read as less than a point", "97.60 to 97.70 %",
+          Gap(f"{P}blind", ("RDP", "clean, none"), ("undefended", "clean, none"), -0.01)),
+    Claim("dynamic, it withstands a white-box attacker better than adversarial training (Table 4)",
+          "71.30 against 55.70 %",
+          Gap(f"{P}targeted", (DYNAMIC, "targeted PGD-10"), (ROBUST, "targeted PGD-10")),
+          Worst((f"{P}white",), DYNAMIC, ROBUST)),
+    Claim("better than NRP, HGD and others (Table 1)", "14.9 against 21.0 % error of NRP",
+          "their networks are not here", "their networks are not here"),
+    Claim("images of attackers who ignore the purifier are classified right again (Table 1), CIFAR-10's preset, PGD-20",
+          "error 61.7 to 14.9 %", Preset(("cifar10_rdp", "pgd20_blind"), ("cifar10_rdp", "bare_pgd20_blind")),
+          Preset(("cifar10_rdp", "pgd20_full"), ("cifar10_robust", "pgd20"))),
+    Claim("clean images lose nothing (Table 2), CIFAR-10's preset", "97.60 to 97.70 %",
+          Preset(("cifar10_rdp", "clean"), ("cifar10_rdp", "bare_clean"), -0.01)),
+)  # fmt: skip
+ROWS = (Row("RDP", "Fashion-MNIST", "PGD-40 on the bare classifier", f"{P}blind", "native PGD-40, blind",
+            (f"{P}white",), "RDP"),)  # fmt: skip
+SECTIONS = {
+    "blind": ("attackers who do not know the purifier",
+              "The paper's kind of attacker, with ART's preprocessing defences in the same run."),
+    "white": ("attackers who know it",
+              "Deterministic, and with the paper's dynamic inference (Gaussian noise, std 0.05) under EOT. `adaptive` "
+              "is SSP, the label-free attack that RDP is trained with, through the purifier. AutoAttack breaks more "
+              "under `bpda` than PGD does; Square, one of its attacks, needs no gradient, and may be why."),
+    "targeted": ("the paper's Table 4",
+                 "Table 4's attacker wants a random other class, takes 10 steps of an eighth of eps from the image "
+                 "itself, and sees one draw of the noise (std 0.05). PGD-20 wants any other class, and averages 20 "
+                 "draws at each step."),
+}  # fmt: skip
+
+
+def page(folder: Path) -> list[str]:
+    """The sections of the page."""
+    training = presets.describe("fashion_mnist_rdp").training
+    stages = f"{len(training['epochs'])} stages of {', '.join(map(str, training['epochs']))} epochs"
+    made = [f"RDP is the preset `fashion_mnist_rdp`: {training['images']} images, {stages}, one seed."]
+    for name, report in load(folder, P, SECTIONS).items():
+        title, text = SECTIONS[name]
+        header, rows = report.table()
+        alone = show(header, [row for row in rows if not row[1].startswith("worst case")])
+        redrawn = report.repeat_table()
+        made.append(section(
+            f"Fashion-MNIST, {title}", text, f"Under each attack, Linf eps {report.threat['eps']:g}:", alone,
+            *(["What ten redraws say about the final examples:", show(*redrawn)] if redrawn[1] else []),
+            "Worst case: right under every attack in the ball of such a knowledge, over the images that all of them "
+            "saw. StAdv has a bound of its own and does not count. An adversarially trained network has no purifier "
+            "to know: it is attacked directly.",
+            by_knowledge(report), unhappy({name: report}),
+            "Not tested:\n\n" + "\n".join(f"- {what}" for what in report.not_tested), about(report),
+        ))  # fmt: skip
+    if there(folder, "rdp_ablation"):
+        found = read(folder, "rdp_ablation")
+        o, seeds = found["options"], len(found["options"]["seeds"])
+        text = (
+            f"Every variant from the same weights on the same batches, in small ({o['train']} training images, "
+            f"{o['epochs']} epochs), Linf eps 0.1; {'one seed' if seeds == 1 else f'mean over {seeds} seeds'}, n "
+            "counts images. Under Algorithm 1 the reconstruction loss never reaches the purifier: without that branch "
+            "nothing changes."
+        )
+        columns = {"clean": "clean", "blind": "blind PGD-40", "transfer": "transfer PGD-40"}
+        table = ablation_table(found["rows"], columns, ("blind", "transfer"), FULL_METHOD)
+        made.append(section("The ablation (the paper's Figure 8)", text, table, code(options(found))))
+    return made

@@ -1,0 +1,130 @@
+"""The table of claims: verdicts by their rules, from answers that are written down here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from art_ext import presets
+from art_ext.evaluation import Cell, Report
+from experiments.claims import COLUMNS, FAILS, HOLDS, OPEN, Claim, Detected, Gap, Hybrids, Preset, Share, Worst, claims
+from experiments.render import PAPERS, module
+
+GAP = Gap("weak", ("M", "PGD-9, blind"), ("A", "PGD-9"))
+FORTY = "1" * 40
+
+
+def cell(model: str, attack: str, knowledge: str, correct: str, threat: str = "") -> Cell:
+    return Cell(model, attack, knowledge, (tuple(c == "1" for c in correct),), threat=threat)
+
+
+def saved(folder: Path, name: str, *cells: Cell) -> None:
+    Report({"norm": "Linf", "eps": 0.1}, cells, (), (), {}).save(folder / f"{name}.json")
+
+
+def written(folder: Path, name: str, found: object) -> None:
+    (folder / f"{name}.json").write_text(json.dumps(found), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "least", "verdict"),
+    [
+        (FORTY, "0" * 40, 0.0, HOLDS),
+        ("0" * 40, FORTY, 0.0, FAILS),
+        (FORTY, FORTY, 0.0, OPEN),
+        ("1" * 20 + "0" * 20, "1" * 19 + "0" * 21, 0.0, OPEN),  # one image more
+        ("1" * 19 + "0" * 21, "1" * 20 + "0" * 20, 0.0, OPEN),
+        (FORTY, FORTY, -0.2, HOLDS),  # nothing is lost, surely no fifth of all
+        ("0" * 20 + "1" * 20, FORTY, -0.2, FAILS),
+    ],
+)
+def test_one_keeps_more_than_another(tmp_path: Path, ours: str, theirs: str, least: float, verdict: str) -> None:
+    saved(
+        tmp_path, "weak", cell("M", "PGD-9", "blind", ours), cell("M", "PGD-9", "full", "0" * 40),
+        cell("A", "PGD-9", "undefended", theirs),
+    )  # fmt: skip
+    found, said = Gap("weak", ("M", "PGD-9, blind"), ("A", "PGD-9"), least).found(tmp_path)
+    assert said == verdict
+    assert found.startswith(f"{100 * ours.count('1') / 40:.1f} against {100 * theirs.count('1') / 40:.1f} %: ")
+    assert found.endswith("n=40")
+    with pytest.raises(ValueError, match="neither or one"):
+        Gap("weak", ("M", "PGD-10"), ("A", "PGD-9")).found(tmp_path)
+
+
+def test_worst_cases_are_over_all_attacks_inside_the_ball_of_all_reports(tmp_path: Path) -> None:
+    half = "10" * 20
+    saved(tmp_path, "one", cell("M", "PGD", "full", half), cell("A", "PGD", "undefended", FORTY + FORTY))
+    saved(
+        tmp_path, "two", cell("M", "APGD", "bpda", "01" * 20), cell("M", "StAdv", "full", "0" * 40, threat="flow"),
+        cell("A", "APGD", "undefended", FORTY), cell("A", "StAdv", "undefended", "0" * 40, threat="flow"),
+    )  # fmt: skip
+    found, verdict = Worst(("one", "two"), "M", "A").found(tmp_path)
+    assert found.startswith("0.0 against 100.0 %: -100.0 [")
+    assert found.endswith("n=40")
+    assert verdict == FAILS
+    assert Worst(("one",), "M", "A").found(tmp_path)[0].startswith("50.0 against 100.0 %")
+
+
+@pytest.mark.parametrize(("share", "n", "verdict"), [(0.95, 1000, HOLDS), (0.5, 1000, FAILS), (0.85, 20, OPEN)])
+def test_an_accuracy_reaches_nine_tenths_of_the_papers(tmp_path: Path, share: float, n: int, verdict: str) -> None:
+    written(tmp_path, "top", {"share": share, "n": n})
+    found, said = Share("top", lambda f: (f["share"], f["n"]), 0.95).found(tmp_path)
+    assert said == verdict
+    assert found.startswith(f"{100 * share:.1f} % [")
+
+
+@pytest.mark.parametrize(
+    ("lows", "verdict"), [((0.1, 0.1, -0.1), HOLDS), ((-0.1, -0.1, 0.1), OPEN), ((-0.9, -0.9, 0.1), FAILS)]
+)
+def test_detectors_are_better_where_most_cells_of_the_papers_attack_are(
+    tmp_path: Path, lows: tuple[float, ...], verdict: str
+) -> None:
+    metrics = {"TNR at 95 % TPR": [0.0, 0.0, 0.0, 200]}
+    rows = [
+        {"detector": "KD", "protocol": "paper", "target": "own", "attack": str(i),
+         "difference": {**metrics, "AUC": [low + 0.2, low, low + 0.4, 200]}}
+        for i, low in enumerate(lows)
+    ]  # fmt: skip
+    rows += [{**rows[0], **other} for other in ({"detector": "MD"}, {"protocol": "all"}, {"target": "x"})]
+    written(tmp_path, "detection", {"rows": rows})
+    found, said = Detected("detection", "KD").found(tmp_path)
+    assert said == verdict
+    assert "of 3 cells" in found
+
+
+def test_hybrids(tmp_path: Path) -> None:
+    right = {"z_s' + z_i": FORTY, "z_s + z_i'": "0" * 40}
+    for rows, verdict in ((right, HOLDS), ({k: right[j] for k, j in zip(right, reversed(right), strict=True)}, FAILS)):
+        written(
+            tmp_path, "hybrid", {"rows": [{"hybrid": k, "correct": [c == "1" for c in v]} for k, v in rows.items()]}
+        )
+        assert Hybrids("hybrid").found(tmp_path)[1] == verdict
+
+
+def test_figures_of_presets_are_apart_or_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    measured = {"n": 1000, "high": 0.9, "low": 0.1, "near": 0.89}
+    monkeypatch.setattr(presets, "describe", lambda _: SimpleNamespace(measured=measured))
+    for ours, theirs, least, verdict in (
+        ("high", "low", 0.0, HOLDS), ("low", "high", 0.0, FAILS), ("high", "near", 0.0, OPEN),
+        ("near", "high", -0.1, HOLDS), ("high", "low", 0.9, FAILS),
+    ):  # fmt: skip
+        found, said = Preset(("a", ours), ("b", theirs), least).found(tmp_path)
+        assert said == verdict
+        assert found.startswith(f"{100 * measured[ours]:.1f} % [")
+        assert found.endswith("n=1000")
+
+
+def test_what_was_not_run_is_said(tmp_path: Path) -> None:
+    rows = {"M": (Claim("it does", "1 %", GAP, Worst(("other",), "M", "A")), Claim("so", "2 %", "no network", ""))}
+    saved(tmp_path, "weak", cell("M", "PGD-9", "blind", FORTY), cell("A", "PGD-9", "undefended", "0" * 40))
+    lines = claims(tmp_path, rows).splitlines()
+    assert lines[0] == "| " + " | ".join(COLUMNS) + " |"
+    assert lines[2].endswith("| holds | not run yet | not measured here |")
+    assert lines[3] == "| M | so | 2 % | no network | not measured here |  |  |"
+
+
+def test_every_paper_has_claims() -> None:
+    assert all(module(paper).CLAIMS for paper in PAPERS)
