@@ -108,7 +108,8 @@ def test_whoever_ends_last_puts_the_shares_together(tmp_path: Path) -> None:
 
 def test_attacks_of_a_dry_run_are_short_and_keep_their_titles() -> None:
     attacks = [
-        Attack("native", "PGD", {"steps": 200, "check_every": 10}, 64), Attack("autoattack", "rand"), Attack("native", "AutoAttack"), FGSM,
+        Attack("native", "PGD", {"steps": 200, "check_every": 10}, 64), Attack("autoattack", "rand"),
+        Attack("native", "AutoAttack"), FGSM,
         Attack("native", "PGD", {"steps": 10}, eot_samples=1, targeted="random", label="targeted PGD-10"),
     ]  # fmt: skip
     found = [*runner.shortened(attacks)]
