@@ -108,7 +108,7 @@ def shortened(attacks: Sequence[Attack]) -> Iterator[Attack]:
     """The attacks with two steps, under their own titles; AutoAttack as the native one, which can be cut short."""
     for attack in attacks:
         found = attack
-        if attack.backend == "autoattack":
+        if attack.backend == "autoattack" or attack.name == "AutoAttack":
             few: Mapping[str, Any] = {"steps": TRIAL_STEPS, "queries": TRIAL_STEPS, "targets": 1}
             found = replace(attack, backend="native", name="AutoAttack", parameters=few)
         else:

@@ -108,15 +108,22 @@ def test_whoever_ends_last_puts_the_shares_together(tmp_path: Path) -> None:
 
 def test_attacks_of_a_dry_run_are_short_and_keep_their_titles() -> None:
     attacks = [
-        Attack("native", "PGD", {"steps": 200, "check_every": 10}, 64), Attack("autoattack", "rand"), FGSM,
+        Attack("native", "PGD", {"steps": 200, "check_every": 10}, 64), Attack("autoattack", "rand"),
+        Attack("native", "AutoAttack"), FGSM,
         Attack("native", "PGD", {"steps": 10}, eot_samples=1, targeted="random", label="targeted PGD-10"),
     ]  # fmt: skip
     found = [*runner.shortened(attacks)]
-    assert [a.titled(20) for a in found] == ["native PGD-200", "autoattack rand", "native FGSM", "targeted PGD-10"]
-    assert [a.parameters.get("steps") for a in found] == [2, 2, None, 2]
+    assert [a.titled(20) for a in found] == [
+        "native PGD-200",
+        "autoattack rand",
+        "native AutoAttack",
+        "native FGSM",
+        "targeted PGD-10",
+    ]
+    assert [a.parameters.get("steps") for a in found] == [2, 2, 2, None, 2]
     assert "check_every" not in found[0].parameters
     assert {a.backend for a in found} == {"native"}
-    assert [a.eot_samples for a in found] == [None, None, None, 1]
+    assert [a.eot_samples for a in found] == [None, None, None, None, 1]
     assert {a.images for a in found} == {None}
 
 
