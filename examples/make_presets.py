@@ -21,10 +21,11 @@ Those for CIFAR-10 need its images, which do not ship: `--data FOLDER` says wher
     python examples/make_presets.py cifar10_surrogate --epochs 4 --sgd-rate 0.2   # another network, for transfers
     python examples/make_presets.py cifar10_rdp --features cifar10_features --epochs 8 --steps 3 --pixel 1.0 \
         --clean-share 0.3
-    python examples/make_presets.py cifar10_dir   # before cifar10_robust; not shipped yet
+    python examples/make_presets.py cifar10_dir --epochs 2 --pretraining-epochs 4 --batch-size 64 --images 20000 \
+        --test 256 --steps 2 --alpha 1.0  # before cifar10_robust
     python examples/make_presets.py cifar10_atop --epochs 3 --pretraining-epochs 5 --images 20000 --test 512
     python examples/make_presets.py cifar10_cdvae --epochs 8 --classifier-epochs 4  # and cifar10_cdvae_classifier
-    python examples/make_presets.py cifar10_drrdn  # g from cifar10_robust; not shipped yet
+    python examples/make_presets.py cifar10_drrdn --epochs 5 --images 8000 --steps 2 --sgd-rate 0.02
 
 A killed run goes on from its checkpoint in `runs/`.
 """
