@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ def test_presets_modules_factories_and_importable_names(files: Any, monkeypatch:
     x = torch.rand(2, 1, 28, 28)
     assert torch.equal(load_classifier("fashion_mnist_cnn", device=CPU)(x), presets.load("fashion_mnist_cnn")(x))
     monkeypatch.chdir(files.root)
+    monkeypatch.syspath_prepend(files.root)  # other tests' files of this name may stand before the working directory
+    monkeypatch.delitem(sys.modules, "net", raising=False)
     by_module, by_instance = (load_classifier(s, device=CPU) for s in ("net:make", "net.py:network"))
     assert torch.equal(by_module(x), by_instance(x))
 
