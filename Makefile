@@ -43,7 +43,7 @@ slow: $(STAMP) ## the tests marked slow: up to an hour each
 	$(BIN)/python -m pytest -q -m "slow and not gpu and not network" --timeout 3600
 
 docs: $(STAMP) ## build the documentation in site/, without a network
-	@$(BIN)/python -c 'import sphinx, furo, myst_nb' 2>/dev/null \
+	@$(BIN)/python -c 'import sphinx, furo, myst_nb, latex2mathml' 2>/dev/null \
 	  || $(BIN)/python -m pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	$(BIN)/sphinx-build -W --keep-going -q -b html -d build/doctrees docs site
 

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
+
+import latex2mathml.converter
+from docutils.nodes import SkipNode
+from sphinx.util.inspect import signature as signature_of
+from sphinx.util.inspect import stringify_signature
 
 import art_ext
 
@@ -22,6 +28,7 @@ exclude_patterns = ["site"]
 nb_execution_mode = "off"  # notebooks are shown as they were executed
 myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath"]
+html_math_renderer = "mathml"
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
@@ -45,6 +52,33 @@ def _copied() -> None:
     (COPIED / "changelog.md").write_text(text, "utf-8")
     for page in (COPIED / "results").glob("*.md"):
         page.write_text(page.read_text("utf-8").replace("](../docs/", "](../../"), "utf-8")
+
+
+def _inline(translator: Any, node: Any) -> None:
+    """Writes a formula as MathML, which browsers show without a script from elsewhere."""
+    translator.body.append(latex2mathml.converter.convert(node.astext()))
+    raise SkipNode
+
+
+def _block(translator: Any, node: Any) -> None:
+    """Writes a formula on a line of its own."""
+    translator.body.append(latex2mathml.converter.convert(node.astext(), display="block"))
+    raise SkipNode
+
+
+def _signature(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
+) -> Any:
+    """Gives a class whose `__new__` takes anything the arguments of its constructor."""
+    if what != "class" or not (signature or "").startswith("(*args"):
+        return None
+    return stringify_signature(signature_of(obj.__init__, bound_method=True), show_return_annotation=False), returns
+
+
+def setup(app: Any) -> None:
+    """Registers how formulas and signatures are shown."""
+    app.add_html_math_renderer("mathml", inline_renderers=(_inline, None), block_renderers=(_block, None))
+    app.connect("autodoc-process-signature", _signature)
 
 
 _copied()

@@ -179,7 +179,8 @@ def measured_presets() -> str:
         rows.append([name, f"`{preset.command}`", told])
     return section(
         "Presets",
-        "On the first n of the 2,000 Fashion-MNIST test images that ship with the package, Linf eps 0.1. `bare`: the "
+        "On the first n of the 2,000 Fashion-MNIST test images that ship with the package, Linf eps 0.1; those of "
+        "CIFAR-10 on the first n exact test images, Linf eps 8/255. `bare`: the "
         "classifier without its purifier on the same examples; those that were made through the purifier or on a "
         "surrogate were not made for it, so that this is no robustness. `c_i_on_z_s`, `c_i_on_z_i`: how often the "
         "domain head tells natural from attacked by the class-specific and by the class-irrelevant part, 50 % is "

@@ -78,18 +78,18 @@ def apgd(  # noqa: PLR0913  those of the paper, of EOT and of active sets
     x = x.detach()
     ascent = Ascent(loss, eot_samples, at_once)
     looks = Looks(ascent, score, with_loss=True, leave=leave)
+    beyond = Looks(ascent, None, with_loss=True)  # in the larger balls of L1 no score counts
     found, value = x.clone(), x.new_full((len(x),), -torch.inf)
     settled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for _ in range(restarts):
-        if norm.name == "L1":
-            start, rest = _descended(Looks(ascent, None, with_loss=True), x, eps, steps)
-        else:
-            start, rest = (x + norm.sample(x, eps)).clamp(0, 1), steps
+        drawn = x + (torch.randn_like(x) if norm.name == "L1" else norm.sample(x, eps))
         best, rating, gone = found.clone(), value.clone(), settled.clone()
         left, _ = split(settled if leave is not None else torch.zeros_like(settled))
-        best[left], rating[left], gone[left] = _run(
-            looks if len(left) == len(x) else looks.rows(left), x[left], start[left], norm, eps, rest, rho
-        )
+        here, there = (looks, beyond) if len(left) == len(x) else (looks.rows(left), beyond.rows(left))
+        start, rest = drawn[left].clamp(0, 1), steps
+        if norm.name == "L1":
+            start, rest = _descended(there, x[left], drawn[left], eps, steps)
+        best[left], rating[left], gone[left] = _run(here, x[left], start, norm, eps, rest, rho)
         better = (rating > value) & ~settled
         found, value = torch.where(per_sample(better, x), best, found), torch.where(better, rating, value)
         if score is not None:
@@ -157,13 +157,12 @@ def _run(
     return found, rating, out
 
 
-def _descended(looks: Looks, x: Tensor, eps: float, steps: int) -> tuple[Tensor, int]:
-    """Where the climb of the ball of L1 begins, from a random point by way of larger balls; and the steps left for it.
+def _descended(looks: Looks, x: Tensor, at: Tensor, eps: float, steps: int) -> tuple[Tensor, int]:
+    """Where the climb of the ball of L1 begins, from a point by way of larger balls; and the steps left for it.
 
     The best point of a ball by its loss, projected onto the next, is where that begins.
     """
     norm, left = L1(), steps
-    at = x + norm.project_in_box(torch.randn_like(x), WIDER[0][0] * eps, x)
     for radius, share in WIDER:
         at = x + norm.project_in_box(at - x, radius * eps, x)
         taken = int(share * steps)

@@ -28,6 +28,8 @@ def made(right: int, n: int, *, repeats: int = 1, **changes: Any) -> Report:
         ("worst_case >= 0.40", Criterion("worst_case", 0.4)),
         (" clean>=90% ", Criterion("clean", 0.9)),
         ("worst_case_once of my RDP >= 1", Criterion("worst_case_once", 1.0, "my RDP")),
+        ("clean >= 0.123456789", Criterion("clean", 0.123456789)),  # no digit is lost on the way
+        ("clean >= 0.00001", Criterion("clean", 1e-5)),
     ],
 )
 def test_a_criterion_says_what_it_says(text: str, expected: Criterion) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 from typing import NamedTuple
 
-from art_ext.evaluation.report.data import CLEAN, Cell, Findings
-from art_ext.evaluation.report.tables import INTERVALS, Table, in_cell, radius
-from art_ext.evaluation.report.worst import right_together
-from art_ext.evaluation.statistics import paired_difference, right_in_all
+from art_ext.evaluation.report.data import CLEAN, Findings
+from art_ext.evaluation.report.several import left
+from art_ext.evaluation.report.tables import INTERVALS, Table, radius, table_lines
+from art_ext.evaluation.statistics import paired_difference
 
 
 class Entry(NamedTuple):
@@ -92,26 +92,16 @@ def apart(a: Findings, b: Findings) -> str:
 
 def markdown(reports: Mapping[str, Findings]) -> str:
     """Both tables."""
-    parts = [f"Accuracy under attack. {INTERVALS}", *_lines(*side_by_side(reports)), ""]
-    parts += ["Paired differences in points, on the same images:", *_lines(*differences(reports))]
+    parts = [f"Accuracy under attack. {INTERVALS}", "", *table_lines(*side_by_side(reports)), ""]
+    parts += ["Paired differences in points, on the same images:", "", *table_lines(*differences(reports))]
     return "\n".join([*parts, ""])
-
-
-def _lines(header: list[str], rows: list[list[str]]) -> list[str]:
-    return ["", *("| " + " | ".join(map(in_cell, row)) + " |" for row in [header, ["---"] * len(header), *rows])]
-
-
-def _once(cells: Sequence[Cell]) -> list[float]:
-    """Per image, the share of repeats in which every cell was right."""
-    counts, most = right_together(cells)
-    return right_in_all(counts, most, 1)
 
 
 def _paired(a: Entry, b: Entry) -> list[str]:
     found = []
     for cells in ([[e.report.clean(e.model)] for e in (a, b)], [e.report.attacked(e.model) for e in (a, b)]):
         if all(group and all(c.images for c in group) for group in cells):
-            values = [_once(group) for group in cells]
+            values = [left(group) for group in cells]
             n = min(map(len, values))
             found.append(paired_difference(values[0][:n], values[1][:n]).points)
         else:

@@ -21,7 +21,7 @@ FIGURES: dict[str, Callable[[Findings, str], Interval]] = {
     "worst_case_once": lambda report, model: report.worst_case(model, repeats=1),
 }
 """Accuracy on clean images; share of images that no attack broke in any repeat; the same at R = 1."""
-FORM = re.compile(r"\s*(\w+)\s*(?:of\s+(.+?)\s*)?>=\s*([\d.]+)\s*(%?)\s*")
+FORM = re.compile(r"\s*(\w+)\s*(?:of\s+(.+?)\s*)?>=\s*([\d.]+(?:e-?\d+)?)\s*(%?)\s*")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Criterion:
     model: str = ""
 
     def __str__(self) -> str:
-        return f"{self.figure}{f' of {self.model}' if self.model else ''} >= {self.bound:g}"
+        return f"{self.figure}{f' of {self.model}' if self.model else ''} >= {self.bound!r}"
 
     @classmethod
     def parse(cls, text: str) -> Criterion:

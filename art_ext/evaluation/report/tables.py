@@ -241,17 +241,19 @@ def more_tables(report: Findings) -> list[tuple[str, Table, str]]:
 
 def markdown(report: Findings) -> str:
     """All tables, checks and what was not tested."""
-    lines = [f"Accuracy under attack, {in_cell(radius(report))}. {INTERVALS}", "", *_lines(*accuracy_table(report))]
+    lines = [f"Accuracy under attack, {in_cell(radius(report))}. {INTERVALS}", ""]
+    lines += table_lines(*accuracy_table(report))
     for title, table, text in more_tables(report):
-        lines += ["", f"{title}. {text}", "", *_lines(*table)]
-    lines += ["", *_lines(*check_table(report)), "", "Not tested:", ""]
+        lines += ["", f"{title}. {text}", "", *table_lines(*table)]
+    lines += ["", *table_lines(*check_table(report)), "", "Not tested:", ""]
     lines += map(_item, report.not_tested)
     if report.notes:
         lines += ["", "Notes:", "", *map(_item, report.notes)]
     return "\n".join([*lines, ""])
 
 
-def _lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table as lines of Markdown, in which no text leaves its cell."""
     return ["| " + " | ".join(map(in_cell, row)) + " |" for row in [header, ["---"] * len(header), *rows]]
 
 
