@@ -15,7 +15,7 @@ from experiments import claims, runner
 from experiments.core import SCALES, Experiment, Item
 from experiments.page import apart, code, options, read, rows_of, section, there
 
-PAPERS = {"rdp": "RDP", "cdvae": "CD-VAE", "dir": "DIR", "atop": "AToP", "drrdn": "DRRDN"}
+PAPERS = {"rdp": "RDP", "cdvae": "CD-VAE", "dir": "DIR", "atop": "AToP", "drrdn": "DRRDN", "cifar10": "CIFAR-10"}
 IN_ORDER = ("rdp", "dir", "atop", "cdvae", "drrdn")
 """Of the overview and of the table of claims."""
 STATES = {"paper": "run at paper scale", "small": "run small", "": "declared"}

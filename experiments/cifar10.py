@@ -1,0 +1,123 @@
+"""The five methods on CIFAR-10, Linf 8/255, beside no defence and adversarial training: one table, presets alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from art_ext import plots
+from art_ext.evaluation import Attack, Probe, Threat
+from art_ext.files import replacing
+from experiments import networks as shared
+from experiments.core import (
+    ADAPTIVE,
+    BLIND,
+    BPDA,
+    FULL,
+    TRANSFER,
+    Experiment,
+    Item,
+    Model,
+    Part,
+    Table,
+    Work,
+)  # fmt: skip
+from experiments.data import SETS
+from experiments.lab import TRIAL_STEPS, Lab
+
+SCALES: Mapping[str, dict[str, Any]] = {
+    "small": {"images": 512, "adaptive": 128, "unseen": 256, "long": 64, "strong": 128, "probe": Probe(64, 10),
+              "samples": 5},
+    "paper": {"images": 1000, "adaptive": 1000, "unseen": 1000, "long": 1000, "strong": 1000, "probe": Probe(),
+              "samples": 20},
+}  # fmt: skip
+ROBUST = "adversarially trained"
+PURIFIED = ("RDP", "DIR", "AToP", "CD-VAE")
+MODELS: Mapping[str, Model] = {
+    "undefended": Model("resnet", surrogate="surrogate"),
+    ROBUST: Model("robust", surrogate="surrogate", robust=True),
+    "RDP": Model("resnet", "rdp", "surrogate"),
+    "DIR": Model("robust", "dir", "surrogate"),
+    "AToP": Model("resnet", "atop", "surrogate"),
+    "CD-VAE": Model("cdvae_classifier", "cdvae", "surrogate"),
+    "DRRDN": Model("drrdn", surrogate="surrogate", robust=True),
+}
+"""Each by the presets `cifar10_...` that it is made of."""
+FIXED = tuple(name for name in MODELS if name not in ("DIR", "AToP"))
+"""What draws nothing."""
+ITEMS = (
+    Item("the table", "all five beside no defence and adversarial training: blind, transfer, BPDA, full, adaptive",
+         ("white", "adaptive", "autoattack")),
+    Item("unseen attacks", "L2 0.5 and StAdv", ("l2", "stadv")),
+    Item("strong attacks", "PGD-200 + EOT-20 and Square under EOT", ("strong",)),
+    Item("the official AutoAttack", "pyautoattack on what draws nothing", ("official",)),
+    Item("pictures", "images, adversaries, what each purifier makes of them", ("pictures",)),
+)  # fmt: skip
+DECLARED = ("cifar10",)
+COLUMNS = {
+    **{f"PGD-20, {k}": (f"native PGD-20, {k}",) for k in ("transfer", "blind", "bpda", "adaptive")},
+    "PGD-20": ("native PGD-20",),
+    "AutoAttack": ("native AutoAttack", "native AutoAttack under EOT"),
+}
+UNSEEN = {"PGD-40 in L2": ("native PGD-40",), "StAdv": ("native StAdv-40 0.05",)}
+CLAIMS: tuple[Any, ...] = ()
+ROWS: tuple[Any, ...] = ()
+
+
+def declare(data: str, scale: str) -> Experiment:
+    """The table of settings."""
+    s, linf, every = SCALES[scale], Threat("Linf", SETS[data].eps), tuple(MODELS)
+    options = {"average": "logits", "eot_samples": s["samples"]}
+    more = {"targets": 1, "queries": 100} if scale == "small" else {}
+    short, middle, long = (Attack("native", "PGD", {"steps": n}) for n in (20, 40, 200))
+
+    def part(models: tuple[str, ...], attacks: tuple[Attack, ...], images: str, **told: Any) -> Part:
+        return Part(
+            models, attacks, **{"threat": linf, "knowledge": FULL, "images": s[images], "options": options} | told
+        )
+
+    parts: dict[str, Part | Work] = {
+        "white": part(every, (short,), "images", knowledge=TRANSFER + BLIND + BPDA + FULL, probe=s["probe"]),
+        "adaptive": part((*PURIFIED, "DRRDN"), (short,), "adaptive", knowledge=ADAPTIVE),
+        "l2": part(every, (middle,), "unseen", threat=Threat("L2", 0.5)),
+        "stadv": part(every, (Attack("native", "StAdv", {"steps": 40}),), "unseen"),
+        "autoattack": part(every, (
+            Attack("native", "AutoAttack", on="deterministic"),
+            Attack("native", "AutoAttack", more, label="native AutoAttack under EOT", on="randomised"),
+        ), "long"),
+        "strong": part(every, (long, Attack("native", "Square", {"queries": 1000}, on="randomised")), "strong",
+                       options={**options, "eot_samples": 20}),
+        "official": part(FIXED, (Attack("autoattack", "standard"),), "long"),
+        "pictures": Work(pictures),
+    }  # fmt: skip
+    kept = ("resnet", "surrogate", "robust", "rdp", "dir", "atop", "cdvae", "cdvae_classifier", "drrdn")
+    pairs = tuple((m, ROBUST) for m in MODELS if m not in ("undefended", ROBUST))
+    return Experiment("cifar10", data, scale, {k: shared.preset(f"cifar10_{k}") for k in kept}, MODELS, parts, {
+        "All five": Table(("white", "adaptive", "autoattack"), COLUMNS, ("white", "adaptive", "autoattack"), pairs),
+        "Unseen attacks": Table(("l2", "stadv"), UNSEEN),
+    })  # fmt: skip
+
+
+def pictures(lab: Lab) -> dict[str, Any]:
+    """Images, adversaries of the classifier's attacker, and what each purifier makes of both; a picture beside it."""
+    test, eps = lab.test(6), SETS[lab.experiment.data].eps
+    steps = TRIAL_STEPS if lab.dry else 20
+    x_adv = shared.seeded_attack(lab("resnet"), test.x, test.y, eps, steps, 0.1)
+    with torch.no_grad(), shared.seeded(lab.seed):
+        made = {k: lab(str(MODELS[k].purifier))(x_adv).clamp(0, 1) for k in PURIFIED}
+    figure = plots.image_grid({"x": test.x, "x'": x_adv, **{f"{k}(x')": v for k, v in made.items()}})
+    with replacing(lab.out / f"{lab.experiment.file('pictures', lab.seed)}.png") as temporary:
+        temporary.write_bytes(plots.png(figure))
+    errors = {k: float((v - test.x).abs().mean()) for k, v in {"x'": x_adv, **made}.items()}
+    return {"errors": errors} | lab.stated({"images": len(test.x), "steps": steps})
+
+
+P = "cifar10_cifar10_"
+
+
+def page(folder: Path) -> list[str]:
+    """The sections of the page."""
+    return []
