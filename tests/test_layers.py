@@ -109,10 +109,11 @@ def _upwards(module: str, name: str, at_import: bool) -> str:
 
 
 def _between_methods(here: list[str], there: list[str]) -> str:
-    """A purifier knows its own folder and base; base knows no purifier. The index of the folder lists them all."""
+    """A purifier knows its own folder, base and saving; those know no purifier. The index of the folder lists them all."""
     if here[0] != "purifiers" or here[1] == "__init__":
         return ""
-    known = {"base"} if here[1] == "base" else {"base", here[1]}
+    below = ("saving", "base")  # in the order in which they stand on each other
+    known = {*below[: below.index(here[1])]} if here[1] in below else {*below, here[1]}
     return "" if len(there) > 1 and there[1] in known else "a method never imports another method"
 
 

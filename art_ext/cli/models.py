@@ -19,7 +19,7 @@ from art_ext.cli.errors import machine_failed, suggestion
 from art_ext.cli.terminal import warn
 from art_ext.images import Normalize
 from art_ext.purifiers import PURIFIERS, Purifier, purifier_class, purifier_names
-from art_ext.purifiers.base import WEIGHTS, load_weights
+from art_ext.purifiers.saving import WEIGHTS, load_weights
 
 SCRIPTED, EXPORTED, PICKLED = (".pt", ".ts", ".torchscript"), (".pt2",), (".pth", ".ckpt", ".pkl", ".bin")
 RECORD = "training.json"

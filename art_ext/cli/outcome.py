@@ -24,7 +24,7 @@ from art_ext.cli.preparing import Job
 from art_ext.cli.terminal import say
 from art_ext.files import replacing
 from art_ext.purifiers import Purifier
-from art_ext.purifiers.base import WEIGHTS
+from art_ext.purifiers.saving import WEIGHTS
 
 HOW = ("augment", "precision", "processes", "validation_share", "patience")
 """Keys of the record where they are not as usual."""

@@ -21,7 +21,7 @@ from art_ext.classifiers import CLASSIFIERS
 from art_ext.files import replacing
 from art_ext.nn.hashing import sha256
 from art_ext.purifiers import PURIFIERS, Purifier
-from art_ext.purifiers.base import load_weights
+from art_ext.purifiers.saving import load_weights
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -192,15 +192,17 @@ def _epochs(
 ) -> Iterator[Row]:  # fmt: skip
     """The rows of one stage, while its bar moves."""
     sums: Row = {}
+    seen = 0  # steps of the epoch that this call ran: it may have gone on in the middle of one
     terminal = sys.stderr.isatty()
     with tqdm(total=epochs * batches, desc=title, disable=not (progress and terminal)) as bar:
         for step in steps:
             bar.update(step.number - bar.n)
             callbacks.on_step(step)
             sums = {k: sums.get(k, 0.0) + v for k, v in step.terms.items()}
+            seen += 1
             if step.number % batches:
                 continue
-            row = {k: v / batches for k, v in sums.items()} | {"epoch": float(step.epoch)}
+            row = {k: v / seen for k, v in sums.items()} | {"epoch": float(step.epoch)}
             if validate is not None:
                 found = validate()
                 row |= found if isinstance(found, Mapping) else {"validation_accuracy": found}
@@ -209,7 +211,7 @@ def _epochs(
                 sys.stderr.write(f"{title}, {said(row, epochs)}\n")
             log.info("%s, epoch %d: %s", title, step.epoch, row)
             yield row
-            sums = {}
+            sums, seen = {}, 0
 
 
 def said(row: Row, epochs: int) -> str:

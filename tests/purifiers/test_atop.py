@@ -199,8 +199,9 @@ def test_both_stages_at_any_size_bit_for_bit_whether_gradients_are_wanted(size: 
         assert one.shape == x.shape
         assert torch.equal(one, two)
         assert float(one.abs().max()) < 1
-    singles = [network(x[i : i + 1], mask[i : i + 1])[1] for i in range(3)]
-    assert torch.allclose(torch.cat(singles), plain[1], atol=1e-6)
+    exact, x = network.double(), x.detach().double()  # in float32 a kernel may round by the number of images
+    singles = [exact(x[i : i + 1], mask[i : i + 1])[1] for i in range(3)]
+    assert torch.allclose(torch.cat(singles), exact(x, mask)[1], atol=1e-12)
 
 
 @pytest.mark.parametrize("restorer", ["gan", "autoencoder"])
