@@ -85,3 +85,20 @@ def test_rows_are_logged_with_steps_that_go_on(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "csv").iterdir()) == ["version_0", "version_1"]
     with pytest.raises(ValueError, match="logger out of csv, tensorboard, got 'paper'"):
         made_logger("paper", tmp_path)
+
+
+def test_the_row_of_an_epoch_that_was_gone_on_with_is_the_mean_of_its_own_steps(tmp_path: Path) -> None:
+    def killed(step: Any) -> None:
+        if step.number == 2:
+            raise KeyboardInterrupt
+
+    told: list[Any] = []
+    options: dict[str, Any] = {"checkpoint": tmp_path / "state", "every": 1}
+    with pytest.raises(KeyboardInterrupt):
+        trained(2, callbacks=Callbacks(on_step=killed), **options)
+    _, rows = trained(2, callbacks=Callbacks(on_step=told.append), **options)
+    first = [step.terms for step in told if step.epoch == 0]
+    assert 0 < len(first) < len(data())
+    for name, mean in rows[0].items():
+        if name != "epoch":
+            assert mean == pytest.approx(sum(terms[name] for terms in first) / len(first)), name
