@@ -109,7 +109,7 @@ def _upwards(module: str, name: str, at_import: bool) -> str:
 
 
 def _between_methods(here: list[str], there: list[str]) -> str:
-    """A purifier knows its own folder, base and saving; those know no purifier. The index of the folder lists them all."""
+    """A purifier knows its own folder, base and saving; those know none. The index of the folder lists all."""
     if here[0] != "purifiers" or here[1] == "__init__":
         return ""
     below = ("saving", "base")  # in the order in which they stand on each other

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from art_ext.attacks import Gradient, Linf, Norm, ascent, cross_entropy, divergence, pgd
+from art_ext.attacks import Gradient, Norm, ascent, cross_entropy, divergence, pgd
+from art_ext.attacks.settings import training_attack
 from art_ext.nn.losses import kl
 from art_ext.nn.modes import evaluating
 from art_ext.training import Objective
@@ -64,8 +65,8 @@ class ClassifierObjective(Objective):
             raise ValueError(f"expected noise >= 0, got {noise}")
         self.classifier = classifier
         self.purifier = nn.Identity() if purifier is None else purifier
-        self.eps, self.steps, self.step_size = eps, steps, step_size
-        self.norm, self.smoothing = norm or Linf(), smoothing
+        self.eps, self.steps, self.step_size, self.norm = training_attack(eps, steps, step_size, norm, zero=True)
+        self.smoothing = smoothing
         self.attack, self.noise = attack, noise
 
     def players(self) -> dict[str, list[nn.Parameter]]:
@@ -145,7 +146,7 @@ class TradesObjective(Objective):
         if not 0 <= beta < float("inf"):
             raise ValueError(f"expected beta >= 0, got {beta}")
         self.classifier, self.beta = classifier, beta
-        self.eps, self.steps, self.step_size, self.norm = eps, steps, step_size, norm or Linf()
+        self.eps, self.steps, self.step_size, self.norm = training_attack(eps, steps, step_size, norm)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"classifier": list(self.classifier.parameters())}

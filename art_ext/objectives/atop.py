@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from art_ext.attacks import Linf, Norm, ascent, cross_entropy, pgd, straight_through_clamp
+from art_ext.attacks import Norm, ascent, cross_entropy, pgd, straight_through_clamp
+from art_ext.attacks.settings import training_attack
 from art_ext.nn import mean_l1
 from art_ext.nn.modes import evaluating
-from art_ext.objectives.stages import check_unused, named_norm, stages
+from art_ext.objectives.stages import check_unused, named_norm, numbers, stages
 from art_ext.purifiers.atop import AToP, PatchDiscriminator
 from art_ext.training import Objective
 
@@ -141,17 +142,13 @@ class AToPFineTuning(AToPPretraining):
         adversarial: float = 0.5,
     ) -> None:
         super().__init__(purifier, discriminator, adversarial=adversarial)
-        norm = norm or Linf()
-        largest = 1 if norm.name == "Linf" else float("inf")
-        if not 0 < eps <= largest or steps < 1:
-            raise ValueError(f"expected eps in (0, {largest}] and steps >= 1, got eps={eps} and steps={steps}")
         if data not in DATA or attack not in ATTACKS:
             raise ValueError(f"expected data out of {DATA} and attack out of {ATTACKS}, got {data!r} and {attack!r}")
         if not 0 <= weight < float("inf"):
             raise ValueError(f"expected weight >= 0, got {weight}")
         self.classifier = classifier
         self.data, self.weight, self.attack = data, weight, attack
-        self.eps, self.steps, self.step_size, self.norm = eps, steps, step_size, norm
+        self.eps, self.steps, self.step_size, self.norm = training_attack(eps, steps, step_size, norm)
 
     def perturb(self, x: Tensor, y: Tensor | None) -> Tensor:
         if self.data == "clean":
@@ -200,6 +197,7 @@ def _required(y: Tensor | None) -> Tensor:
 
 
 @stages.register(AToP)
+@numbers
 def atop_stages(  # noqa: PLR0913  every option of the method
     purifier: AToP, classifier: nn.Module | None = None, *, attack: str = "fgsm", eps: float = 8 / 255, steps: int = 10,
     step_size: float | None = None, norm: Norm | str | None = None, data: str = "adversarial", weight: float = 0.025,

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from art_ext.attacks import Linf, Loss, Norm, ascent, cross_entropy, logit_margin, margin, pgd, straight_through_clamp
+from art_ext.attacks import Loss, Norm, ascent, cross_entropy, logit_margin, margin, pgd, straight_through_clamp
+from art_ext.attacks.settings import training_attack
 from art_ext.classifiers import ClassifierObjective
 from art_ext.nn.modes import evaluating
 from art_ext.objectives.cdvae import CDVAETraining, Disentangling, labels, mean_over
-from art_ext.objectives.stages import check_unused, named_norm, stages
+from art_ext.objectives.stages import check_unused, named_norm, numbers, stages
 from art_ext.purifiers.cdvae import CDVAE, Coded
 from art_ext.training import Objective
 
@@ -97,17 +98,13 @@ class CDVAEGame(Disentangling):
         given: dict[str, Any] = {"gamma": gamma, "beta": beta, "margin": margin}
         usual = VARIANTS[variant] | {k: v for k, v in given.items() if v is not None}
         super().__init__(purifier, residual_classifier, gamma=usual["gamma"], beta=usual["beta"])
-        norm = norm or Linf()
-        largest = 1 if norm.name == "Linf" else float("inf")
-        if not 0 < eps <= largest or steps < 1:
-            raise ValueError(f"expected eps in (0, {largest}] and steps >= 1, got eps={eps} and steps={steps}")
         if not 0 <= clean < float("inf") or math.isnan(usual["margin"]):
             raise ValueError(f"expected clean >= 0 and a margin, got {clean=} and margin={usual['margin']}")
         self.classifier = classifier
         self.margin, self.variant, self.clean, self.clip = usual["margin"], variant, clean, clip
         self.loss = loss or ("margin" if variant == "released" else "cross-entropy")
-        self.eps, self.steps, self.norm = eps, steps, norm
-        self.step_size = eps / math.sqrt(steps) if step_size is None else step_size
+        self.eps, self.steps, given_step, self.norm = training_attack(eps, steps, step_size, norm)
+        self.step_size = self.eps / math.sqrt(self.steps) if given_step is None else given_step
 
     def trained(self) -> list[nn.Module]:
         return [*super().trained(), self.classifier]
@@ -211,6 +208,7 @@ def capped(loss: Loss, most: float) -> Loss:
 
 
 @stages.register(CDVAE)
+@numbers
 def cdvae_stages(  # noqa: PLR0913  every option of the method
     purifier: CDVAE, classifier: nn.Module | None = None, *, gamma: float = 2e-3, beta: float = 0.2, mixup: float = 0.0,
     residual_classifier: nn.Module | None = None, disentangle: bool = True, train_classifier: bool = False,

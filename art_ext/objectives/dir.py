@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from art_ext.attacks import Linf, Norm, ascent, cross_entropy, pgd
+from art_ext.attacks import Norm, ascent, cross_entropy, pgd
+from art_ext.attacks.settings import training_attack
 from art_ext.nn.modes import evaluating, untracked
-from art_ext.objectives.stages import check_unused, named_norm, stages
+from art_ext.objectives.stages import check_unused, named_norm, numbers, stages
+from art_ext.plain import number
 from art_ext.purifiers.dir import DIR
 from art_ext.training import Objective
 
@@ -48,13 +50,9 @@ class _AgainstTarget(Objective):
         norm: Norm | None = None,
     ) -> None:
         super().__init__()
-        norm = norm or Linf()
-        largest = 1 if norm.name == "Linf" else float("inf")
-        if not 0 < eps <= largest or steps < 1:
-            raise ValueError(f"expected eps in (0, {largest}] and steps >= 1, got eps={eps} and steps={steps}")
         self.purifier, self.target = purifier, target
-        self.eps, self.steps, self.norm = eps, steps, norm
-        self.step_size = 1.25 * eps / steps if step_size is None else step_size
+        self.eps, self.steps, given, self.norm = training_attack(eps, steps, step_size, norm)
+        self.step_size = 1.25 * self.eps / self.steps if given is None else given
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"restorer": list(self.purifier.parameters())}
@@ -154,9 +152,11 @@ class DIRRestoration(_AgainstTarget):
         super().__init__(purifier, target, eps=eps, steps=steps, step_size=step_size, norm=norm)
         if min(alpha, pixel) < 0 or radius_steps < 1:
             raise ValueError(f"expected alpha, pixel >= 0 and radius_steps >= 1, got {alpha}, {pixel}, {radius_steps}")
+        alpha, pixel = number(alpha, "alpha"), number(pixel, "pixel")
         self.pixel, self.per_mask, self.shared_masks = pixel, per_mask, shared_masks
         self.masks: Tensor | None = None
-        self.alpha, self.radius, self.radius_steps = alpha, eps if radius is None else radius, radius_steps
+        self.alpha, self.radius_steps = alpha, radius_steps
+        self.radius = self.eps if radius is None else number(radius, "radius", above=0)
         self.joint = joint
         if joint:
             self.frozen = ()  # type: ignore[misc]
@@ -250,6 +250,7 @@ def _required(y: Tensor | None) -> Tensor:
 
 
 @stages.register(DIR)
+@numbers
 def dir_stages(  # noqa: PLR0913  every option of the method
     purifier: DIR, classifier: nn.Module | None = None, *, eps: float = 8 / 255, steps: int = 5,
     step_size: float | None = None, norm: Norm | str | None = None, alpha: float = 2.0, radius: float | None = None,

@@ -7,12 +7,14 @@ from collections.abc import Callable, Collection, Mapping
 from torch import Tensor, nn
 
 from art_ext.attacks import Norm
+from art_ext.attacks.settings import training_attack
 from art_ext.classifiers.drrdn import DRRDN, DRRDNObjective
-from art_ext.objectives.stages import named_norm, stages
+from art_ext.objectives.stages import named_norm, numbers, stages
 from art_ext.training import Objective
 
 
 @stages.register(DRRDN)
+@numbers
 def drrdn_stages(  # noqa: PLR0913  every option of the method
     model: DRRDN, classifier: nn.Module | None = None, *, eps: float = 0.3, steps: int = 40,
     step_size: float | None = 0.01, norm: Norm | str | None = None, lambda_mi: float = 0.1, lambda_rec: float = 0.1,
@@ -46,12 +48,7 @@ def drrdn_stages(  # noqa: PLR0913  every option of the method
     """
     if classifier is not None:
         raise ValueError(f"expected no classifier to train a DRRDN with, got {type(classifier).__name__}")
-    norm = named_norm(norm)
-    largest = 1 if norm is None or norm.name == "Linf" else float("inf")
-    if not 0 < eps <= largest or steps < 1:
-        raise ValueError(
-            f"expected eps in (0, {largest}], for images scaled to [0, 1], and steps >= 1, got {eps=}, {steps=}"
-        )
+    eps, steps, step_size, norm = training_attack(eps, steps, step_size, named_norm(norm))
     if step_size is not None and steps * step_size < eps * (1 - 1e-6):
         raise ValueError(
             f"expected a training attack that can reach eps={eps}, got {steps} steps of {step_size}; "

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.attacks import Linf, ascent, feature, pgd
+from art_ext.attacks.settings import training_attack
 from art_ext.nn import mean_l1, relativistic
-from art_ext.objectives.stages import stages
+from art_ext.objectives.stages import numbers, stages
 from art_ext.purifiers.rdp import RDP, Discriminator
 from art_ext.training import Objective
 
@@ -88,15 +89,13 @@ class RDPObjective(Objective):
         learning_rate: float = 1e-4,
     ) -> None:
         super().__init__()
-        if not 0 < eps <= 1 or steps < 1:
-            raise ValueError(f"expected eps in (0, 1] and steps >= 1, got eps={eps} and steps={steps}")
         if not 0 <= clean_share < 1:
             raise ValueError(f"expected clean_share in [0, 1), got {clean_share}")
         self.purifier, self.features = purifier, features
         device = next((p.device for p in purifier.parameters()), torch.device("cpu"))
         self.discriminator = Discriminator(purifier.channels or 3).to(device)
         self.weights = Weights.of(weights)
-        self.eps, self.steps, self.step_size = eps, steps, step_size
+        self.eps, self.steps, self.step_size, _ = training_attack(eps, steps, step_size)
         self.clean_share, self.shared_latent, self.learning_rate = clean_share, shared_latent, learning_rate
 
     def players(self) -> dict[str, list[nn.Parameter]]:
@@ -162,6 +161,7 @@ class RDPObjective(Objective):
 
 
 @stages.register(RDP)
+@numbers
 def rdp_stages(
     purifier: RDP, classifier: nn.Module | None = None, *, features: nn.Module | None = None,
     weights: Weights | Mapping[str, float] | None = None, eps: float = 16 / 255, steps: int = 10,

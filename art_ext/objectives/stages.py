@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import singledispatch
+from functools import singledispatch, wraps
 from typing import Any
 
 from torch import nn
 
 from art_ext.attacks import NORMS, Norm
+from art_ext.plain import number
 from art_ext.purifiers.base import Purifier
 from art_ext.training import Objective
 
+NUMBERS: Mapping[Any, type] = {int: int, int | None: int, float: float, float | None: float}
+"""What options are annotated with that are numbers."""
+RANGED = ("eps", "steps")
+"""Those of a training attack, which `art_ext.attacks.settings` checks with their ranges."""
+Stages = Callable[..., list[Objective]]
 TAKEN = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -90,6 +96,25 @@ def check_options(kind: type[nn.Module], options: Mapping[str, Any]) -> None:
             f"expected no further arguments than the options of {kind.__name__} ({', '.join(known) or 'none'}), "
             f"got {unknown}"
         )
+
+
+def numbers(function: Stages) -> Stages:
+    """The same function of a method, which refuses options that are to be numbers and are none.
+
+    Of a whole number no fraction is taken, of a rate nothing that is negative or infinite. What else an option has to
+    be is the objective's to say. The function raises TypeError and ValueError for it, before it is called.
+    """
+    known = arguments_of(function)
+
+    @wraps(function)
+    def checked(model: nn.Module, classifier: nn.Module | None = None, **options: Any) -> list[Objective]:
+        for name in options.keys() & known.keys():
+            kind, rate = NUMBERS.get(known[name].annotation), name.endswith("rate")
+            if kind is not None and options[name] is not None and name not in RANGED:
+                number(options[name], name, whole=kind is int, finite=rate, at_least=0 if rate else None)
+        return function(model, classifier, **options)
+
+    return checked
 
 
 def check_unused(kind: type[nn.Module], switch: str, options: Mapping[str, Any]) -> None:

@@ -105,6 +105,22 @@ def other(name: str, option: str) -> Any:
     return (0.75 if option == "eps" else 1.5) * default if default else 0.5
 
 
+NUMBERED = [(n, o) for n, o in TABLE if options_of(KINDS[n])[o].annotation in (int, float, int | None, float | None)]
+
+
+@pytest.mark.parametrize(("name", "option"), NUMBERED)
+def test_what_is_no_number_trains_nothing(name: str, option: str) -> None:
+    wrong: list[Any] = [float("nan"), "0.1", True]
+    if options_of(KINDS[name])[option].annotation in (int, int | None):
+        wrong += [1.5, 0]
+    if option.endswith("rate") or option in ("eps", "step_size", "radius"):
+        wrong += [-0.1, float("inf")]
+    classifier = None if name == "drrdn" else network()
+    for value in wrong:
+        with pytest.raises((TypeError, ValueError), match=r"expected.*got"):
+            stages(made(name), classifier, **{**WHOLE.get(name, {}), option: value})
+
+
 # --- from the options to the objectives ---
 
 

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from art_ext.attacks import Linf, Norm, ascent, cross_entropy, pgd
+from art_ext.attacks import Norm, ascent, cross_entropy, pgd
+from art_ext.attacks.settings import training_attack
 from art_ext.classifiers.drrdn.network import DRRDN
 from art_ext.nn.losses import per_sample_mse
 from art_ext.nn.modes import evaluating, untracked
@@ -139,7 +140,7 @@ class DRRDNObjective(Objective):
             raise ValueError(f"expected printed out of {', '.join(PRINTED)}; got {sorted(unknown)}")
         self.weights = Weights(**weights or {}, information=lambda_mi, reconstruction=lambda_rec)
         self.model, self.printed, self.through_encoder = model, tuple(sorted(printed)), True
-        self.eps, self.steps, self.step_size, self.norm = eps, steps, step_size, norm or Linf()
+        self.eps, self.steps, self.step_size, self.norm = training_attack(eps, steps, step_size, norm)
         self.enter: Callable[[Tensor], Tensor] = enter or (lambda x: x)
         self._strength = 1.0  # not a setting, but what a `Rise` has come to
 
