@@ -11,6 +11,7 @@ import torch
 from art_ext import plots
 from art_ext.evaluation import Attack, Probe, Threat
 from art_ext.files import replacing
+from art_ext.nn import seeded
 from experiments import networks as shared
 from experiments.core import (
     ADAPTIVE,
@@ -106,7 +107,7 @@ def pictures(lab: Lab) -> dict[str, Any]:
     test, eps = lab.test(6), SETS[lab.experiment.data].eps
     steps = TRIAL_STEPS if lab.dry else 20
     x_adv = shared.seeded_attack(lab("resnet"), test.x, test.y, eps, steps, 0.1)
-    with torch.no_grad(), shared.seeded(lab.seed):
+    with torch.no_grad(), seeded(lab.seed):
         made = {k: lab(str(MODELS[k].purifier))(x_adv).clamp(0, 1) for k in PURIFIED}
     figure = plots.image_grid({"x": test.x, "x'": x_adv, **{f"{k}(x')": v for k, v in made.items()}})
     with replacing(lab.out / f"{lab.experiment.file('pictures', lab.seed)}.png") as temporary:
