@@ -20,6 +20,7 @@ from art_ext.evaluation.provenance import now, provenance
 from art_ext.evaluation.report import Cell, Refusal, Report, merge
 from art_ext.evaluation.report.criteria import given_criteria
 from art_ext.evaluation.run import Runner, Store
+from art_ext.evaluation.run.blockwise import Blocks
 from art_ext.evaluation.run.manifest import NOTED, image_hashes, manifest, notes
 from art_ext.evaluation.run.unit_test import images_for, unit_test
 from art_ext.evaluation.schedule import Job, Schedule, schedule
@@ -235,7 +236,7 @@ class _Work:
         found = [f"{store.reused} blocks were read from the folder"] if store.reused else []
         return [*found, *(f"{name} was damaged and made anew" for name in store.damaged)]
 
-    def examples(self) -> dict[str, Tensor]:
+    def examples(self) -> dict[str, Blocks]:
         """All examples by "model | attack | knowledge"."""
         return {f"{j.model.name} | {j.attack.titled(j.eot_samples)} | {j.knowledge.value}": self.runner.kept(j)
                 for j in self.usable}  # fmt: skip
