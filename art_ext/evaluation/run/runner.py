@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from art_ext.evaluation.blocks import BLOCK, blocks
+from art_ext.evaluation.blocks import blocks, rows_of
 from art_ext.evaluation.inspect import Gradient, Identity, ModelInfo, fingerprint
 from art_ext.evaluation.inspect.answers import MOVED
 from art_ext.evaluation.numerics import OUT_OF_MEMORY, halving, peak_memory, reset_peak_memory
@@ -54,6 +54,7 @@ class Runner:
         self.peak = 0
         self.paid: dict[str, Job] = {}
         self.broken: dict[tuple[str, Knowledge], dict[int, bool]] = {}
+        self.hashes: dict[int, str] = {}  # of whole blocks, by where they end
         self.lost: dict[int, str] = {}  # by the id of a job: why no worker could make its blocks
         self.todo: dict[tuple[int, int], Tensor] = {}  # by the id of a job and the number of a block
         self.crafting = Crafting(self._left, lambda error: error is store.failed)
@@ -125,7 +126,7 @@ class Runner:
         Raises:
             Exception: whatever an attack, a model or a disk raises.
         """
-        rows, collected = slice(number * BLOCK, min((number + 1) * BLOCK, job.images)), Collected()
+        rows, collected = rows_of(number, job.images), Collected()
         self._block(job, number, rows, collected)
         return int((collected.answers[0] != self.y[rows].cpu()).any(0).sum())
 
@@ -133,8 +134,8 @@ class Runner:
         """Whether the folder holds a block of a job and the answers to it, where that can be told beforehand."""
         if self.in_turn(job) or job.crafting != FLOAT32:
             return False
-        rows = slice(number * BLOCK, min((number + 1) * BLOCK, job.images))
-        key = self._key(job, number, self.x[rows], self.y[rows])
+        rows = rows_of(number, job.images)
+        key = self._key(job, number, rows)
         files = [self.store.file(key), self.store.file(self._answers_key(job, number, key), ANSWERS)]
         return all(file is not None and file.exists() for file in files)
 
@@ -190,7 +191,7 @@ class Runner:
 
     def _recorded(self, job: Job, number: int, rows: slice, piece: Piece, done: Tensor) -> tuple[Tensor, Facts]:
         """Classes (repeats, N) of the model on a block, from the folder where they are kept, and what was observed."""
-        key = self._answers_key(job, number, self._key(job, number, self.x[rows][done], self.y[rows][done]))
+        key = self._answers_key(job, number, self._key(job, number, rows, done))
         repeats, made_of = self._repeats(job.model, job), sha256([piece.x_adv])
         kept = (
             None
@@ -219,9 +220,13 @@ class Runner:
         parts = [who["purifier"].sha256, who["classifier"].sha256, job.model.name, job.frozen, settings.seed]
         return f"answers {parts} {self._repeats(job.model, job)} {number} {key}"
 
-    def _key(self, job: Job, number: int, x: Tensor, y: Tensor) -> str:
+    def _key(self, job: Job, number: int, rows: slice, todo: Tensor | None = None) -> str:
         """What tells the examples of a block from all others, of those images that are attacked."""
-        return f"{job.key(self.source(job))} {number} {sha256([x, y])}"
+        if todo is not None and not bool(todo.all()):
+            return f"{job.key(self.source(job))} {number} {sha256([self.x[rows][todo], self.y[rows][todo]])}"
+        if rows.stop not in self.hashes:
+            self.hashes[rows.stop] = sha256([self.x[rows], self.y[rows]])
+        return f"{job.key(self.source(job))} {number} {self.hashes[rows.stop]}"
 
     def _left(self, job: Job, number: int, rows: slice) -> Left:
         """What a job leaves of a whole block, in one answer; a sequence, too, is compared on all of its images."""
@@ -275,7 +280,7 @@ class Runner:
         left = ~self._known_broken(job, rows) if self.in_turn(job) else every
         todo = every if whole else self.todo.setdefault((id(job), number), left)
         # Neither a last block nor what a sequence has left is taken for one of more images.
-        key = self._key(job, number, x[todo], y[todo])
+        key = self._key(job, number, rows, todo)
         piece = self.store.get(key, lambda x_adv: _fits(job, x[todo], x_adv))
         if piece is None:
             piece = self._made(job, number, x[todo], y[todo], rows.start < WATCHED)
