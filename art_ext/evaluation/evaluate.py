@@ -17,7 +17,6 @@ from art_ext.evaluation.backends import Attack
 from art_ext.evaluation.executors import Executor, Here, given_executor
 from art_ext.evaluation.executors.dispatch import dispatch
 from art_ext.evaluation.executors.task import Task
-from art_ext.evaluation.executors.units import waves
 from art_ext.evaluation.inspect import LOOKED_AT, Identity, ModelInfo, identities, inspect_model
 from art_ext.evaluation.judge import judge
 from art_ext.evaluation.numerics import full_precision, peak_memory, precision_flags, reset_peak_memory, usable
@@ -166,7 +165,7 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
             return replace(there, notes=(*there.notes, READ_BACK))
         work = _Work(models, attacks, images, labels, threat, made, shard, store, found, who, planned)
         if chosen.follows:
-            return Report.from_json(chosen.follow(work.jobs, work.runner, waves(work.jobs, work.runner)))
+            return Report.from_json(chosen.follow(work.jobs, work.runner))
         task = Task(sent, threat, settings, made, shard, found, call, Path(place or ""), load=chosen.load)
         remarks += dispatch(chosen, task, work.jobs, work.runner, progress)
         report = work.report(call, progress and isinstance(chosen, Here), started, suite, remarks)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate
-from art_ext.evaluation.executors import Processes, Unit, given_executor
+from art_ext.evaluation.executors import Executor, Unit, given_executor
 from art_ext.evaluation.executors.progress import PROGRESS, Progress
+from art_ext.evaluation.executors.task import Task, images_file
 from art_ext.evaluation.executors.unit import TRIES, Done
 from art_ext.evaluation.executors.units import Queue, in_order
+from art_ext.evaluation.executors.worker import Worker
 from art_ext.evaluation.report import Refusal
+from art_ext.evaluation.run import Runner
 from art_ext.evaluation.run.store import EXAMPLES
 
 from .conftest import Blur, Halves, Noise
@@ -117,8 +122,8 @@ def test_two_processes_make_the_same_bytes_and_one_that_is_killed_costs_its_unit
     assert killed
     assert counts["deaths"] == 1
     assert counts["redone"] <= 1
-    assert counts["done"] == counts["units"] == 12  # a blind attack and the undefended row are one unit
-    assert any("12 of 12 units were made by processes" in note for note in report.notes)
+    assert counts["done"] == counts["units"] == 18  # a blind attack and the undefended row are one unit
+    assert any("18 of 18 units were made by processes" in note for note in report.notes)
     assert not any("read from the folder" in note for note in report.notes)
     assert not list(tmp_path.glob("images-*"))
     assert not children()
@@ -126,9 +131,25 @@ def test_two_processes_make_the_same_bytes_and_one_that_is_killed_costs_its_unit
     assert again.notes[-1] == "read back, nothing was run"
 
 
+class Inside(Executor):
+    """One worker, in this process, with its own copy of everything; then something happens."""
+
+    def __init__(self, then: Callable[[], object] = lambda: None) -> None:
+        self.then = then
+
+    def run(self, task: Task, waves: Any, progress: Progress, jobs: Any, runner: Runner) -> None:
+        with images_file(task.folder, runner.x, runner.y) as file:
+            worker = Worker(pickle.loads(pickle.dumps(replace(task, images=file))), 1)
+        self.units = [unit for wave in waves for unit in wave]
+        for unit in self.units:
+            progress.done(worker.do(unit))
+        worker.modes.close()
+        self.then()
+
+
 def test_without_a_folder_the_driver_makes_one_and_removes_it(alone: Path, monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    report = run(executor=1)
+    report = run(executor=Inside())
     assert report.findings() == Report.load(alone / "report.json").findings()
     assert list(tmp_path.iterdir()) == []
 
@@ -154,13 +175,11 @@ def load_others(device: torch.device) -> tuple[list[Defended], list[Attack]]:
     return [Defended("bare", Halves(10.0)), *models()[1:]], ATTACKS
 
 
-def load_same(device: torch.device) -> tuple[list[Defended], list[Attack]]:
-    return models(), ATTACKS
-
-
 def test_a_worker_of_another_model_is_refused_by_name() -> None:
+    inside = Inside()
+    inside.load = load_others
     with pytest.raises(ValueError, match=r"worker of the driver's evaluation, got one of other .*model bare"):
-        run(executor=Processes(1, load=load_others))
+        run(executor=inside)
 
 
 def test_units_come_longest_first_and_back_when_their_worker_dies(tmp_path: Path) -> None:
@@ -183,11 +202,16 @@ def test_units_come_longest_first_and_back_when_their_worker_dies(tmp_path: Path
     assert progress.counts()["units"] == 2
 
 
+def refuses(*given: Any, **options: Any) -> Tensor:
+    raise AssertionError("the driver attacks")
+
+
 def dies(module: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
     os.kill(os.getpid(), signal.SIGKILL)
     return x
 
 
+@pytest.mark.slow
 def test_an_attack_that_kills_every_worker_costs_its_row_alone() -> None:
     report = run(40, models=models()[:1], attacks=[ATTACKS[0], Attack("yours", "dies", function=dies)], executor=1)
     cell = report.cell("bare", "yours dies", "undefended")
@@ -201,17 +225,32 @@ def raises(module: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
 
 
 def test_what_raises_in_a_worker_refuses_the_row_as_it_does_alone() -> None:
-    options: dict[str, Any] = {
-        "models": models()[:1],
-        "attacks": [Attack("yours", "raises", function=raises), ATTACKS[0]],
-    }
-    assert run(**options, executor=1).findings() == run(**options).findings()
+    attacks = [Attack("yours", "raises", function=raises), ATTACKS[0]]
+    options: dict[str, Any] = {"models": models()[:1], "attacks": attacks}
+    assert run(**options, executor=Inside()).findings() == run(**options).findings()
 
 
-def test_survivors_and_bfloat16_are_the_same_in_order_and_in_waves() -> None:
-    options: dict[str, Any] = {"models": models()[1:2], "survivors_only": True, "knowledge": [Knowledge.FULL]}
-    probes = {"probe": Probe(16, 2, unit_tests=0)}
-    assert run(**options, **probes, executor=2).findings() == run(**options, **probes).findings()
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"survivors_only": True, "knowledge": [Knowledge.FULL]},
+        {"crafting": "bfloat16", "knowledge": [Knowledge.FULL]},
+        {"probe": Probe(40, 2, unit_tests=0), "attacks": ATTACKS[:1]},
+        {"cross": True, "attacks": ATTACKS[:1]},
+        {"shard": (1, 2), "attacks": ATTACKS[:1]},
+    ],
+    ids=["survivors", "bfloat16", "probes", "cross", "shard"],
+)
+def test_whatever_is_asked_for_workers_make_all_of_it(
+    changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the driver makes none of it: afterwards there is no attack that it could run."""
+    monkeypatch.setattr("art_ext.evaluation.numerics.has_bfloat16", lambda device: True)
+    alone = run(96, models=models()[1:], **changes)
+    inside = Inside(lambda: monkeypatch.setattr(Attack, "__call__", refuses))
+    report = run(96, tmp_path, models=models()[1:], executor=inside, **changes)
+    assert report.findings() == alone.findings()
+    assert len({unit[:2] for unit in inside.units}) == len(inside.units)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from art_ext.evaluation.backends import Attack
 from art_ext.evaluation.executors.progress import Progress
@@ -25,10 +27,13 @@ class Executor:
 
     Attributes:
         follows: this process is no driver: it calls `follow` in place of `run`.
+        load: makes models and attacks in a worker, where they are not to be sent.
+        pickler: module that packs them.
     """
 
     follows = False
     load: Load | None = None
+    pickler: Any = pickle
 
     @contextmanager
     def folder(self, given: Path | str | None) -> Iterator[Path | str | None]:
@@ -45,7 +50,7 @@ class Executor:
         Raises:
             TypeError: what cannot be pickled, by name.
         """
-        return packed(models, attacks, self.load)
+        return packed(models, attacks, self.load, self.pickler)
 
     def before_claim(self) -> None:
         """Called before the folder is claimed."""
@@ -74,7 +79,7 @@ class Executor:
     def finished(self, report: Callable[[], str]) -> None:
         """Called at the very end with what gives the text of the report."""
 
-    def follow(self, jobs: Sequence[Job], runner: Runner, waves: Sequence[Sequence[Unit]]) -> str:
+    def follow(self, jobs: Sequence[Job], runner: Runner) -> str:
         """Works until the driver has its report, and gives the report's text; where this process follows."""
         raise NotImplementedError
 

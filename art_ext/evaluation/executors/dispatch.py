@@ -26,9 +26,9 @@ def dispatch(executor: Executor, task: Task, jobs: Sequence[Job], runner: Runner
         ValueError: a worker is not what the driver is: names what differs.
         OSError: a worker cannot write into the folder.
     """
-    todo = [] if isinstance(executor, Here) else waves(jobs, runner)
-    if not todo:
+    if isinstance(executor, Here):
         return []
+    todo = waves(jobs, runner)
     progress = Progress([unit for wave in todo for unit in wave], task.folder, bar)
     try:
         executor.run(task, todo, progress, jobs, runner)
@@ -38,6 +38,8 @@ def dispatch(executor: Executor, task: Task, jobs: Sequence[Job], runner: Runner
         for number in unit.jobs:
             runner.lost.setdefault(id(jobs[number]), reason)
     counts = progress.counts()
+    if not todo:
+        return []
     made = f"{counts['done']} of {counts['units']} units were made by {type(executor).__name__.lower()}"
     died = f"{counts['deaths']} workers ended early, {counts['redone']} units were handed out again"
     return [made, died] if counts["deaths"] or counts["redone"] else [made]

@@ -44,6 +44,8 @@ class Processes(Executor):
     def run(
         self, task: Task, waves: Sequence[Sequence[Unit]], progress: Progress, jobs: Sequence[Job], runner: Runner
     ) -> None:  # fmt: skip
+        if not waves:
+            return
         threads = self.threads or max(1, torch.get_num_threads() // self.workers)
         count = min(self.workers, max(map(len, waves)))
         with ExitStack() as stack:

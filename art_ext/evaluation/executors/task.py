@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,24 +66,30 @@ def _first_device(storage: Any, location: str) -> Any:
     return storage.cuda(0) if location.startswith("cuda") else storage
 
 
-def packed(models: Sequence[Defended], attacks: Sequence[Attack], load: Load | None) -> bytes:
+def packed(models: Sequence[Defended], attacks: Sequence[Attack], load: Load | None, pickler: Any = pickle) -> bytes:
     """Models and attacks as they are now, for workers of this driver alone; nothing where `load` makes them there.
+
+    Args:
+        models: to send.
+        attacks: to send.
+        load: makes them in the worker.
+        pickler: the module `pickle`, or `cloudpickle`, which takes classes of a script and lambdas, too.
 
     Raises:
         TypeError: a model, an attack or `load` that cannot be pickled, by name.
     """
     if load is not None:
-        _saved("load", load)
+        _saved("load", load, pickler)
         return b""
     for name, thing in [*((f"model {m.name!r}", m) for m in models), *((f"attack {a.title!r}", a) for a in attacks)]:
-        _saved(name, thing)
-    return _saved("models and attacks", (list(models), list(attacks)))
+        _saved(name, thing, pickler)
+    return _saved("models and attacks", (list(models), list(attacks)), pickler)
 
 
-def _saved(name: str, thing: Any) -> bytes:
+def _saved(name: str, thing: Any, pickler: Any) -> bytes:
     stream = io.BytesIO()
     try:
-        torch.save(thing, stream)
+        torch.save(thing, stream, pickle_module=pickler)
     except Exception as error:  # whatever somebody's class raises
         said = f"{type(error).__name__}: {error}"
         raise TypeError(f"expected {name} as something that workers can be sent, got {said}: {SENDABLE}") from error
