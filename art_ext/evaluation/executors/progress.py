@@ -34,6 +34,7 @@ class Progress:
         redone: units that were handed out again.
         broken: images that examples broke so far, over all jobs.
         lost: units that were given up, with the reason.
+        times: when each unit was done, by this process's clock, how long it took and what was expected, in seconds.
     """
 
     def __init__(self, units: Sequence[Unit], folder: Path, bar: bool) -> None:
@@ -41,6 +42,7 @@ class Progress:
         self.ready, self.paid, self.seconds = 0, 0.0, 0.0
         self.alive = self.deaths = self.redone = self.broken = 0
         self.lost: list[tuple[Unit, str]] = []
+        self.times: list[tuple[float, float, float]] = []
         self.folder, self.started, self.written = folder, time.monotonic(), 0.0
         self.bar = tqdm(total=self.cost, desc="units", disable=not bar, bar_format=BAR)
 
@@ -50,6 +52,7 @@ class Progress:
         self.paid += done.unit.cost
         self.broken += done.broken
         self.seconds += done.seconds
+        self.times.append((time.monotonic(), done.seconds, done.unit.cost))
         self.bar.set_postfix_str(f"{self.ready}/{self.total} units, {self.alive} workers, {self.broken} broken", False)
         self.bar.update(done.unit.cost)
         self.write()

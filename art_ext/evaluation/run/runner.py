@@ -210,7 +210,7 @@ class Runner:
             cell = self.empty(job)
             right = "".join("01"[v] for v in (answers == self.y[rows]).all(0).tolist())
             said = {"model": cell.model, "attack": cell.attack, "knowledge": cell.knowledge, "probe": bool(job.tags)}
-            said |= {"block": number, "right": right, "x_adv": made_of, "images": job.images}
+            said |= {"block": number, "right": right, "x_adv": made_of, "limit": job.attack.images}
             self.store.put(key, Piece(answers, {**said, **seen}), ANSWERS)
         return answers, seen
 
