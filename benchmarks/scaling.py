@@ -141,7 +141,8 @@ def simulated(units: Sequence[Unit], workers: int, ratios: Sequence[float], rest
     work = sum(took.values())
     return {
         "workers": workers, "units": len(units), "makespan_s": now, "ideal_s": work / workers,
-        "failed": progress.deaths, "given_up": len(progress.lost), "of_linear": work / workers / now, "of_speeds": work / sum(speeds) / now,
+        "of_linear": work / workers / now, "of_speeds": work / sum(speeds) / now,
+        "failed": progress.deaths, "given_up": len(progress.lost),
     }  # fmt: skip
 
 
@@ -177,14 +178,15 @@ def rendered(found: dict[str, Any]) -> str:
     one, two = here["1 workers"], here["2 workers"]
     busy = [f"{100 * w['between_units']:.1f} %" for w in (one, two)]
     days = {w["workers"]: [f"{w[k] / 86400:.1f} d" for k in ("ideal_s", "makespan_s")] for w in found["simulated"]}
+    cores = found["machine"]["cores"]
     lines = [
         MARKS[0], "",
-        f"Measured on {found['machine']['cores']} cores ({here['images']} images, {one['units']} units, one thread each; "
+        f"Measured on {cores} cores ({here['images']} images, {one['units']} units, one thread each; "
         f"load of the machine {here['load_before']:.1f} before, {here['load_after']:.1f} after): two workers have "
         f"{here['speedup']:.2f} times the throughput of one. Outside units one worker spends {busy[0]} of its time, "
         f"two spend {busy[1]}. A worker starts in {one['start_s']:.0f} s.", "",
-        f"Simulated: suite `full`, {found['n']} images of ImageNet, three models, {100 * FAILING:.0f} % of what is handed "
-        f"out fails at a random point, every {SLOW_WORKERS}th worker is {SLOWER:g} times slower.", "",
+        f"Simulated: suite `full`, {found['n']} images of ImageNet, three models, {100 * FAILING:.0f} % of what is "
+        f"handed out fails at a random point, every {SLOW_WORKERS}th worker is {SLOWER:g} times slower.", "",
         "| workers | units | ideal | makespan | of linear | of the workers' speeds | failed | given up |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *(f"| {s['workers']} | {s['units']} | {' | '.join(days[s['workers']])} | {s['of_linear']:.3f} | "
@@ -207,8 +209,8 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--n", type=int, default=5000, help="images of the simulation")
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--page", type=Path, default=PAGE)
+    for name, usual in (("--out", OUT), ("--page", PAGE)):
+        parser.add_argument(name, type=Path, default=usual)
     options = parser.parse_args(given)
     if not options.render:
         here = measured(options.images, options.steps)
