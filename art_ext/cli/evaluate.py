@@ -83,6 +83,9 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
     shard: Annotated[
         str | None, typer.Option(help="i/n, i from 0: every n-th batch alone, for n machines; art-ext report merges.")
     ] = None,
+    workers: options.Workers = None,
+    executor: options.Executor = None,
+    slurm: options.Slurm = None,
     keys: options.Keys = "x,y",
     size: options.Size = None,
     channels: options.Channels = None,
@@ -123,6 +126,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
 
         from art_ext.cli.evaluated import models_of
         from art_ext.cli.images import load_images
+        from art_ext.cli.workers import Loaded, executor_of, is_follower
         from art_ext.evaluation import Threat
         from art_ext.evaluation.report.criteria import given_criteria, met
         from art_ext.evaluation.report.exports import known_exports
@@ -143,12 +147,17 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
         numbers = {"eot_samples": _renamed(eot_samples, draws, "eot-samples", "draws"),
                    "repeats": _renamed(repeats, redraws, "repeats", "redraws")}  # fmt: skip
         name = _renamed(suite, preset, "suite", "preset") or "smoke"
-        models, classes = models_of(specs, purifier or (), method, found, normal, no_purifier_baseline, users)
-        chosen = _suite(name, threat, classes, found.x.shape[1], attack)
+        few, bare = type(found)(found.x[:3], found.y[:3], found.classes), no_purifier_baseline
+        load = Loaded(specs, purifier or (), method, few, standard, bare, name, threat, attack)
+        by = executor_of(workers, executor, slurm, load)
+        models, classes = models_of(specs, purifier or (), method, found, normal, bare, users)
+        chosen = suite_of(name, threat, classes, found.x.shape[1], attack)
         settings = chosen.options | _settings(knowledge, surrogate, numbers)
         settings |= {"seed": seed, "batch_size": batch_size, "shard": part, "data": facts, "crafting": crafting}
-        settings |= {"threat": threat, "folder": out, "require": criteria}
+        settings |= {"threat": threat, "folder": out, "require": criteria, "executor": by}
         report = replace(_run(models, chosen.attacks, found, where, settings), about=texts)
+        if executor == "torchrun" and is_follower():
+            return
         _finish(report, out, part, exports)
     if strict and any(v.verdict == "fail" for v in report.checks):
         say("error: a check failed: the numbers are not to be believed before it is explained", err=True)
@@ -226,7 +235,12 @@ def _chosen(found: Images, data: Path, images: int | None) -> tuple[Images, dict
     return chosen, {"name": data.name, "images": f"the first of {len(found.x)}", **facts}
 
 
-def _suite(name: str, threat: Threat, classes: int, channels: int, attack: Sequence[str] | None) -> Suite:
+def suite_of(name: str, threat: Threat, classes: int, channels: int, attack: Sequence[str] | None) -> Suite:
+    """The attacks and settings that --suite and --attack say.
+
+    Raises:
+        ValueError: another suite, or an attack that there is not.
+    """
     from dataclasses import replace
 
     from art_ext.evaluation import SUITES, suite

@@ -13,6 +13,7 @@ from art_ext.cli.listing import listing
 from art_ext.cli.methods import TrainCommand
 from art_ext.cli.purify import purify
 from art_ext.cli.report import report
+from art_ext.cli.status import status
 from art_ext.cli.train import train
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app.command("train", cls=TrainCommand, epilog=EXAMPLE + TRAIN)(train)
 app.command("purify", cls=Command, epilog=f"{EXAMPLE}purify --purifier runs/rdp photos purified")(purify)
 app.command("evaluate", cls=Command, epilog=EXAMPLE + EVALUATE)(evaluate)
 app.command("report", cls=Command, epilog=EXAMPLE + REPORT)(report)
+app.command("status", cls=Command, epilog=f"{EXAMPLE}status out/rdp")(status)
 app.command("verify", cls=Command, epilog=f"{EXAMPLE}verify out/rdp")(verify)
 app.command("compare", cls=Command, epilog=f"{EXAMPLE}compare out/rdp out/atop --out compared.md")(compare)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -72,6 +73,19 @@ Method = Annotated[
 
 Export = Annotated[
     str | None, typer.Option(help="Also writes csv, latex, junit or sarif; several with commas between them.")
+]
+
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="So many processes of this machine, one GPU each; of Ray and Slurm the most at a time."),
+]
+Executor = Annotated[
+    str | None,
+    typer.Option(help="Who makes the blocks instead: ray, ray://HOST:PORT, slurm, or under torchrun torchrun."),
+]
+Slurm = Annotated[
+    list[str] | None,
+    typer.Option(help="key=value of the jobs: partition=gpu, timeout_min=60, gpus_per_node=1; repeat it."),
 ]
 
 
@@ -171,7 +185,8 @@ def device_of(text: str) -> torch.device:
     import torch
 
     if text == "auto":
-        text = "cuda" if torch.cuda.is_available() else "cpu"
+        mine = f":{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else ""  # under torchrun
+        text = f"cuda{mine}" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(text)
     except RuntimeError as error:

@@ -12,6 +12,7 @@ import typer
 from art_ext.cli import options
 from art_ext.cli.display import show, write
 from art_ext.cli.errors import Debug, explained
+from art_ext.cli.status import show_partial
 from art_ext.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -19,13 +20,24 @@ if TYPE_CHECKING:
 
 
 def report(
-    files: Annotated[list[Path], typer.Argument(help="A report.json, or those of all shards of one evaluation.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="A report.json, those of all shards of one evaluation, or the folder of one evaluation."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.md and report.html.")],
     export: options.Export = None,
     debug: Debug = False,
 ) -> None:
-    """Merge the reports of shards, write them as JSON, Markdown and HTML with pictures, and print the table."""
+    """Merge the reports of shards, write them as JSON, Markdown and HTML with pictures, and print the table.
+
+    Of a folder whose evaluation is not finished, what it leaves so far is printed and written to OUT/partial.md.
+    """
     with explained(debug):
+        if len(files) == 1 and files[0].is_dir():
+            if not (files[0] / "report.json").is_file():
+                show_partial(files[0], out)
+                return
+            files = [files[0] / "report.json"]
         found = [read(file) for file in files]
         with _sound(files):
             whole = _whole(found)

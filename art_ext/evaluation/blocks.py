@@ -17,3 +17,8 @@ def blocks(images: int, shard: tuple[int, int] = (0, 1)) -> Iterator[tuple[int, 
     for number, start in enumerate(range(0, images, BLOCK)):
         if number % shard[1] == shard[0]:
             yield number, slice(start, min(start + BLOCK, images))
+
+
+def rows_of(number: int, images: int) -> slice:
+    """The rows of one block of the first so many images."""
+    return slice(number * BLOCK, min((number + 1) * BLOCK, images))

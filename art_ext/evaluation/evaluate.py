@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from art_ext.evaluation.backends import Attack
+from art_ext.evaluation.executors import Executor, Here, given_executor
+from art_ext.evaluation.executors.dispatch import dispatch
+from art_ext.evaluation.executors.task import Task
 from art_ext.evaluation.inspect import LOOKED_AT, Identity, ModelInfo, identities, inspect_model
 from art_ext.evaluation.judge import judge
 from art_ext.evaluation.numerics import full_precision, peak_memory, precision_flags, reset_peak_memory, usable
@@ -20,6 +24,7 @@ from art_ext.evaluation.provenance import now, provenance
 from art_ext.evaluation.report import Cell, Refusal, Report, merge
 from art_ext.evaluation.report.criteria import given_criteria
 from art_ext.evaluation.run import Runner, Store
+from art_ext.evaluation.run.blockwise import Blocks
 from art_ext.evaluation.run.manifest import NOTED, image_hashes, manifest, notes
 from art_ext.evaluation.run.unit_test import images_for, unit_test
 from art_ext.evaluation.schedule import Job, Schedule, schedule
@@ -59,6 +64,7 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
     suite: str = "",
     require: Sequence[str] = (),
     progress: bool = True,
+    executor: Executor | str | int | None = None,
     draws: int | None = None,
     redraws: int | None = None,
 ) -> Report:
@@ -106,11 +112,15 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
         require: what the defence has to reach, such as "worst_case >= 0.40" (see `report.criteria`); a folder keeps
             those that it was begun with.
         progress: show a bar with the time left.
+        executor: who makes the blocks: None for this process, a number for so many processes of this machine,
+            "torchrun" for its ranks, "ray" or "ray://HOST:PORT" for actors on a cluster, "slurm" for array jobs, or an
+            `executors.Executor`. It changes no result: with as many threads each, every byte is the same.
         draws: old spelling of `eot_samples`.
         redraws: old spelling of `repeats`.
 
     Raises:
-        TypeError: images, labels, models or settings of the wrong type, or a model that gives no logits.
+        TypeError: images, labels, models or settings of the wrong type, a model that gives no logits, or with workers
+            a model that cannot be pickled.
         ValueError: no images, images out of range, labels that do not fit, two attacks of one title, an impossible
             setting, or a folder with another evaluation.
         ImportError: an attack's library is not installed.
@@ -124,14 +134,18 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
     )
     models, attacks = given_several(models, "models"), given_several(attacks, "attacks")
     shard = check_call(models, attacks, x, y, settings, threat, shard)
-    said, required = facts(data), given_criteria(require)
+    said, required, chosen = facts(data), given_criteria(require), given_executor(executor)
     here, lacking = usable(settings.crafting, x.device)
     made = replace(settings, crafting=here)
     networks = [network for model in models for network in model.parts()]
     parameters = [p for network in networks for p in network.parameters()]
-    with full_precision(), evaluating(*networks), trainable((), parameters), all_seeded(settings.seed):
+    with ExitStack() as stack:
+        for mode in (full_precision(), evaluating(*networks), trainable((), parameters), all_seeded(settings.seed)):
+            stack.enter_context(mode)
+        place = stack.enter_context(chosen.folder(folder))
         who = {m.name: identities(m) for m in models}  # before a first pass may change what is inside
         images, labels = x.detach().clone(), y.detach().clone()
+        sent = chosen.packed(models, attacks)
         found = _inspected(models, who, images, labels, threat, settings)
         planned = schedule(models, attacks, threat, tuple(x.shape[1:]), len(x), made, found)
         for job in (*planned.jobs, *planned.probes):
@@ -141,15 +155,23 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
             {name: info.fingerprint for name, info in found.items() if info.fingerprint is not None},
         )  # fmt: skip
         call |= {"criteria": list(required)} if required else {}
-        store = Store(folder)
+        store = Store(place)
         remarks = [*lacking, *notes(store.known(), call)]
+        chosen.before_claim()
         store.claim(call, lambda n: image_hashes(images[:n], labels[:n]))
+        chosen.claimed()
         there = _read_back(store, _digest(call))
         if there is not None:
             return replace(there, notes=(*there.notes, READ_BACK))
-        work = _Work(models, attacks, images, labels, threat, made, shard, store, found, who)
-        report = work.report(planned, call, progress, started, suite, remarks)
-        return _finished(replace(report, required=required), work)
+        work = _Work(models, attacks, images, labels, threat, made, shard, store, found, who, planned)
+        if chosen.follows:
+            return Report.from_json(chosen.follow(work.jobs, work.runner))
+        task = Task(sent, threat, settings, made, shard, found, call, Path(place or ""), load=chosen.load)
+        remarks += dispatch(chosen, task, work.jobs, work.runner, progress)
+        report = work.report(call, progress and isinstance(chosen, Here), started, suite, remarks)
+        report = _finished(replace(report, required=required), work)
+        chosen.finished(report.to_json)
+        return report
 
 
 def merged(reports: Iterable[Report]) -> Report:
@@ -176,18 +198,21 @@ class _Work:
     store: Store
     found: dict[str, ModelInfo]
     who: Mapping[str, Mapping[str, Identity]]
+    planned: Schedule
+
+    def __post_init__(self) -> None:
+        self.jobs = (*self.planned.jobs, *self.planned.probes)
+        self.runner = Runner(self.x, self.y, self.settings, self.shard, self.store, self.found, self.who)
 
     def report(
-        self, planned: Schedule, call: Mapping[str, Any], progress: bool, started: str, suite: str,
-        remarks: Sequence[str],
-    ) -> Report:  # fmt: skip
+        self, call: Mapping[str, Any], progress: bool, started: str, suite: str, remarks: Sequence[str]
+    ) -> Report:
         """Runs the schedule and judges what came of it."""
         reset_peak_memory(self.x.device)
-        self.runner = Runner(self.x, self.y, self.settings, self.shard, self.store, self.found, self.who)
         clean = {m.name: self.runner.clean(m) for m in self.models}
-        self._test_the_attack(planned)
-        cells, probes = self._run(planned, progress)
-        self.usable = [job for job, cell in zip(planned.jobs, cells, strict=True) if not cell.refused]
+        self._test_the_attack()
+        cells, probes = self._run(progress)
+        self.usable = [job for job, cell in zip(self.planned.jobs, cells, strict=True) if not cell.refused]
         cells += [self.runner.on_another(j, m) for j in self.usable if self._crosses(j) for m in self.models
                   if m is not j.model]  # fmt: skip
         for model in self.models:
@@ -206,9 +231,9 @@ class _Work:
         )  # fmt: skip
         return report if self.shard[1] > 1 else replace(report, checks=judge(report))
 
-    def _test_the_attack(self, planned: Schedule) -> None:
+    def _test_the_attack(self) -> None:
         probe = self.settings.probe
-        n = 0 if probe is None else images_for(probe, planned, len(self.models))
+        n = 0 if probe is None else images_for(probe, self.planned, len(self.models))
         if probe is None or not n:
             return
         for model in self.models:
@@ -216,15 +241,14 @@ class _Work:
             tested = unit_test(model, info, self.x[:n], self.threat, probe.steps)
             self.found[model.name] = replace(info, unit_test=tested)
 
-    def _run(self, planned: Schedule, progress: bool) -> tuple[list[Cell], list[Cell]]:
-        jobs = (*planned.jobs, *planned.probes)
-        expected = [job.passes() * self.found[job.model.name].seconds_a_pass for job in jobs]
+    def _run(self, progress: bool) -> tuple[list[Cell], list[Cell]]:
+        expected = [job.passes() * self.found[job.model.name].seconds_a_pass for job in self.jobs]
         cells = []
         with tqdm(total=sum(expected), desc="attacks", disable=not progress, bar_format=BAR) as bar:
-            for job, weight in zip(jobs, expected, strict=True):
+            for job, weight in zip(self.jobs, expected, strict=True):
                 bar.set_postfix_str(f"{job.model.name}: {job.attack.titled(job.eot_samples)}", refresh=False)
                 cells.append(self.runner.run(job, lambda share, weight=weight: bar.update(weight * share)))  # type: ignore[misc]
-        return cells[: len(planned.jobs)], cells[len(planned.jobs) :]
+        return cells[: len(self.planned.jobs)], cells[len(self.planned.jobs) :]
 
     def _crosses(self, job: Job) -> bool:
         bare = job.knowledge in (Knowledge.UNDEFENDED, Knowledge.FULL)
@@ -235,7 +259,7 @@ class _Work:
         found = [f"{store.reused} blocks were read from the folder"] if store.reused else []
         return [*found, *(f"{name} was damaged and made anew" for name in store.damaged)]
 
-    def examples(self) -> dict[str, Tensor]:
+    def examples(self) -> dict[str, Blocks]:
         """All examples by "model | attack | knowledge"."""
         return {f"{j.model.name} | {j.attack.titled(j.eot_samples)} | {j.knowledge.value}": self.runner.kept(j)
                 for j in self.usable}  # fmt: skip

@@ -119,7 +119,7 @@ class _Reader:
         self.digest.update(held.view(torch.uint8).numpy().tobytes())
 
     def _module(self, module: nn.Module) -> None:
-        self.say("module", type(module).__module__, type(module).__qualname__)
+        self.say("module", _home(type(module)), type(module).__qualname__)
         code = getattr(module, "code", None)
         if isinstance(code, str):  # TorchScript and torch.export say what they compute
             self.say(code)
@@ -161,7 +161,7 @@ class _Reader:
                 self.say("empty")
 
     def _object(self, value: Any) -> None:
-        self.say("object", type(value).__module__, type(value).__qualname__)
+        self.say("object", _home(type(value)), type(value).__qualname__)
         if isinstance(value, logging.Logger):  # it leads to every other logger of the process
             self.say(value.name)
             return
@@ -175,6 +175,11 @@ class _Reader:
 
     def _attributes(self, values: Mapping[str, Any]) -> None:
         self.read({k: v for k, v in values.items() if k not in IGNORED and not isinstance(v, types.ModuleType)})
+
+
+def _home(kind: type) -> str:
+    """The module of a class; a script that is run is called otherwise in the processes that it spawns."""
+    return "__main__" if kind.__module__ == "__mp_main__" else kind.__module__
 
 
 def _slots(value: Any) -> dict[str, Any]:

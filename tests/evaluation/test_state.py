@@ -69,7 +69,7 @@ def test_a_folder_holds_report_and_examples_and_is_read_back(problem: Problem, t
     assert blind.seconds == 0 < bare.seconds  # the same examples, paid for once
     attacked = [c for c in report.cells if c.attack != "clean"]
     assert len(examples) == len(attacked)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["evaluation.json", "pieces", REPORT, EXAMPLES]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["answers", "evaluation.json", "pieces", REPORT, EXAMPLES]
     before = (tmp_path / REPORT).stat().st_mtime_ns
     again = run(problem, folder=tmp_path)
     assert again == replace(report, notes=("read back, nothing was run",))

@@ -8,15 +8,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from art_ext.evaluation.blocks import blocks
+from art_ext.evaluation.blocks import blocks, rows_of
 from art_ext.evaluation.inspect import Gradient, Identity, ModelInfo, fingerprint
 from art_ext.evaluation.inspect.answers import MOVED
 from art_ext.evaluation.numerics import OUT_OF_MEMORY, halving, peak_memory, reset_peak_memory
 from art_ext.evaluation.report.data import CLEAN, NO_ANSWER, Cell, Refusal
 from art_ext.evaluation.run import craft
+from art_ext.evaluation.run.blockwise import Blocks
 from art_ext.evaluation.run.collect import Collected
 from art_ext.evaluation.run.crafting import Crafting, Left
-from art_ext.evaluation.run.store import Facts, Piece, Store
+from art_ext.evaluation.run.store import ANSWERS, Facts, Piece, Store
 from art_ext.evaluation.schedule import Job
 from art_ext.evaluation.seeding import all_seeded, block_seed
 from art_ext.evaluation.settings import Settings
@@ -53,6 +54,8 @@ class Runner:
         self.peak = 0
         self.paid: dict[str, Job] = {}
         self.broken: dict[tuple[str, Knowledge], dict[int, bool]] = {}
+        self.hashes: dict[int, str] = {}  # of whole blocks, by where they end
+        self.lost: dict[int, str] = {}  # by the id of a job: why no worker could make its blocks
         self.todo: dict[tuple[int, int], Tensor] = {}  # by the id of a job and the number of a block
         self.crafting = Crafting(self._left, lambda error: error is store.failed)
 
@@ -69,7 +72,10 @@ class Runner:
         Whatever an attack or a model raises refuses this row by name, and leaves the others alone.
         """
         info, parts = self.found[job.model.name], list(blocks(job.images, self.shard))
-        if info.gradient is Gradient.MISSING and _needs_gradient(job):
+        if id(job) in self.lost:
+            advance(1.0)
+            return replace(self.empty(job), refused=self.lost[id(job)], refusal=Refusal.ERROR)
+        if self.lacks_gradient(job):
             advance(1.0)
             return replace(self.empty(job), refused=f"no gradient: {info.gradient_error}", refusal=Refusal.NO_GRADIENT)
         collected = Collected()
@@ -87,6 +93,10 @@ class Runner:
             advance(1.0)  # all of it is other shards'
         return collected.into(self.empty(job), self.y, self._repeats(job.model, job), self._sharded)
 
+    def lacks_gradient(self, job: Job) -> bool:
+        """Whether a job needs a gradient that its model does not have: its row is refused without a try."""
+        return self.found[job.model.name].gradient is Gradient.MISSING and _needs_gradient(job)
+
     def on_another(self, job: Job, other: Defended) -> Cell:
         """The answers of another model on the examples of a job that has been run."""
         cell, collected = self.empty(job), Collected()
@@ -103,11 +113,31 @@ class Runner:
                 return _refused(cell, error)
         return collected.into(cell, self.y, self._repeats(other), self._sharded)
 
-    def kept(self, job: Job) -> Tensor:
-        """All examples of a job that has been run, those of this shard, on the CPU."""
-        made, parts = self.crafting.known_of(job).job, blocks(job.images, self.shard)
-        found = [self._examples(made, number, rows)[0].x_adv.cpu() for number, rows in parts]
-        return torch.cat(found) if found else self.x[:0].cpu()
+    def kept(self, job: Job) -> Blocks:
+        """All examples of a job that has been run, those of this shard, block by block."""
+        made, parts = self.crafting.known_of(job).job, list(blocks(job.images, self.shard))
+        count = sum(rows.stop - rows.start for _, rows in parts)
+        examples = (self._examples(made, number, rows)[0].x_adv for number, rows in parts)
+        return Blocks((count, *self.x.shape[1:]), examples)
+
+    def make(self, job: Job, number: int) -> int:
+        """Makes and keeps a block of a job and the answers to it, as `run` does; gives how many images it breaks.
+
+        Raises:
+            Exception: whatever an attack, a model or a disk raises.
+        """
+        rows, collected = rows_of(number, job.images), Collected()
+        self._block(job, number, rows, collected)
+        return int((collected.answers[0] != self.y[rows].cpu()).any(0).sum())
+
+    def is_there(self, job: Job, number: int) -> bool:
+        """Whether the folder holds a block of a job and the answers to it, where that can be told beforehand."""
+        if self.in_turn(job) or job.crafting != FLOAT32:
+            return False
+        rows = rows_of(number, job.images)
+        key = self._key(job, number, rows)
+        files = [self.store.file(key), self.store.file(self._answers_key(job, number, key), ANSWERS)]
+        return all(file is not None and file.exists() for file in files)
 
     def changed_since(self, clean: Cell, model: Defended) -> int:
         """How many clean images a deterministic model now answers otherwise than it did at first.
@@ -151,17 +181,52 @@ class Runner:
         crafted = self.crafting.of(job)
         job = crafted.job
         piece, done = self._examples(job, number, rows)
-        module = self._answering(job, number)
-        answers = self._answers(job.model, module, piece.x_adv, number, self._repeats(job.model, job))
-        answers[:, ~done] = NO_ANSWER  # broken before
-        facts = dict(piece.facts)
-        if rows.start < WATCHED and not self.found[job.model.name].random and not job.tags:
-            facts["varied"] = self._varied(job.model, module, piece.x_adv)
+        answers, seen = self._recorded(job, number, rows, piece, done)
+        facts = {**piece.facts, **seen}
         facts |= self._moves(job, piece, answers, rows)
         compared = crafted.facts.get(number, {})
         facts |= {**compared, "seconds": facts["seconds"] + compared.get("seconds", 0.0)}
         collected.add(rows, answers, facts, ~done)
         self._note(job, rows, answers)
+
+    def _recorded(self, job: Job, number: int, rows: slice, piece: Piece, done: Tensor) -> tuple[Tensor, Facts]:
+        """Classes (repeats, N) of the model on a block, from the folder where they are kept, and what was observed."""
+        key = self._answers_key(job, number, self._key(job, number, rows, done))
+        repeats, made_of = self._repeats(job.model, job), sha256([piece.x_adv])
+        kept = (
+            None
+            if self.store.folder is None
+            else self.store.get(key, lambda a: a.shape == (repeats, len(done)), ANSWERS)
+        )
+        if kept is not None and kept.facts["x_adv"] == made_of:
+            return kept.x_adv.to(self.y), {k: v for k, v in kept.facts.items() if k == "varied"}
+        module = self._answering(job, number)
+        answers = self._answers(job.model, module, piece.x_adv, number, repeats)
+        answers[:, ~done] = NO_ANSWER  # broken before
+        seen: Facts = {}
+        if rows.start < WATCHED and not self.found[job.model.name].random and not job.tags:
+            seen["varied"] = self._varied(job.model, module, piece.x_adv)
+        if self.store.folder is not None:
+            cell = self.empty(job)
+            right = "".join("01"[v] for v in (answers == self.y[rows]).all(0).tolist())
+            said = {"model": cell.model, "attack": cell.attack, "knowledge": cell.knowledge, "probe": bool(job.tags)}
+            said |= {"block": number, "right": right, "x_adv": made_of, "limit": job.attack.images}
+            self.store.put(key, Piece(answers, {**said, **seen}), ANSWERS)
+        return answers, seen
+
+    def _answers_key(self, job: Job, number: int, key: str) -> str:
+        """What tells the answers to a piece from all others."""
+        who, settings = self.identities[job.model.name], self.settings
+        parts = [who["purifier"].sha256, who["classifier"].sha256, job.model.name, job.frozen, settings.seed]
+        return f"answers {parts} {self._repeats(job.model, job)} {number} {key}"
+
+    def _key(self, job: Job, number: int, rows: slice, todo: Tensor | None = None) -> str:
+        """What tells the examples of a block from all others, of those images that are attacked."""
+        if todo is not None and not bool(todo.all()):
+            return f"{job.key(self.source(job))} {number} {sha256([self.x[rows][todo], self.y[rows][todo]])}"
+        if rows.stop not in self.hashes:
+            self.hashes[rows.stop] = sha256([self.x[rows], self.y[rows]])
+        return f"{job.key(self.source(job))} {number} {self.hashes[rows.stop]}"
 
     def _left(self, job: Job, number: int, rows: slice) -> Left:
         """What a job leaves of a whole block, in one answer; a sequence, too, is compared on all of its images."""
@@ -212,10 +277,10 @@ class Runner:
         x, y = self.x[rows], self.y[rows]
         every = torch.ones(len(x), dtype=torch.bool, device=x.device)
         # As it was at the job's first time: by now more may be broken, by the job itself.
-        left = ~self._known_broken(job, rows) if self._in_turn(job) else every
+        left = ~self._known_broken(job, rows) if self.in_turn(job) else every
         todo = every if whole else self.todo.setdefault((id(job), number), left)
         # Neither a last block nor what a sequence has left is taken for one of more images.
-        key = f"{job.key(self._source(job))} {number} {sha256([x[todo], y[todo]])}"
+        key = self._key(job, number, rows, todo)
         piece = self.store.get(key, lambda x_adv: _fits(job, x[todo], x_adv))
         if piece is None:
             piece = self._made(job, number, x[todo], y[todo], rows.start < WATCHED)
@@ -239,7 +304,7 @@ class Runner:
         repeats = self._repeats(job.model, job)
         return halving(self._piece(job.model, x), lambda size: craft.examples(job, number, x, y, size, repeats, watch))
 
-    def _source(self, job: Job) -> str:
+    def source(self, job: Job) -> str:
         """The identity of what is differentiated: attackers of one network without a defence are one attacker."""
         who, name = self.identities[job.model.name], job.model.name
         if job.knowledge is Knowledge.TRANSFER:
@@ -248,12 +313,13 @@ class Runner:
             used, mode = [who["classifier"]], "classifier"
         else:
             used, mode = [who["purifier"], who["classifier"]], job.knowledge.value
-        if self._in_turn(job):  # what is left to attack is the model's own
+        if self.in_turn(job):  # what is left to attack is the model's own
             mode = f"{job.knowledge.value} of {name}"
         owner = name if any(part.opaque for part in used) else ""
         return " ".join([mode, *(part.sha256 for part in used), owner])
 
-    def _in_turn(self, job: Job) -> bool:
+    def in_turn(self, job: Job) -> bool:
+        """Whether a job attacks only what earlier ones left of a block."""
         return self.settings.survivors_only and not job.tags
 
     def _known_broken(self, job: Job, rows: slice) -> Tensor:
@@ -263,7 +329,7 @@ class Runner:
 
     def _note(self, job: Job, rows: slice, answers: Tensor) -> None:
         """Remembers what is broken in every repeat: a sequence need not attack it again."""
-        if not self._in_turn(job) or job.attack.bound:
+        if not self.in_turn(job) or job.attack.bound:
             return
         known = self.broken.setdefault((job.model.name, job.knowledge), {})
         wrong = ~(answers == self.y[rows]).any(0)

@@ -1,7 +1,8 @@
 """Where an evaluation keeps its examples: pieces that several processes may write, and a kill leaves whole.
 
 A folder holds `evaluation.json` (what is evaluated), `pieces/` (one file a block, named by what it was made of),
-`report.json` and `x_adv.safetensors`. No file is changed once it is there but for being written anew, whole.
+`answers/` (what a model answers to a piece), `report.json` and `x_adv.safetensors`. No file is changed once it is there
+but for being written anew, whole.
 """
 
 from __future__ import annotations
@@ -16,16 +17,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from art_ext.evaluation.run.blockwise import Blocks, save_blocks
 from art_ext.evaluation.run.manifest import PLAN, differing
 from art_ext.files import remove_stale, replacing
 from art_ext.nn.hashing import sha256
 
-REPORT, EXAMPLES, PIECES = "report.json", "x_adv.safetensors", "pieces"
+REPORT, EXAMPLES, PIECES, ANSWERS = "report.json", "x_adv.safetensors", "pieces", "answers"
 Facts = dict[str, Any]
 
 
 class Piece(NamedTuple):
-    """Examples of a block (N, C, H, W), on the CPU, and what was observed when they were made."""
+    """Examples of a block (N, C, H, W), on the CPU, and what was observed when they were made.
+
+    Of a record of answers, classes (repeats, N) stand in their place.
+    """
 
     x_adv: Tensor
     facts: Facts
@@ -39,14 +44,15 @@ class Store:
 
     Attributes:
         damaged: names of pieces that were made anew, because the file was not what had been written.
-        reused: pieces that were read from the folder.
+        reused: pieces that the folder held before, and that were read from it.
         failed: what kept the folder from being written; it says nothing of an attack or a model.
     """
 
     def __init__(self, folder: Path | str | None) -> None:
         self.folder = None if folder is None else Path(folder)
-        self.memory: dict[str, Piece] = {}
+        self.memory: dict[str, Piece] = {}  # without a folder alone
         self.damaged: list[str] = []
+        self.before: set[str] = set()  # names of pieces that were there, and not read yet
         self.reused = 0
         self.failed: Exception | None = None
 
@@ -98,49 +104,53 @@ class Store:
                     f"{self.folder}"
                 )
         remove_stale(self.folder)
+        self.before = {file.name for file in (self.folder / PIECES).glob("*.safetensors")}
         with replacing(self.folder / PLAN) as temporary:
             temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True), "utf-8")
 
-    def get(self, key: str, fits: Callable[[Tensor], bool]) -> Piece | None:
+    def get(self, key: str, fits: Callable[[Tensor], bool], room: str = PIECES) -> Piece | None:
         """A piece by what it was made of; None if it has not been made, or what is there is damaged.
 
         Args:
             key: everything that it depends on.
             fits: whether examples can be those of the block: shape, ball, box.
+            room: of the folder, `PIECES` or `ANSWERS`.
         """
         if key in self.memory:
             return self.memory[key]
-        file = self._file(key)
+        file = self.file(key, room)
         if file is None or not file.exists():
             return None
-        piece = _read(file)
+        piece = read_piece(file)
         if piece is None or not fits(piece.x_adv):
             self.damaged.append(file.name)
             return None
-        self.memory[key] = piece
-        self.reused += 1
+        if file.name in self.before:
+            self.before.remove(file.name)
+            self.reused += 1
         return piece
 
-    def put(self, key: str, piece: Piece) -> None:
-        """Keeps a piece, on the CPU."""
+    def put(self, key: str, piece: Piece, room: str = PIECES) -> None:
+        """Keeps a piece: in the folder, or where there is none in memory, on the CPU."""
         piece = Piece(piece.x_adv.detach().cpu().contiguous(), piece.facts)
-        self.memory[key] = piece
-        file = self._file(key)
-        if file is not None:
-            said = json.dumps(piece.facts, sort_keys=True)
-            try:
-                with replacing(file) as temporary:
-                    save_file({"x_adv": piece.x_adv}, temporary, {"facts": said, "sha256": _digest(piece.x_adv, said)})
-            except Exception as error:
-                self.failed = error
-                raise
+        file = self.file(key, room)
+        if file is None:
+            self.memory[key] = piece
+            return
+        said = json.dumps(piece.facts, sort_keys=True)
+        try:
+            with replacing(file) as temporary:
+                save_file({"x_adv": piece.x_adv}, temporary, {"facts": said, "sha256": _digest(piece.x_adv, said)})
+        except Exception as error:
+            self.failed = error
+            raise
 
-    def finish(self, report: str, examples: Mapping[str, Tensor]) -> None:
-        """Writes the report and all examples by title; the pieces stay, for more images."""
+    def finish(self, report: str, examples: Mapping[str, Blocks]) -> None:
+        """Writes the report and all examples by title, a block at a time; the pieces stay, for more images."""
         if self.folder is None:
             return
         with replacing(self.folder / EXAMPLES) as temporary:
-            save_file({k: v.cpu().contiguous().clone() for k, v in examples.items()}, temporary)
+            save_blocks(examples, temporary)
         with replacing(self.folder / REPORT) as temporary:
             temporary.write_text(report, "utf-8")
 
@@ -161,10 +171,11 @@ class Store:
         except UnicodeDecodeError as error:
             raise ValueError(f"expected a whole report in {self.folder}, got a damaged one: {error}") from error
 
-    def _file(self, key: str) -> Path | None:
+    def file(self, key: str, room: str = PIECES) -> Path | None:
+        """Where a piece is kept, whether it is there or not; None without a folder."""
         if self.folder is None:
             return None
-        return self.folder / PIECES / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+        return self.folder / room / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
 
 
 def _digest(x_adv: Tensor, facts: str) -> str:
@@ -180,7 +191,7 @@ def _opens(file: Path) -> bool:
         return False
 
 
-def _read(file: Path) -> Piece | None:
+def read_piece(file: Path) -> Piece | None:
     """The piece of a file, None where it is not what was written."""
     try:
         with safe_open(file, "pt") as opened:

@@ -1,0 +1,236 @@
+"""What workers gain here, how the scheduler would do with many, and what an ImageNet evaluation costs.
+
+    python -m benchmarks.scaling                # measures, simulates, writes results/scaling.json and docs/scaling.md
+    python -m benchmarks.scaling --render       # the page again, from the file
+
+Units are timed by the workers themselves, with one thread each. The simulation hands out the units of the suite `full`
+by the scheduler's own queue; how long a unit takes is what was expected of it, times a ratio drawn from those measured.
+Leave the machine alone meanwhile: the file holds its load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from art_ext import presets
+from art_ext.data import fashion_mnist
+from art_ext.defences import as_purifier
+from art_ext.evaluation import Attack, Defended, Knowledge, ModelInfo, Threat, evaluate, suite
+from art_ext.evaluation.executors import Processes, Unit
+from art_ext.evaluation.executors.progress import Progress
+from art_ext.evaluation.executors.unit import Done
+from art_ext.evaluation.executors.units import Queue, waves
+from art_ext.evaluation.inspect.info import Found
+from art_ext.evaluation.schedule import Job, schedule
+from art_ext.evaluation.settings import Settings
+from art_ext.purifiers import AToP
+
+ROOT = Path(__file__).parents[1]
+OUT, PAGE, MARKS = ROOT / "results" / "scaling.json", ROOT / "docs" / "scaling.md", ("<!-- figures -->", "<!-- end -->")
+THREAT = Threat("Linf", 8 / 255)
+IMAGENET = (3, 224, 224)
+FAILING, SLOW_WORKERS, SLOWER = 0.02, 16, 2.0
+"""Share of handed-out units that die at a random point; every so many-th worker is a straggler, slower by so much."""
+
+
+class Watched(Processes):
+    """Keeps the progress of its run."""
+
+    def run(self, task: Any, waves: Any, progress: Progress, jobs: Any, runner: Any) -> None:
+        self.progress, self.began = progress, time.monotonic()
+        super().run(task, waves, progress, jobs, runner)
+        self.ended = time.monotonic()
+
+
+def measured(images: int, steps: int) -> dict[str, Any]:
+    """An evaluation by one and by two workers: throughput, what is lost between units, and unit times."""
+    torch.set_num_threads(1)
+    data = fashion_mnist("test")
+    classifier = presets.load("fashion_mnist_cnn")
+    models = [Defended("bare", classifier), Defended("rdp", classifier, presets.load("fashion_mnist_rdp"))]
+    attacks = [Attack("native", "PGD", {"steps": steps}), Attack("native", "APGD", {"steps": steps})]
+    found: dict[str, Any] = {"load_before": os.getloadavg()[0], "images": images, "steps": steps}
+    for workers in (1, 2):
+        by, start = Watched(workers, threads=1), time.monotonic()
+        evaluate(
+            models, attacks, data.x[:images], data.y[:images], threat=THREAT, knowledge=[Knowledge.FULL], probe=None,
+            progress=False, executor=by, all_steps=True,
+        )  # fmt: skip
+        whole, times = time.monotonic() - start, by.progress.times
+        first = min(end - took for end, took, _ in times)
+        span, busy = max(end for end, _, _ in times) - first, sum(took for _, took, _ in times)
+        found[f"{workers} workers"] = {
+            "units": len(times), "units_a_second": len(times) / span, "busy_s": busy, "span_s": span,
+            "between_units": 1 - busy / (workers * span), "start_s": first - by.began, "whole_s": whole,
+            "driver_s_a_unit": (whole - (by.ended - by.began)) / len(times),
+        }  # fmt: skip
+        middle = statistics.median(took / cost for _, took, cost in times)
+        found[f"{workers} workers"]["ratios"] = sorted(round(took / cost / middle, 3) for _, took, cost in times)
+    one, two = (found[f"{k} workers"]["units_a_second"] for k in (1, 2))
+    return found | {"speedup": two / one, "load_after": os.getloadavg()[0]}
+
+
+def full_units(seconds_a_pass: float, n: int) -> tuple[list[Unit], dict[str, float]]:
+    """The units of `full` on ResNet-50, bare, with AToP and with a diffusion purifier, and the passes of each."""
+    identity = nn.Identity()
+    models = [Defended("bare", identity), Defended("AToP", identity, as_purifier(nn.Identity()))]
+    models.append(Defended("diffusion", identity, as_purifier(nn.Identity())))
+    chosen = suite("full", THREAT, classes=1000, channels=3)
+    options = {k: v for k, v in chosen.options.items() if k in ("eot_samples", "repeats", "probe")}
+    settings = Settings(
+        (Knowledge.BLIND, Knowledge.BPDA, Knowledge.FULL), average="logits", seed=0, batch_size=32,
+        survivors_only=False, cross=False, **options,
+    )  # fmt: skip
+    found = {m.name: Found.NOWHERE if m.purifier is None else Found.CLEAN for m in models}
+    info = {k: ModelInfo(k, 1000, seconds_a_pass=seconds_a_pass, randomised=where) for k, where in found.items()}
+    planned = schedule(models, chosen.attacks, THREAT, IMAGENET, n, settings, info)
+    jobs = (*planned.jobs, *planned.probes)
+    runner: Any = SimpleNamespace(
+        shard=(0, 1), found=info, lacks_gradient=lambda job: False, in_turn=lambda job: False,
+        is_there=lambda job, block: False, source=lambda job: f"{job.model.name} {job.knowledge.value}",
+    )  # fmt: skip
+    passes: dict[str, float] = {}
+    for job in jobs:
+        passes[_who(job)] = passes.get(_who(job), 0.0) + job.passes()
+    return [unit for wave in waves(jobs, runner) for unit in wave], passes
+
+
+def _who(job: Job) -> str:
+    blind = job.knowledge is Knowledge.BLIND
+    return f"{job.model.name}, blind" if blind else job.model.name
+
+
+def simulated(units: Sequence[Unit], workers: int, ratios: Sequence[float], restart: float) -> dict[str, Any]:
+    """Makespan of the scheduler's queue on so many workers, with stragglers and failing units, against the ideal."""
+    draw = random.Random(0)
+    took = {unit: unit.cost * draw.choice(ratios) for unit in units}
+    speeds = [1 / SLOWER if w % SLOW_WORKERS == SLOW_WORKERS - 1 else 1.0 for w in range(workers)]
+    with tempfile.TemporaryDirectory() as folder:
+        progress = Progress(units, Path(folder), bar=False)
+        queue, busy, now = Queue(units, progress), [], 0.0
+        free = [(0.0, w) for w in range(workers)]
+        heapq.heapify(free)
+        while queue:
+            while free and (unit := queue.take()) is not None:
+                since, w = heapq.heappop(free)
+                fails = draw.random() < FAILING
+                end = max(since, now) + took[unit] / speeds[w] * (draw.random() if fails else 1.0)
+                heapq.heappush(busy, (end, w, unit, fails))
+            now, w, unit, fails = heapq.heappop(busy)
+            if fails:
+                queue.lost(unit, "simulated")
+                progress.deaths += 1
+            else:
+                queue.done(Done(unit))
+            heapq.heappush(free, (now + restart * fails, w))
+        progress.close()
+    work = sum(took.values())
+    return {
+        "workers": workers, "units": len(units), "makespan_s": now, "ideal_s": work / workers,
+        "of_linear": work / workers / now, "of_speeds": work / sum(speeds) / now,
+        "failed": progress.deaths, "given_up": len(progress.lost),
+    }  # fmt: skip
+
+
+def pass_seconds(network: nn.Module, rounds: int = 3) -> float:
+    """Seconds of a forward pass of one image of ImageNet's size, on one thread: the median."""
+    network.eval()
+    x, found = torch.rand(1, *IMAGENET), []
+    with torch.no_grad():
+        network(x)
+        for _ in range(rounds):
+            start = time.process_time()
+            network(x)
+            found.append(time.process_time() - start)
+    return statistics.median(found)
+
+
+def imagenet(passes: dict[str, float], classifier: float, purifier: float) -> dict[str, Any]:
+    """Core-hours on this machine of what was measured, and network evaluations of a diffusion purifier."""
+    bare = passes["bare"] + passes["AToP, blind"]
+    return {
+        "passes": passes, "resnet50_s_a_pass": classifier, "atop_s_a_pass": purifier,
+        "core_hours": {
+            "bare and blind": bare * classifier / 3600,
+            "AToP": passes["AToP"] * (classifier + purifier) / 3600,
+        },
+        "diffusion": {"steps": 20, "network_evaluations": 20 * passes["diffusion"]},
+    }  # fmt: skip
+
+
+def rendered(found: dict[str, Any]) -> str:
+    """The figures of the page, from the file alone."""
+    here, cost = found["measured"], found["imagenet"]
+    one, two = here["1 workers"], here["2 workers"]
+    busy = [f"{100 * w['between_units']:.1f} %" for w in (one, two)]
+    days = {w["workers"]: [f"{w[k] / 86400:.1f} d" for k in ("ideal_s", "makespan_s")] for w in found["simulated"]}
+    cores = found["machine"]["cores"]
+    lines = [
+        MARKS[0], "",
+        f"Measured on {cores} cores ({here['images']} images, {one['units']} units, one thread each; "
+        f"load of the machine {here['load_before']:.1f} before, {here['load_after']:.1f} after): two workers have "
+        f"{here['speedup']:.2f} times the throughput of one. Outside units one worker spends {busy[0]} of its time, "
+        f"two spend {busy[1]}. A worker starts in {one['start_s']:.0f} s.", "",
+        f"Simulated: suite `full`, {found['n']} images of ImageNet, three models, {100 * FAILING:.0f} % of what is "
+        f"handed out fails at a random point, every {SLOW_WORKERS}th worker is {SLOWER:g} times slower.", "",
+        "| workers | units | ideal | makespan | of linear | of the workers' speeds | failed | given up |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        *(f"| {s['workers']} | {s['units']} | {' | '.join(days[s['workers']])} | {s['of_linear']:.3f} | "
+          f"{s['of_speeds']:.3f} | {s['failed']} | {s['given_up']} |" for s in found["simulated"]),
+        "", "Passes of images that the schedule counts; a backward pass is two, and no image leaves early:", "",
+        "| model | passes | one core of this machine |", "| --- | --- | --- |",
+        f"| ResNet-50, and blind attacks | {cost['passes']['bare'] + cost['passes']['AToP, blind']:.3g} | "
+        f"{cost['core_hours']['bare and blind']:.3g} h at {cost['resnet50_s_a_pass']:.3g} s a pass |",
+        f"| AToP before it, EOT | {cost['passes']['AToP']:.3g} | {cost['core_hours']['AToP']:.3g} h, "
+        f"{cost['atop_s_a_pass']:.3g} s more a pass |",
+        f"| {cost['diffusion']['steps']}-step diffusion before it, EOT | {cost['passes']['diffusion']:.3g} | "
+        f"{cost['diffusion']['network_evaluations']:.3g} evaluations of its network, not timed here |", "", MARKS[1],
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    parser.add_argument("--render", action="store_true", help="only the page, from the file")
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--n", type=int, default=5000, help="images of the simulation")
+    for name, usual in (("--out", OUT), ("--page", PAGE)):
+        parser.add_argument(name, type=Path, default=usual)
+    options = parser.parse_args(given)
+    if not options.render:
+        here = measured(options.images, options.steps)
+        torch.manual_seed(0)
+        from torchvision.models import resnet50
+
+        classifier, purifier = pass_seconds(resnet50()), pass_seconds(AToP())
+        units, passes = full_units(classifier, options.n)
+        restart, ratios = here["1 workers"]["start_s"], here["1 workers"]["ratios"]
+        found = {
+            "machine": {"cores": os.cpu_count(), "torch": torch.__version__}, "measured": here, "n": options.n,
+            "simulated": [simulated(units, w, ratios, restart) for w in (8, 64)],
+            "imagenet": imagenet(passes, classifier, purifier),
+        }  # fmt: skip
+        options.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    text = options.page.read_text("utf-8")
+    before, _, rest = text.partition(MARKS[0])
+    made = rendered(json.loads(options.out.read_text("utf-8")))
+    options.page.write_text(before + made + rest.partition(MARKS[1])[2], "utf-8")
+
+
+if __name__ == "__main__":
+    main()
