@@ -50,7 +50,10 @@ Devices = Annotated[
     typer.Option(min=1, help="Of this machine, on the CPU processes. Under torchrun or fabric run: those started."),
 ]
 Logger = Annotated[
-    str | None, typer.Option(help="csv or tensorboard: writes the figures of each epoch below OUT/logs.")
+    str | None,
+    typer.Option(
+        help="csv, tensorboard, mlflow or wandb: writes the figures, of a training each epoch, below OUT/logs."
+    ),
 ]
 Augment = Annotated[
     str | None,
@@ -73,6 +76,20 @@ Method = Annotated[
 Export = Annotated[
     str | None, typer.Option(help="Also writes csv, latex, junit or sarif; several with commas between them.")
 ]
+
+
+def logger(kind: str | None) -> str | None:
+    """The kind of a logger, whose package is there.
+
+    Raises:
+        ImportError: it is not.
+        ValueError: no such kind.
+    """
+    if kind is not None:
+        from art_ext.training import made_logger
+
+        made_logger(kind, "")
+    return kind
 
 
 def names(text: str | None) -> list[str]:

@@ -22,17 +22,19 @@ def report(
     files: Annotated[list[Path], typer.Argument(help="A report.json, or those of all shards of one evaluation.")],
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.md and report.html.")],
     export: options.Export = None,
+    logger: options.Logger = None,
     debug: Debug = False,
 ) -> None:
     """Merge the reports of shards, write them as JSON, Markdown and HTML with pictures, and print the table."""
     with explained(debug):
+        options.logger(logger)
         found = [read(file) for file in files]
         with _sound(files):
             whole = _whole(found)
         if whole is not found[0] and any(file.resolve() == (out / "report.json").resolve() for file in files):
             raise ValueError(f"expected a folder without the shards, got --out {out}, whose report.json is one of them")
         with _sound(files):
-            write(whole, out, options.names(export))
+            write(whole, out, options.names(export), logger)
             show(whole)
         say(f"written to {out}: report.json, report.md, report.html, manifest.json")
 
