@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from art_ext.evaluation.report import Report
 from art_ext.evaluation.report.estimates import REPEATS, clean_of
 from art_ext.evaluation.report.tables import AXES, left_of_row
+from art_ext.evaluation.statistics import Interval
 from art_ext.plots.drawing import named, png, powers, with_intervals
 
 COLOURS = {
@@ -72,6 +75,33 @@ def curves(report: Report) -> Figure:
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("accuracy (%)")
     panels[0].legend(fontsize=7, frameon=False)
+    return figure
+
+
+def eps_curves(found: Mapping[str, Sequence[tuple[float, Interval]]], norm: str = "Linf") -> Figure:
+    """Accuracy against eps with 95 % intervals, one line a defence, of any number of reports on one axis.
+
+    Args:
+        found: points by name, as `Report.curve(model, "eps")` gives them; equal distances on the axis.
+        norm: that eps is of, for the axis.
+
+    Raises:
+        ValueError: no points.
+    """
+    values = sorted({eps for points in found.values() for eps, _ in points})
+    if not values:
+        raise ValueError("expected at least one point of a curve, got none")
+    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+    axis = figure.subplots()
+    for i, (label, points) in enumerate(found.items()):
+        shift = 0.06 * (i - (len(found) - 1) / 2)  # so that intervals do not hide each other
+        placed = [(values.index(eps) + shift, interval) for eps, interval in points]
+        sizes = sorted({interval.n for _, interval in points})
+        with_intervals(axis, placed, label=f"{named(label)}, n={'-'.join(map(str, sizes))}", color=f"C{i % 10}")
+    axis.set_xticks(range(len(values)), [f"{eps:g}" for eps in values])
+    axis.set(xlabel=f"eps ({norm})", ylabel="accuracy (%)", ylim=(-3, 103))
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(fontsize=7, frameon=False)
     return figure
 
 
