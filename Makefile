@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint check notebooks slow docs bench format clean
+.PHONY: help install demo test lint check notebooks slow docs bench matrix format clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -49,6 +49,9 @@ docs: $(STAMP) ## build the documentation in site/, without a network
 
 bench: $(STAMP) ## measure speed and memory beside other libraries: some hours
 	$(BIN)/python -m benchmarks
+
+matrix: $(STAMP) ## part of the tests beside each Python and NumPy at hand: some minutes a row
+	$(BIN)/python -m benchmarks.matrix
 
 format: $(STAMP) ## rewrite the files as `make lint` wants them
 	$(BIN)/ruff format .

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
+import art_ext
+
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
@@ -292,3 +294,30 @@ print(*sorted(name for name in sys.modules if name.startswith(heavy)))
 def test_a_purifier_is_imported_without_what_trains_it() -> None:
     done = subprocess.run([sys.executable, "-c", PURIFIER], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+NAMES = """
+import sys
+import art_ext
+print(*dir(art_ext))
+print("torch" in sys.modules)
+print(art_ext.purifiers.RDP.name)
+try:
+    art_ext.purifier
+except AttributeError as error:
+    print(error)
+"""
+
+
+def test_public_modules_are_shown_and_loaded_when_used() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NAMES], cwd=ROOT, capture_output=True, text=True, check=True, timeout=100
+    )
+    shown, torch_loaded, name, error = done.stdout.splitlines()
+    assert {"attacks", "defences", "evaluation", "presets", "purifiers", "__version__"} <= set(shown.split())
+    assert "TYPE_CHECKING" not in shown
+    assert (torch_loaded, name) == ("False", "rdp")
+    assert error.startswith("expected one of attacks, ")
+    assert error.endswith("got art_ext.purifier")
+    folders = {p.stem for p in (ROOT / "art_ext").iterdir() if p.suffix in ("", ".py") and not p.stem.startswith("_")}
+    assert set(art_ext.__all__) <= folders

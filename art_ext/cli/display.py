@@ -78,13 +78,17 @@ def show(report: Report) -> None:
         say(f"note: {note}")
 
 
-def write(report: Report, folder: Path, exports: Sequence[str] = ()) -> None:
-    """Writes report.json, report.md, report.html with pictures, exports, and the manifest of all of them."""
+def write(report: Report, folder: Path, exports: Sequence[str] = (), logger: str | None = None) -> None:
+    """Writes report.json, report.md, report.html with pictures, exports, and the manifest of all of them.
+
+    Figures go to a logger of that kind too, below the folder.
+    """
     from art_ext.evaluation import save_page
     from art_ext.evaluation.evidence import write_manifest
-    from art_ext.evaluation.report.exports import export
+    from art_ext.evaluation.report.exports import export, log_report
     from art_ext.files import replacing
     from art_ext.plots import figures
+    from art_ext.training import finalized, made_logger
 
     export(report, folder, exports)  # first: refuses unknown names before anything is written
     report.save(folder / "report.json")
@@ -92,3 +96,7 @@ def write(report: Report, folder: Path, exports: Sequence[str] = ()) -> None:
         temporary.write_text(report.markdown(), "utf-8")
     save_page(report, folder / "report.html", figures(report))
     write_manifest(folder)
+    if logger is not None:
+        tracker = made_logger(logger, folder / "logs")
+        with finalized(tracker):
+            log_report(report, tracker)

@@ -106,6 +106,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
         typer.Option(help="TOML of texts for the head of the report: system, responsible, purpose, limits."),
     ] = None,
     export: options.Export = None,
+    logger: options.Logger = None,
     save_config: Annotated[
         Path | None, typer.Option(help="Write the options of this call to a TOML file, and go on.")
     ] = None,
@@ -132,11 +133,8 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
         from art_ext.evaluation.report.exports import known_exports
 
         threat, part = _threat(Threat, norm, eps), _shard(shard)
-        criteria, texts, exports = (
-            given_criteria(require or ()),
-            options.texts(about),
-            known_exports(options.names(export)),
-        )
+        criteria, texts = given_criteria(require or ()), options.texts(about)
+        told = known_exports(options.names(export)), options.logger(logger)
         save(ctx, save_config)
         where = options.device_of(device)
         found = load_images(data, split="test", keys=keys, size=options.height_width(size), channels=channels)
@@ -158,7 +156,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
         report = replace(_run(models, chosen.attacks, found, where, settings), about=texts)
         if executor == "torchrun" and is_follower():
             return
-        _finish(report, out, part, exports)
+        _finish(report, out, part, *told)
     if strict and any(v.verdict == "fail" for v in report.checks):
         say("error: a check failed: the numbers are not to be believed before it is explained", err=True)
         raise typer.Exit(CHECK_FAILED)
@@ -193,7 +191,7 @@ def _run(
     return evaluation.evaluate(models, attacks, x, y, progress=sys.stderr.isatty(), **settings)
 
 
-def _finish(report: Report, out: Path, part: tuple[int, int], exports: Sequence[str]) -> None:
+def _finish(report: Report, out: Path, part: tuple[int, int], exports: Sequence[str], logger: str | None) -> None:
     from art_ext.cli.display import show, write
 
     if part[1] > 1:
@@ -201,7 +199,7 @@ def _finish(report: Report, out: Path, part: tuple[int, int], exports: Sequence[
         say(f"with the other shards in folders of their own, merge all {part[1]}: art-ext report "
                    "FOLDER_OF_EACH/report.json ... --out FOLDER")  # fmt: skip
         return
-    write(report, out, exports)
+    write(report, out, exports, logger)
     show(report)
     say(f"written to {out}: report.json, report.md, report.html, x_adv.safetensors, manifest.json")
 

@@ -14,7 +14,7 @@ from rich.progress import Progress, TaskID
 
 from art_ext.cli.display import progress
 from art_ext.cli.models import RECORD, check_classifier, json_object
-from art_ext.cli.options import device_of
+from art_ext.cli.options import device_of, logger
 from art_ext.cli.preparing import Job
 from art_ext.cli.terminal import say
 from art_ext.data import Images
@@ -28,6 +28,7 @@ from art_ext.training import (
     Row,
     Step,
     Validation,
+    finalized,
     local_rank,
     made_logger,
     run,
@@ -108,8 +109,7 @@ class How:
 
     def __post_init__(self) -> None:
         augmentation_of(self.augment)
-        if self.logger is not None:
-            made_logger(self.logger, "")
+        logger(self.logger)
         if self.patience is not None and not self.validation_share:
             raise ValueError(f"expected --patience only with --validation-share, got {self.patience}")
 
@@ -127,12 +127,12 @@ def fit_stages(job: Job, split: Split, out: Path, how: How, fabric: Fabric) -> N
     found, validation = split
     augment = augmentation_of(how.augment)
     batches = Batches(found.x, found.labels, batch_size=how.batch_size, seed=how.seed, augment=augment)
-    with progress("steps") as bar:
+    tracker = None if how.logger is None or not fabric.is_global_zero else made_logger(how.logger, out / LOGS)
+    with progress("steps") as bar, finalized(tracker):
         run(
             job.stages, batches, epochs=how.epochs, seed=how.seed, checkpoint=out / STATE, validate=validation,
             every=min(SAVED_EVERY, len(batches)), fabric=fabric,
-            logger=None if how.logger is None else made_logger(how.logger, out / LOGS),
-            callbacks=_told(bar, job, out, how, len(batches)) if fabric.is_global_zero else Callbacks(),
+            logger=tracker, callbacks=_told(bar, job, out, how, len(batches)) if fabric.is_global_zero else Callbacks(),
         )  # fmt: skip
 
 

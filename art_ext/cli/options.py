@@ -51,7 +51,10 @@ Devices = Annotated[
     typer.Option(min=1, help="Of this machine, on the CPU processes. Under torchrun or fabric run: those started."),
 ]
 Logger = Annotated[
-    str | None, typer.Option(help="csv or tensorboard: writes the figures of each epoch below OUT/logs.")
+    str | None,
+    typer.Option(
+        help="csv, tensorboard, mlflow or wandb: writes the figures, of a training each epoch, below OUT/logs."
+    ),
 ]
 Augment = Annotated[
     str | None,
@@ -87,6 +90,20 @@ Slurm = Annotated[
     list[str] | None,
     typer.Option(help="key=value of the jobs: partition=gpu, timeout_min=60, gpus_per_node=1; repeat it."),
 ]
+
+
+def logger(kind: str | None) -> str | None:
+    """The kind of a logger, whose package is there.
+
+    Raises:
+        ImportError: it is not.
+        ValueError: no such kind.
+    """
+    if kind is not None:
+        from art_ext.training import made_logger
+
+        made_logger(kind, "")
+    return kind
 
 
 def names(text: str | None) -> list[str]:

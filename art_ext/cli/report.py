@@ -26,6 +26,7 @@ def report(
     ],
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.md and report.html.")],
     export: options.Export = None,
+    logger: options.Logger = None,
     debug: Debug = False,
 ) -> None:
     """Merge the reports of shards, write them as JSON, Markdown and HTML with pictures, and print the table.
@@ -33,6 +34,7 @@ def report(
     Of a folder whose evaluation is not finished, what it leaves so far is printed and written to OUT/partial.md.
     """
     with explained(debug):
+        options.logger(logger)
         if len(files) == 1 and files[0].is_dir():
             if not (files[0] / "report.json").is_file():
                 show_partial(files[0], out)
@@ -44,7 +46,7 @@ def report(
         if whole is not found[0] and any(file.resolve() == (out / "report.json").resolve() for file in files):
             raise ValueError(f"expected a folder without the shards, got --out {out}, whose report.json is one of them")
         with _sound(files):
-            write(whole, out, options.names(export))
+            write(whole, out, options.names(export), logger)
             show(whole)
         say(f"written to {out}: report.json, report.md, report.html, manifest.json")
 

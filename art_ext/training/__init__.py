@@ -4,7 +4,7 @@ from art_ext.training.batches import Batches
 from art_ext.training.by_epoch import ByEpoch
 from art_ext.training.checkpoint import Checkpoint
 from art_ext.training.devices import check_settings, launched, local_rank, make_fabric
-from art_ext.training.logs import made_logger
+from art_ext.training.logs import finalized, made_logger
 from art_ext.training.loop import Data, Scheduler, Step, fit
 from art_ext.training.objective import Objective
 from art_ext.training.processes import by_first
@@ -26,6 +26,7 @@ __all__ = [
     "Validation",
     "by_first",
     "check_settings",
+    "finalized",
     "fit",
     "launched",
     "local_rank",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +43,18 @@ def test_the_terminal_shows_the_numbers_of_the_tables(
             assert any(all(cell in line for cell in cells) for line in shown.splitlines()), row
     written = (tmp_path / "out" / "report.md").read_text("utf-8")
     assert all(cell in written for _, (_, rows), _ in more_tables(report) for row in rows for cell in row)
+
+
+def test_figures_go_to_a_logger(call: Any, refused: Any, report: Report, tmp_path: Path) -> None:
+    file, out = tmp_path / "report.json", tmp_path / "out"
+    report.save(file)
+    assert "logger out of csv, tensorboard, mlflow, wandb, got 'paper'" in refused(
+        "report", file, "--logger", "paper", "--out", out
+    )
+    assert not out.exists()
+    call("report", file, "--logger", "csv", "--out", out)
+    with (out / "logs" / "csv" / "version_0" / "metrics.csv").open() as written:
+        (row,) = csv.DictReader(written)
+    worst = report.worst_case("m")
+    assert float(row["m/worst_case/low"]) == pytest.approx(worst.low)
+    assert row["step"] == "0"

@@ -79,7 +79,7 @@ def test_figures_are_logged(call: Any, command: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        (("--logger", "wandb"), "logger out of csv, tensorboard, got 'wandb'"),
+        (("--logger", "paper"), "logger out of csv, tensorboard, mlflow, wandb, got 'paper'"),
         (("--precision", "bf16-true"), "precision 32-true, bf16-mixed, 16-mixed, got 'bf16-true'"),
         (("--precision", "16-mixed"), "which needs a GPU"),
         (("--augment", "crop"), "an augmentation as shift_and_flip:2"),

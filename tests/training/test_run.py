@@ -83,7 +83,7 @@ def test_rows_are_logged_with_steps_that_go_on(tmp_path: Path) -> None:
         assert {k: pytest.approx(float(line[k])) for k in row} == row
     trained(1, logger=made_logger("csv", tmp_path))
     assert sorted(p.name for p in (tmp_path / "csv").iterdir()) == ["version_0", "version_1"]
-    with pytest.raises(ValueError, match="logger out of csv, tensorboard, got 'paper'"):
+    with pytest.raises(ValueError, match="logger out of csv, tensorboard, mlflow, wandb, got 'paper'"):
         made_logger("paper", tmp_path)
 
 

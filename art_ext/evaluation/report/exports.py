@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from lightning_fabric.loggers.logger import Logger
+
 import art_ext
 from art_ext.evaluation.report.criteria import Outcome, outcomes
 from art_ext.evaluation.report.data import Findings, Verdict
@@ -121,6 +123,30 @@ def export(report: Findings, folder: Path | str, names: Iterable[str]) -> list[P
         with replacing(path) as temporary:
             temporary.write_text(text, "utf-8")
     return list(texts)
+
+
+def log_report(report: Findings, logger: Logger) -> None:
+    """Writes what a report found to a tracker, such as `art_ext.training.made_logger` gives.
+
+    Each row is "model/attack/knowledge" with accuracy, low and high, the ends of its interval; the worst case of each
+    model that was attacked is one more. All are in [0, 1].
+
+    Args:
+        report: what was found.
+        logger: of Lightning Fabric or with its `log_metrics(figures, step)` and `save()`.
+    """
+    found: dict[str, float] = {}
+    for row in rows(report):
+        if row["accuracy"] is not None:
+            name = "/".join(row[k].replace("/", "_") for k in ("model", "attack", "knowledge") if row[k] != "none")
+            found |= {f"{name}/{key}": row[key] for key in ("accuracy", "low", "high")}
+    for model in report.models():
+        if report.attacked(model):
+            worst = report.worst_case(model)
+            found |= {f"{model.replace('/', '_')}/worst_case/{key}": getattr(worst, name)
+                      for key, name in (("accuracy", "mean"), ("low", "low"), ("high", "high"))}  # fmt: skip
+    logger.log_metrics(found, 0)
+    logger.save()
 
 
 def _tex(text: str) -> str:
