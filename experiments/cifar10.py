@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from art_ext import plots
-from art_ext.evaluation import Attack, Probe, Threat
+from art_ext import plots, presets
+from art_ext.evaluation import Attack, Probe, Report, Threat
 from art_ext.files import replacing
 from art_ext.nn import seeded
 from experiments import networks as shared
@@ -28,6 +29,8 @@ from experiments.core import (
 )  # fmt: skip
 from experiments.data import SETS
 from experiments.lab import TRIAL_STEPS, Lab
+from experiments.page import about, code, load, options, read, rows_of, section, show, there, unhappy
+from experiments.runner import laid_out
 
 SCALES: Mapping[str, dict[str, Any]] = {
     "small": {"images": 512, "adaptive": 128, "unseen": 256, "long": 64, "strong": 128, "probe": Probe(64, 10),
@@ -117,8 +120,55 @@ def pictures(lab: Lab) -> dict[str, Any]:
 
 
 P = "cifar10_cifar10_"
+SECTIONS = {
+    "white": "Each attacker takes 20 steps. `transfer` and `blind` attack another network and the classifier without "
+             "its purifier, `bpda` takes the purifier for the identity, `full` differentiates through it. What draws "
+             "is averaged over five samples at each step.",
+    "adaptive": "The attack that each method's own training or inner working suggests, 20 steps.",
+    "autoattack": "Native AutoAttack. Where something is drawn, its gradients are averaged over five samples, APGD-T "
+                  "has one target and Square 100 queries, and there is no FAB-T.",
+    "l2": "L2, radius 0.5, 40 steps: none of them was trained for it.",
+    "stadv": "StAdv moves pixels; it has a bound of its own and does not count in the worst case.",
+    "strong": "PGD-200 averaged over 20 samples, and Square over as many.",
+    "official": "AutoAttack as its authors have it (`pyautoattack`), on what draws nothing.",
+}  # fmt: skip
 
 
 def page(folder: Path) -> list[str]:
     """The sections of the page."""
-    return []
+    reports = load(folder, P, SECTIONS)
+    made = ["The presets `cifar10_...` as they ship, Linf 8/255: classifiers of 1.2 million weights, purifiers of at "
+            "most 0.8 million, one training each, trained on JPEG-75 images and attacked on exact test images. DIR "
+            "stands before the adversarially trained network, as in its paper; CD-VAE before a classifier of its own; "
+            "RDP and AToP before the undefended one."]  # fmt: skip
+    if "white" in reports:
+        found = declare("cifar10", "small").tables["All five"]
+        made.append(section("All five", laid_out(found, reports)))
+    unseen = {k: v for k, v in reports.items() if k in ("l2", "stadv")}
+    if unseen:
+        found = declare("cifar10", "small").tables["Unseen attacks"]
+        made.append(section("Attacks that none was trained for", laid_out(found, unseen)))
+    if there(folder, f"{P}pictures"):
+        told = read(folder, f"{P}pictures")
+        rows = [[k, f"{v:.3f}"] for k, v in told["errors"].items()]
+        made.append(section(
+            "Pictures", "Images, adversaries of the attacker who does not see the purifier (PGD-20), and what each "
+            "purifier makes of them.", "![images, adversaries, purified](cifar10_cifar10_pictures.png)",
+            rows_of(["image", "mean distance from the clean one"], rows), code(options(told)),
+        ))  # fmt: skip
+    made.append(hours(reports))
+    for name, report in reports.items():
+        made.append(section(f"Part `{name}`", SECTIONS[name], show(*report.table()), unhappy({name: report}),
+                            about(report)))  # fmt: skip
+    return made
+
+
+def hours(reports: Mapping[str, Report]) -> str:
+    """What the presets and the reports took, as a section."""
+    known = {n: presets.describe(n).training for n in presets.names() if n.startswith("cifar10_")}
+    rows = [[f"training of {n}", f"{float(t['seconds']) / 3600:.2f}"] for n, t in known.items() if "seconds" in t]
+    for name, report in reports.items():
+        started, ended = (datetime.fromisoformat(v) for v in (report.started, report.ended))
+        rows.append([f"part `{name}`, n = {len(report.labels)}", f"{(ended - started).total_seconds() / 3600:.2f}"])
+    return section("Time", "Hours of one core, which now and then others shared; a part that was interrupted says its "
+                   "last run.", rows_of(["what", "hours"], rows))  # fmt: skip
