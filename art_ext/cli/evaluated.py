@@ -41,7 +41,9 @@ def models_of(
     Raises:
         ValueError: what does not load or fit, or two purifiers of one name.
     """
-    from art_ext.cli.models import check_classifier, check_purifier, load_classifier, load_purifier
+    from art_ext.cli.classifiers import load_classifier
+    from art_ext.cli.purifiers import load_purifier
+    from art_ext.cli.trying import check_classifier, check_purifier
     from art_ext.evaluation import Defended
 
     purifiers = expanded(purifiers)
@@ -73,7 +75,7 @@ def models_of(
 def _compare(folder: Path, classifier: nn.Module, x: Tensor, normal: dict[str, Any]) -> None:
     """Warns where a purifier was trained for another classifier than the one behind it, or on images of other sizes."""
     from art_ext.cli.fingerprint import difference
-    from art_ext.cli.models import RECORD, json_object
+    from art_ext.cli.records import RECORD, json_object
 
     if not (folder / RECORD).is_file():
         return
@@ -95,7 +97,7 @@ def expanded(purifiers: Sequence[str]) -> list[str]:
     Raises:
         ValueError: a pattern that matches no purifier among the presets.
     """
-    from art_ext.cli.models import purifier_presets
+    from art_ext.cli.purifiers import purifier_presets
 
     found: list[str] = []
     for text in purifiers:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from art_ext.cli.models import RECORD, json_object
+from art_ext.cli.records import RECORD, json_object
 from art_ext.nn.hashing import sha256
 
 PROBES = 8

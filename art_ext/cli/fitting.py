@@ -13,10 +13,11 @@ from lightning_fabric import Fabric
 from rich.progress import Progress, TaskID
 
 from art_ext.cli.display import progress
-from art_ext.cli.models import RECORD, check_classifier, json_object
 from art_ext.cli.options import device_of, logger
 from art_ext.cli.preparing import Job
+from art_ext.cli.records import RECORD, json_object
 from art_ext.cli.terminal import say
+from art_ext.cli.trying import check_classifier
 from art_ext.data import Images
 from art_ext.data.augmentations import augmentation_of, check_augmentation
 from art_ext.files import remove_stale, replacing

@@ -206,8 +206,8 @@ def _loaded(parameter: inspect.Parameter, value: Any, device: torch.device) -> A
     """The network or the function that a text names; any other value as it is."""
     from torch import nn
 
+    from art_ext.cli.classifiers import load_classifier
     from art_ext.cli.code import code
-    from art_ext.cli.models import load_classifier
 
     wanted = [m for m in _members(parameter.annotation) if _is_code(m)]
     if not wanted or not isinstance(value, str):

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 import art_ext
 from art_ext.card import README, Facts, note
+from art_ext.cli.classifiers import users_own
 from art_ext.cli.errors import machine_failed
 from art_ext.cli.fingerprint import AFTERWARDS, SHA256, answers
 from art_ext.cli.fitting import STATE
-from art_ext.cli.models import CONFIG, RECORD, json_object, users_own
 from art_ext.cli.preparing import Job
+from art_ext.cli.records import CONFIG, RECORD, json_object
 from art_ext.cli.terminal import say
 from art_ext.files import replacing
 from art_ext.purifiers import Purifier

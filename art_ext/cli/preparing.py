@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from art_ext.cli.classifiers import load_classifier, users_own
 from art_ext.cli.errors import machine_failed, suggestion
 from art_ext.cli.fingerprint import ANSWERS, SHA256, SHAPE, answers
 from art_ext.cli.methods import Method, Settings
-from art_ext.cli.models import check_classifier, check_purifier, load_classifier, users_own
+from art_ext.cli.trying import check_classifier, check_purifier
 from art_ext.data import Images
 from art_ext.nn import FeatureExtractor
 from art_ext.nn.hashing import sha256

@@ -233,7 +233,7 @@ def _checked(
     purifier: Purifier, archive: zipfile.ZipFile, member: str, batch_size: int
 ) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and dtype of an array of images, all of which have been looked at."""
-    from art_ext.cli.models import check_purifier
+    from art_ext.cli.trying import check_purifier
 
     with readable(archive.filename), archive.open(member) as file:
         shape, dtype = _header(file)

@@ -40,8 +40,8 @@ def purify(
     Files that cannot be read or purified are listed at the end, with exit code 1; the rest is written.
     """
     with explained(debug) as users:
-        from art_ext.cli.models import load_purifier
         from art_ext.cli.purified import purify_folder, purify_npz
+        from art_ext.cli.purifiers import load_purifier
         from art_ext.nn import seeded
 
         _check(source, target, overwrite)

@@ -10,7 +10,7 @@ import tomllib
 
 from art_ext.cli.attacks import attack_of
 from art_ext.cli.evaluated import expanded
-from art_ext.cli.models import purifier_presets
+from art_ext.cli.purifiers import purifier_presets
 from art_ext.evaluation import Report
 
 QUICK = ("--attack", "native:FGSM", "--knowledge", "blind", "--eps", 0.02, "--device", "cpu", "--eot-samples", 2)

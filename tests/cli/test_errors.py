@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from art_ext.cli import fitting
+from art_ext.cli.classifiers import load_classifier
 from art_ext.cli.errors import FAILED, INTERRUPTED, TERMINATED, USAGE, explained
-from art_ext.cli.models import load_classifier
 from art_ext.cli.users import Users
 from art_ext.training import loop as training_loop
 
@@ -208,7 +208,7 @@ def test_memory_that_runs_out_is_not_taken_for_a_wrong_model(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     target = {
-        "look": "art_ext.cli.models.check_classifier",
+        "look": "art_ext.cli.trying.check_classifier",
         "load": "torch.jit.load",
         "features": "torch.autograd.grad",
     }

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from art_ext.cli.code import code
 from art_ext.cli.evaluate import attack_of
-from art_ext.cli.models import code
 from art_ext.data import balanced_order, order_sha256
 from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate
 from art_ext.nn.hashing import sha256

@@ -12,7 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from art_ext import presets
-from art_ext.cli.models import check_classifier, check_purifier, code, load_classifier, load_purifier
+from art_ext.cli.classifiers import load_classifier
+from art_ext.cli.code import code
+from art_ext.cli.purifiers import load_purifier
+from art_ext.cli.trying import check_classifier, check_purifier
 from art_ext.evaluation import Defended
 from art_ext.nn.modes import evaluating
 

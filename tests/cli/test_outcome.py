@@ -18,7 +18,7 @@ from torch import nn
 
 from art_ext.classifiers import SmallDRRDN
 from art_ext.cli import fingerprint
-from art_ext.cli.models import Normalised, load_classifier, users_own
+from art_ext.cli.classifiers import Normalised, load_classifier, users_own
 from art_ext.images import Normalize
 from art_ext.purifiers import RDP
 

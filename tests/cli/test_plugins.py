@@ -117,7 +117,7 @@ print(json.dumps(found))
 """
 LOAD = """
 import json, sys, torch
-from art_ext.cli.models import load_purifier
+from art_ext.cli.purifiers import load_purifier
 ((folder,),) = json.load(sys.stdin)
 found = load_purifier(folder, device=torch.device("cpu"))
 from tiny_purifier import Tiny

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from art_ext.cli.models import code
+from art_ext.cli.code import code
 from art_ext.purifiers import RDP
 
 

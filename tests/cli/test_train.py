@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from art_ext.classifiers import SmallDRRDN
+from art_ext.cli.classifiers import load_classifier
+from art_ext.cli.code import code
 from art_ext.cli.methods import method_of, methods
-from art_ext.cli.models import code, load_classifier
 from art_ext.nn import FeatureExtractor, seeded
 from art_ext.purifiers import PURIFIERS, RDP
 from art_ext.training import Batches, Objective, fit

@@ -34,7 +34,7 @@ def command(files: Any) -> tuple[Any, ...]:
 
 
 def by_python(files: Any, augment: Any, **how: Any) -> dict[str, torch.Tensor]:
-    from art_ext.cli.models import code
+    from art_ext.cli.code import code
 
     features = FeatureExtractor(code(files.spec("layered"))(), "features.1")
     with seeded(2):

@@ -11,7 +11,7 @@ import pytest
 from art_ext import presets
 from art_ext.evaluation import Cell, Report
 from experiments.claims import COLUMNS, FAILS, HOLDS, OPEN, Claim, Detected, Gap, Hybrids, Preset, Share, Worst, claims
-from experiments.render import PAPERS, module
+from experiments.render import IN_ORDER, module
 
 GAP = Gap("weak", ("M", "PGD-9, blind"), ("A", "PGD-9"))
 FORTY = "1" * 40
@@ -127,4 +127,4 @@ def test_what_was_not_run_is_said(tmp_path: Path) -> None:
 
 
 def test_every_paper_has_claims() -> None:
-    assert all(module(paper).CLAIMS for paper in PAPERS)
+    assert all(module(paper).CLAIMS for paper in IN_ORDER)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
 
 
-PAGES = ["README.md", "rdp.md", "cdvae.md", "dir.md", "atop.md", "drrdn.md"]
+PAGES = ["README.md", "rdp.md", "cdvae.md", "dir.md", "atop.md", "drrdn.md", "cifar10.md"]
 
 
 @pytest.fixture(scope="module")
