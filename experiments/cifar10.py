@@ -33,7 +33,7 @@ from experiments.page import about, code, load, options, read, rows_of, section,
 from experiments.runner import laid_out
 
 SCALES: Mapping[str, dict[str, Any]] = {
-    "small": {"images": 512, "adaptive": 128, "unseen": 256, "long": 64, "strong": 128, "probe": Probe(64, 10),
+    "small": {"images": 512, "adaptive": 128, "unseen": 256, "long": 32, "strong": 128, "probe": Probe(64, 10),
               "samples": 5},
     "paper": {"images": 1000, "adaptive": 1000, "unseen": 1000, "long": 1000, "strong": 1000, "probe": Probe(),
               "samples": 20},
