@@ -43,7 +43,7 @@ def attacks(steps: int, eot_samples: int, queries: int) -> list[Attack]:
             {"steps": max(1, 3 * steps // 5), "targets": 1, "queries": 0},
             eot_samples=eot_samples,
             on="randomised",
-            knowledge=SEEING,
+            knowledge=(Knowledge.FULL,),
             label=f"native APGD-CE and APGD-T + EOT-{eot_samples}",
         ),
     ]
