@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
@@ -57,7 +57,9 @@ def explain(method: nn.Module, x: Tensor, x_adv: Tensor) -> Figure:
             return _drrdn(method, x, x_adv)
         if not isinstance(method, Purifier):
             raise TypeError(f"expected a purifier or a DRRDN, got {type(method).__name__}: as_purifier makes one")
-        between = next((steps(method, x_adv) for kind, steps in STEPS.items() if isinstance(method, kind)), [])
+        between: list[Column] = next(
+            (steps(method, x_adv) for kind, steps in STEPS.items() if isinstance(method, kind)), []
+        )
         purified = (
             between.pop() if between and between[-1].title.startswith("purified") else Column("purified", method(x_adv))
         )
@@ -131,7 +133,7 @@ def _atop(purifier: AToP, x: Tensor) -> list[Column]:
     return found
 
 
-STEPS = {RDP: _rdp, DIR: _dir, CDVAE: _cdvae, AToP: _atop}
+STEPS: dict[type[Purifier], Callable[[Any, Tensor], list[Column]]] = {RDP: _rdp, DIR: _dir, CDVAE: _cdvae, AToP: _atop}
 """What is shown between the attacked image and the purified one, which comes last where a step has it already."""
 
 
