@@ -1,4 +1,4 @@
-"""Adversarial purification for the Adversarial Robustness Toolbox, and evaluations that cannot flatter."""
+"""Adversarial purification for the Adversarial Robustness Toolbox, and evaluations that test their own attacks."""
 
 from typing import TYPE_CHECKING
 

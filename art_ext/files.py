@@ -1,4 +1,4 @@
-"""Files that a kill at any moment leaves whole: the old one or the new one, never half of either."""
+"""Writes files at once or not at all: after a kill there is the old one or the new one, never half of either."""
 
 from __future__ import annotations
 

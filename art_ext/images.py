@@ -1,4 +1,4 @@
-"""The image convention of the package, its check, and the layer that leaves it: float (N, C, H, W) in [0, 1]."""
+"""The image convention of the package, its check, and the layer that standardises: float (N, C, H, W) in [0, 1]."""
 
 from __future__ import annotations
 

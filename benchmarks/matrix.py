@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "compatibility.md"
 ROWS = ("3.10/1.26", "3.11/1.26", "3.11/2", "3.12/1.26", "3.12/2", "3.13/2", "3.14/2")
 """Python and NumPy; 1.26 has no wheels for newer Pythons."""
+PINS, FREE = ROOT / "constraints.txt", re.compile(r"(contourpy|matplotlib|numpy|pillow|scikit-learn|scipy)==")
+"""The tested set, and what NumPy decides."""
 TORCH = "2.13.0"
 TESTS = (
     "tests/test_images.py", "tests/test_plain.py", "tests/test_plots.py", "tests/data", "tests/attacks/test_pgd.py",
@@ -65,9 +67,21 @@ def tested(row: str, folder: Path) -> dict[str, str]:
     bin_ = place / "bin" / "python"
     if not bin_.exists():
         subprocess.run([base, "-m", "venv", str(place)], check=True)
-    wanted = [f"torch=={TORCH}", f"numpy=={numpy}.*", "pytest", "pytest-timeout", "jsonschema", str(ROOT)]
-    install = [str(bin_), "-m", "pip", "install", "-q", "--no-input", "--disable-pip-version-check", *wanted]
-    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    rest = place / "constraints.txt"
+    rest.write_text("".join(line for line in PINS.read_text("utf-8").splitlines(True) if not FREE.match(line)), "utf-8")
+    wanted = [
+        "-c",
+        str(rest),
+        f"torch=={TORCH}",
+        f"numpy=={numpy}.*",
+        "pytest",
+        "pytest-timeout",
+        "jsonschema",
+        str(ROOT),
+    ]
+    install = [str(bin_), "-m", "pip", "install", "-q", "--no-input", "--disable-pip-version-check"]
+    subprocess.run([*install, "-U", "pip"], capture_output=True, check=False)  # an old one takes ages to resolve
+    done = subprocess.run([*install, *wanted], capture_output=True, text=True, check=False)
     if done.returncode:
         return cells | {"outcome": f"cannot be installed: {_last(done.stderr)}"}
     versions = json.loads(subprocess.run([str(bin_), "-c", VERSIONS], capture_output=True, check=True).stdout)

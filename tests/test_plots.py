@@ -13,9 +13,13 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 
 from art_ext import plots
+from art_ext.classifiers.drrdn import SmallDRRDN
+from art_ext.defences import as_purifier
 from art_ext.detectors import auc, roc
 from art_ext.evaluation import Cell, Report, Tag
+from art_ext.evaluation.statistics import Interval
 from art_ext.plots import COLOURS, accuracy_bars, decompositions, image_grid, png, trade_off_curve
+from art_ext.purifiers import CDVAE, DIR, RDP, AToP, Purifier
 
 T, F = True, False
 CELLS = (
@@ -348,3 +352,68 @@ def test_the_map_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(ImportError, match="pip install umap-learn"):
         plots.representation_map({"z": z}, {"z": z}, y, embed="UMAP")
+
+
+def test_eps_curves_put_reports_on_one_axis() -> None:
+    half, none = Interval(0.5, 0.4, 0.6, 4), Interval(0.0, 0.0, 0.2, 4)
+    figure = plots.eps_curves({"a_": [(0.0, half), (0.1, none)], "b": [(0.1, half), (0.3, none)]}, "L2")
+    (axis,) = figure.axes
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["0", "0.1", "0.3"]
+    first, second = (c.lines[0].get_xydata() for c in axis.containers)
+    np.testing.assert_allclose(first, [[-0.03, 50], [0.97, 0]])
+    np.testing.assert_allclose(second, [[1.03, 50], [2.03, 0]])
+    assert [t.get_text() for t in axis.get_legend().get_texts()] == ["a_, n=4", "b, n=4"]
+    assert axis.get_xlabel() == "eps (L2)"
+    with pytest.raises(ValueError, match="at least one point"):
+        plots.eps_curves({})
+
+
+@pytest.mark.parametrize(
+    ("method", "between"),
+    [
+        (RDP(**RDP.small), ["R(x'), both\nlatents", "R(x') without\nP's latent", "purified"]),
+        (DIR(**DIR.small), ["mask 1", "restored\nunder mask 1", "mask 2", "restored\nunder mask 2", "purified"]),
+        (CDVAE(**CDVAE.small), ["R(x') = x' - G(x')", "purified = G(x')"]),
+        (AToP(**AToP.small), ["RT1", "RT2", "RT3, mask 1 of 4", "purified"]),
+        (as_purifier(lambda x: x / 2), ["purified"]),
+    ],
+    ids=["rdp", "dir", "cdvae", "atop", "own"],
+)
+def test_a_method_is_explained_step_by_step(method: Purifier, between: list[str]) -> None:
+    x = torch.rand(2, 3, 8, 12)
+    x_adv = (x + 0.1 * torch.randn_like(x)).clamp(0, 1)
+    figure = plots.explain(method.train(), x, x_adv)
+    assert method.training
+    titles = ["clean", "attacked", *between, "|attacked - clean|", "|purified - clean|"]
+    panels = [axis for axis in figure.axes if axis.get_label() != "<colorbar>"]
+    assert [axis.get_title() for axis in panels[: len(titles)]] == titles
+    assert len(panels) == 2 * len(titles)
+    shown = pictures(panels[len(titles) :])  # of the second image
+    np.testing.assert_allclose(shown[1], x_adv[1].permute(1, 2, 0))
+    np.testing.assert_allclose(shown[-2], (x_adv - x)[1].abs().mean(0), rtol=1e-5)
+    if not method.stochastic:
+        with torch.no_grad():
+            expected = (method.eval()(x_adv) - x)[1].abs().mean(0)
+        np.testing.assert_allclose(shown[-1], expected, atol=1e-6)
+    png(figure)
+
+
+def test_a_drrdn_is_explained_by_what_moves() -> None:
+    network = SmallDRRDN(1, 3, 4, hidden=5, critic_width=4)
+    x = torch.rand(2, 1, 28, 28)
+    figure = plots.explain(network, x, x.flip(3))
+    bars = [c for axis in figure.axes for c in axis.containers if len(c) == 2]
+    parts = [network.eval().represent(v) for v in (x, x.flip(3))]
+    for row, (z_s, z_i) in enumerate(bars):
+        for bar, name in ((z_s, "z_s"), (z_i, "z_i")):
+            before, after = (getattr(p, name)[row].detach() for p in parts)
+            assert bar.get_width() == pytest.approx(float((after - before).norm() / before.norm()), rel=1e-4)
+    assert len(bars) == 2
+
+
+def test_what_cannot_be_explained_is_refused() -> None:
+    x = torch.rand(2, 1, 8, 8)
+    with pytest.raises(TypeError, match="expected a purifier or a DRRDN, got Identity"):
+        plots.explain(torch.nn.Identity(), x, x)
+    with pytest.raises(ValueError, match=r"attacked images of shape \(2, 1, 8, 8\), got \(1, 1, 8, 8\)"):
+        plots.explain(torch.nn.Identity(), x, x[:1])

@@ -19,7 +19,7 @@ CONFIRMED_BY = 20
 
 @dataclass(frozen=True)
 class Leave:
-    """When an image leaves the batch: once its score is above 0, and stays so.
+    """When an image is taken out of the batch: once its score is above 0, and stays so.
 
     On a GPU it is looked for leavers every `EVERY` steps; who was broken in between and is no more goes on, and the
     attack still returns the point of highest score.

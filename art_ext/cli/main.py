@@ -54,4 +54,4 @@ def main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
     ] = False,
 ) -> None:
-    """Adversarial purification: train purifiers, clean images, measure what an attacker leaves of a defence."""
+    """Adversarial purification: train purifiers, clean images, measure accuracy under attack."""

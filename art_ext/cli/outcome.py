@@ -1,4 +1,4 @@
-"""What `art-ext train` leaves: the files of what was trained, and what it says at the end."""
+"""What `art-ext train` writes: the files of what was trained, and what it says at the end."""
 
 from __future__ import annotations
 

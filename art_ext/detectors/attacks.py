@@ -67,7 +67,7 @@ def _without(direction: Tensor, other: Tensor) -> Tensor:
 
 
 def feature_matching(features: Model, guides: Tensor) -> Loss:
-    """Minus the mean squared distance to the features of a guide: what looks like a clean image passes as one.
+    """Minus the mean squared distance to the features of a guide, a clean image of another class.
 
     [Sabour et al. 2016, arXiv:1511.05122].
 

@@ -17,7 +17,7 @@ from art_ext.images import asks, check_images, check_layout, check_range
 
 
 class Detector(nn.Module, ABC):
-    """Gives each image (C, H, W) in [0, 1] one number, higher where it looks more adversarial.
+    """Scores each image (C, H, W) in [0, 1] by one number, higher for more probably adversarial ones.
 
     A method writes `name`, `paper`, `learn`, `measure` and `expected`; the rest has defaults. What `learn` finds is
     kept in buffers and moves with the module; networks that the detector looks through are borrowed and not saved.

@@ -1,4 +1,4 @@
-"""What an evaluation leaves out, in words for its report."""
+"""What an evaluation did not test, in words for its report."""
 
 from __future__ import annotations
 

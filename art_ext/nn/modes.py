@@ -25,7 +25,7 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def untracked(*modules: nn.Module) -> Iterator[None]:
-    """Batch normalisation in train mode leaves its running statistics alone inside; it normalises as it always does.
+    """Keeps the running statistics of batch normalisation unchanged inside, in train mode too; it normalises as ever.
 
     For one more pass of images that a step has already counted. A layer in eval mode is not concerned.
     """

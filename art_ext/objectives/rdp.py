@@ -19,7 +19,7 @@ from art_ext.training import Objective
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the loss terms [Bai et al. 2021, eqs. 6 and 9]; 0 leaves a term out.
+    """Weights of the loss terms [Bai et al. 2021, eqs. 6 and 9]; 0 switches a term off.
 
     Attributes:
         feature: of the feature terms of P (1 in the paper).

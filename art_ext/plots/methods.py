@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
@@ -57,8 +57,12 @@ def explain(method: nn.Module, x: Tensor, x_adv: Tensor) -> Figure:
             return _drrdn(method, x, x_adv)
         if not isinstance(method, Purifier):
             raise TypeError(f"expected a purifier or a DRRDN, got {type(method).__name__}: as_purifier makes one")
-        between = next((steps(method, x_adv) for kind, steps in STEPS.items() if isinstance(method, kind)), [])
-        purified = between.pop() if between and between[-1].title == "purified" else Column("purified", method(x_adv))
+        between: list[Column] = next(
+            (steps(method, x_adv) for kind, steps in STEPS.items() if isinstance(method, kind)), []
+        )
+        purified = (
+            between.pop() if between and between[-1].title.startswith("purified") else Column("purified", method(x_adv))
+        )
         return columns(
             [
                 Column("clean", x), Column("attacked", x_adv), *between, purified,
@@ -115,7 +119,7 @@ def _dir(purifier: DIR, x: Tensor) -> list[Column]:
 
 
 def _cdvae(purifier: CDVAE, x: Tensor) -> list[Column]:
-    return [Column("R(x') = x' - G(x')", purifier.residual(x), "signed"), Column("purified", purifier(x))]
+    return [Column("R(x') = x' - G(x')", purifier.residual(x), "signed"), Column("purified = G(x')", purifier(x))]
 
 
 def _atop(purifier: AToP, x: Tensor) -> list[Column]:
@@ -129,7 +133,7 @@ def _atop(purifier: AToP, x: Tensor) -> list[Column]:
     return found
 
 
-STEPS = {RDP: _rdp, DIR: _dir, CDVAE: _cdvae, AToP: _atop}
+STEPS: dict[type[Purifier], Callable[[Any, Tensor], list[Column]]] = {RDP: _rdp, DIR: _dir, CDVAE: _cdvae, AToP: _atop}
 """What is shown between the attacked image and the purified one, which comes last where a step has it already."""
 
 
@@ -149,6 +153,7 @@ def _drrdn(network: DRRDN, x: Tensor, x_adv: Tensor) -> Figure:
                                                strict=True):  # fmt: skip
             sizes.bar([k + shift for k in range(len(share))], share.tolist(), 0.4, color=colour, label=label)
         sizes.set_ylim(0, 1)
+        sizes.set_xticks(range(0, len(share), max(1, len(share) // 5)))
         moved.tick_params(labelsize=7)
         sizes.tick_params(labelsize=6)
         if row == 0:

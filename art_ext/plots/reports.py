@@ -24,7 +24,7 @@ COLOURS = {
 
 
 def accuracy_bars(report: Report) -> Figure:
-    """What every attack leaves of every model, with 95 % intervals, as `Report.table` has it; the dashed line is clean.
+    """Accuracy of every model under every attack, with 95 % intervals, as `Report.table` has it; dashed, clean.
 
     Raises:
         ValueError: nothing was attacked.

@@ -114,7 +114,7 @@ KINDS = tuple(MADE)
 
 
 def made_logger(kind: str, folder: Path | str) -> Logger:
-    """A logger of a kind that writes below the folder, each training that is begun or gone on with in its own place.
+    """A logger of a kind that writes below the folder, each training that is begun or resumed in its own place.
 
     Args:
         kind: "csv" writes metrics.csv; "tensorboard", "mlflow" and "wandb" what these programs show.

@@ -110,7 +110,7 @@ def undefended_breaks(report: Report, model: str) -> Found | None:
 
 
 def static_baseline(report: Report, model: str) -> Found | None:
-    """Warns when the same attack surely leaves more of an adversarially trained network without a defence.
+    """Warns when an adversarially trained network without a defence is surely more accurate under the same attack.
 
     Attack by attack, on the same images, at one answer an image: the defended one with full knowledge.
     """
@@ -166,7 +166,7 @@ def _alone(cell: Cell) -> bool:
 
 
 def _best(cells: Sequence[Cell], n: int) -> list[Cell]:
-    """The one that leaves the fewest of the first n images; none where none saw so many."""
+    """The one with the lowest accuracy on the first n images; none where none saw so many."""
     able = [c for c in cells if c.images >= n]
     return [min(able, key=lambda c: sum(c.once[:n]))] if able else []
 

@@ -32,7 +32,7 @@ def budget_monotone(report: Report, model: str) -> Found | None:
 
 
 def reaches_chance(report: Report, model: str) -> Found | None:
-    """What PGD leaves at a radius at which every image can become the same grey one: nearly nothing if it works.
+    """Accuracy under PGD at a radius at which every image can become the same grey one: nearly 0 if it works.
 
     Fails where that is surely above 10 %, warns where it is surely above 2 %, for any number of classes.
     """

@@ -183,7 +183,7 @@ def _left(report: Findings, model: str) -> str:
 
 
 def _stands_on(report: Findings, model: str) -> str:
-    """Which attack is the strongest: by itself it leaves the fewest of the images that all saw, at R = 1."""
+    """The strongest attack: alone, with the lowest accuracy on the images that all attacks saw, at R = 1."""
     cells = report.attacked(model)
     m = min(c.images for c in cells)
     left = [sum(c.survived[:m]) for c in cells]

@@ -229,7 +229,7 @@ class Runner:
         return f"{job.key(self.source(job))} {number} {self.hashes[rows.stop]}"
 
     def _left(self, job: Job, number: int, rows: slice) -> Left:
-        """What a job leaves of a whole block, in one answer; a sequence, too, is compared on all of its images."""
+        """Which images of a whole block are right under a job, by one answer; of a sequence too, all of them."""
         piece, _ = self._examples(job, number, rows, whole=True)
         answers = self._answers(job.model, self._answering(job, number), piece.x_adv, number, 1)
         return Left(answers[0] == self.y[rows], piece.facts)

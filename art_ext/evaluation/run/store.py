@@ -1,4 +1,4 @@
-"""Where an evaluation keeps its examples: pieces that several processes may write, and a kill leaves whole.
+"""Where an evaluation keeps its examples: pieces that several processes may write, each whole or absent after a kill.
 
 A folder holds `evaluation.json` (what is evaluated), `pieces/` (one file a block, named by what it was made of),
 `answers/` (what a model answers to a piece), `report.json` and `x_adv.safetensors`. No file is changed once it is there

@@ -61,7 +61,7 @@ def unit_test(model: Defended, info: ModelInfo, x: Tensor, threat: Threat, steps
 
 
 class _Both:
-    """An attack, and another one on the images that it leaves.
+    """An attack, and another one on the images that it does not break.
 
     Attributes:
         by_first: images that the first one broke, over all calls.
