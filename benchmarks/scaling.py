@@ -60,8 +60,7 @@ def measured(images: int, steps: int) -> dict[str, Any]:
     """An evaluation by one and by two workers: throughput, what is lost between units, and unit times."""
     torch.set_num_threads(1)
     data = fashion_mnist("test")
-    classifier = presets.load("fashion_mnist_cnn")
-    models = [Defended("bare", classifier), Defended("rdp", classifier, presets.load("fashion_mnist_rdp"))]
+    models = [Defended(name, presets.load(f"fashion_mnist_{name}")) for name in ("cnn", "robust")]
     attacks = [Attack("native", "PGD", {"steps": steps}), Attack("native", "APGD", {"steps": steps})]
     found: dict[str, Any] = {"load_before": os.getloadavg()[0], "images": images, "steps": steps}
     for workers in (1, 2):
@@ -206,8 +205,8 @@ def rendered(found: dict[str, Any]) -> str:
 def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--render", action="store_true", help="only the page, from the file")
-    parser.add_argument("--images", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--n", type=int, default=5000, help="images of the simulation")
     for name, usual in (("--out", OUT), ("--page", PAGE)):
         parser.add_argument(name, type=Path, default=usual)
