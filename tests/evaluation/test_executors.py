@@ -114,21 +114,30 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_process_makes_the_same_bytes(alone: Path, tmp_path: Path) -> None:
+    report = run(folder=tmp_path, executor=1)
+    same(alone, tmp_path)
+    counts = json.loads((tmp_path / PROGRESS).read_text())
+    assert counts["done"] == counts["units"] == 18  # a blind attack and the undefended row are one unit
+    assert (counts["deaths"], counts["redone"], counts["workers"]) == (0, 0, 0)
+    assert "18 of 18 units were made by processes" in report.notes
+    assert not any("read from the folder" in note for note in report.notes)
+    assert not list(tmp_path.glob("images-*"))
+    assert not children()
+    assert run(folder=tmp_path, executor=2).notes[-1] == "read back, nothing was run"
+
+
+@pytest.mark.slow
 def test_two_processes_make_the_same_bytes_and_one_that_is_killed_costs_its_unit(alone: Path, tmp_path: Path) -> None:
     with killed_after(tmp_path, 3) as killed:
-        report = run(folder=tmp_path, executor=2)
+        run(folder=tmp_path, executor=2)
     same(alone, tmp_path)
     counts = json.loads((tmp_path / PROGRESS).read_text())
     assert killed
     assert counts["deaths"] == 1
     assert counts["redone"] <= 1
-    assert counts["done"] == counts["units"] == 18  # a blind attack and the undefended row are one unit
-    assert any("18 of 18 units were made by processes" in note for note in report.notes)
-    assert not any("read from the folder" in note for note in report.notes)
-    assert not list(tmp_path.glob("images-*"))
+    assert counts["done"] == counts["units"] == 18
     assert not children()
-    again = run(folder=tmp_path, executor=2)
-    assert again.notes[-1] == "read back, nothing was run"
 
 
 class Inside(Executor):
@@ -235,7 +244,7 @@ def test_what_raises_in_a_worker_refuses_the_row_as_it_does_alone() -> None:
     [
         {"survivors_only": True, "knowledge": [Knowledge.FULL]},
         {"crafting": "bfloat16", "knowledge": [Knowledge.FULL]},
-        {"probe": Probe(40, 2, unit_tests=0), "attacks": ATTACKS[:1]},
+        pytest.param({"probe": Probe(40, 2, unit_tests=0), "attacks": ATTACKS[:1]}, marks=pytest.mark.slow),
         {"cross": True, "attacks": ATTACKS[:1]},
         {"shard": (1, 2), "attacks": ATTACKS[:1]},
     ],
