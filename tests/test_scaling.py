@@ -31,7 +31,7 @@ def test_failing_units_come_again_and_cost_a_restart(monkeypatch: pytest.MonkeyP
 
 
 def test_the_units_of_the_full_suite_are_those_of_its_schedule() -> None:
-    units, passes = scaling.full_units(0.5, 64)
+    units, passes = scaling.full_units({"bare": 0.5, "AToP": 0.5, "diffusion": 0.5}, 64)
     assert {unit.block for unit in units} == {0, 1}
     assert sum(unit.cost for unit in units) == pytest.approx(0.5 * sum(passes.values()))
 
