@@ -37,6 +37,7 @@ from art_ext.evaluation.inspect.info import Found
 from art_ext.evaluation.schedule import schedule
 from art_ext.evaluation.settings import Settings
 from art_ext.purifiers import AToP
+from benchmarks.resnet50 import resnet50
 
 ROOT = Path(__file__).parents[1]
 OUT, PAGE, MARKS = ROOT / "results" / "scaling.json", ROOT / "docs" / "scaling.md", ("<!-- figures -->", "<!-- end -->")
@@ -205,8 +206,6 @@ def main(given: Sequence[str] | None = None) -> None:
         parser.add_argument(name, type=int, default=usual)
     options = parser.parse_args(given)
     if not options.render:
-        from torchvision.models import resnet50
-
         here = measured(options.images, options.steps)
         torch.manual_seed(0)
         OUT.write_text(

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from art_ext.evaluation.executors import Unit
 from benchmarks import scaling
+from benchmarks.resnet50 import resnet50
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,6 +36,13 @@ def test_the_units_of_the_full_suite_are_those_of_its_schedule() -> None:
     units, passes = scaling.full_units({"bare": 0.5, "AToP": 0.5, "diffusion": 0.5}, 64)
     assert {unit.block for unit in units} == {0, 1}
     assert sum(unit.cost for unit in units) == pytest.approx(0.5 * sum(passes.values()))
+
+
+def test_resnet50_has_the_size_of_its_paper() -> None:
+    with torch.device("meta"):
+        network = resnet50()
+        assert network(torch.empty(2, 3, 224, 224)).shape == (2, 1000)
+    assert sum(p.numel() for p in network.parameters()) == 25_557_032
 
 
 def test_the_committed_page_is_what_the_file_says() -> None:
