@@ -1,4 +1,4 @@
-"""ResNet-50 as its paper has it [He et al. 2016, arXiv:1512.03385, Table 1], with random weights: for its cost alone."""
+"""ResNet-50 [He et al. 2016, arXiv:1512.03385, Table 1] with random weights: for its cost alone."""
 
 from __future__ import annotations
 
