@@ -1,7 +1,6 @@
 """What workers gain here, how the scheduler would do with many, and what an ImageNet evaluation costs.
 
-    python -m benchmarks.scaling                # measures, simulates, writes results/scaling.json and docs/scaling.md
-    python -m benchmarks.scaling --render       # the page again, from the file
+    python -m benchmarks.scaling     # writes results/scaling.json and docs/scaling.md; --render: the page from the file
 
 Units are timed by the workers themselves, with one thread each. The simulation hands out the units of the suite `full`
 by the scheduler's own queue; how long a unit takes is what was expected of it, times a ratio drawn from those measured.
@@ -35,16 +34,16 @@ from art_ext.evaluation.executors.progress import Progress
 from art_ext.evaluation.executors.unit import Done
 from art_ext.evaluation.executors.units import Queue, waves
 from art_ext.evaluation.inspect.info import Found
-from art_ext.evaluation.schedule import Job, schedule
+from art_ext.evaluation.schedule import schedule
 from art_ext.evaluation.settings import Settings
 from art_ext.purifiers import AToP
+from benchmarks.resnet50 import resnet50
 
 ROOT = Path(__file__).parents[1]
 OUT, PAGE, MARKS = ROOT / "results" / "scaling.json", ROOT / "docs" / "scaling.md", ("<!-- figures -->", "<!-- end -->")
-THREAT = Threat("Linf", 8 / 255)
-IMAGENET = (3, 224, 224)
-FAILING, SLOW_WORKERS, SLOWER = 0.02, 16, 2.0
-"""Share of handed-out units that die at a random point; every so many-th worker is a straggler, slower by so much."""
+THREAT, IMAGENET = Threat("Linf", 8 / 255), (3, 224, 224)
+STEPS, FAILING, SLOW_WORKERS, SLOWER = 20, 0.02, 16, 2.0
+"""Of diffusion; share of handed-out units that die at a random point; every so many-th worker is so much slower."""
 
 
 class Watched(Processes):
@@ -60,43 +59,38 @@ def measured(images: int, steps: int) -> dict[str, Any]:
     """An evaluation by one and by two workers: throughput, what is lost between units, and unit times."""
     torch.set_num_threads(1)
     data = fashion_mnist("test")
-    classifier = presets.load("fashion_mnist_cnn")
-    models = [Defended("bare", classifier), Defended("rdp", classifier, presets.load("fashion_mnist_rdp"))]
+    models = [Defended(name, presets.load(f"fashion_mnist_{name}")) for name in ("cnn", "robust")]
     attacks = [Attack("native", "PGD", {"steps": steps}), Attack("native", "APGD", {"steps": steps})]
     found: dict[str, Any] = {"load_before": os.getloadavg()[0], "images": images, "steps": steps}
     for workers in (1, 2):
-        by, start = Watched(workers, threads=1), time.monotonic()
-        evaluate(
-            models, attacks, data.x[:images], data.y[:images], threat=THREAT, knowledge=[Knowledge.FULL], probe=None,
-            progress=False, executor=by, all_steps=True,
-        )  # fmt: skip
+        by, start, x, y = Watched(workers, threads=1), time.monotonic(), data.x[:images], data.y[:images]
+        options: dict[str, Any] = {"probe": None, "progress": False, "all_steps": True, "executor": by}
+        evaluate(models, attacks, x, y, threat=THREAT, knowledge=[Knowledge.FULL], **options)
         whole, times = time.monotonic() - start, by.progress.times
         first = min(end - took for end, took, _ in times)
         span, busy = max(end for end, _, _ in times) - first, sum(took for _, took, _ in times)
+        middle = statistics.median(took / cost for _, took, cost in times)
         found[f"{workers} workers"] = {
             "units": len(times), "units_a_second": len(times) / span, "busy_s": busy, "span_s": span,
             "between_units": 1 - busy / (workers * span), "start_s": first - by.began, "whole_s": whole,
             "driver_s_a_unit": (whole - (by.ended - by.began)) / len(times),
+            "ratios": sorted(round(took / cost / middle, 3) for _, took, cost in times),
         }  # fmt: skip
-        middle = statistics.median(took / cost for _, took, cost in times)
-        found[f"{workers} workers"]["ratios"] = sorted(round(took / cost / middle, 3) for _, took, cost in times)
     one, two = (found[f"{k} workers"]["units_a_second"] for k in (1, 2))
     return found | {"speedup": two / one, "load_after": os.getloadavg()[0]}
 
 
-def full_units(seconds_a_pass: float, n: int) -> tuple[list[Unit], dict[str, float]]:
-    """The units of `full` on ResNet-50, bare, with AToP and with a diffusion purifier, and the passes of each."""
-    identity = nn.Identity()
-    models = [Defended("bare", identity), Defended("AToP", identity, as_purifier(nn.Identity()))]
-    models.append(Defended("diffusion", identity, as_purifier(nn.Identity())))
+def full_units(seconds: dict[str, float], n: int) -> tuple[list[Unit], dict[str, float]]:
+    """The units of `full` on "bare", "AToP" and "diffusion", given seconds of a pass of each; and passes of each."""
+    models = [Defended(k, nn.Identity(), None if k == "bare" else as_purifier(nn.Identity())) for k in seconds]
     chosen = suite("full", THREAT, classes=1000, channels=3)
     options = {k: v for k, v in chosen.options.items() if k in ("eot_samples", "repeats", "probe")}
     settings = Settings(
         (Knowledge.BLIND, Knowledge.BPDA, Knowledge.FULL), average="logits", seed=0, batch_size=32,
         survivors_only=False, cross=False, **options,
     )  # fmt: skip
-    found = {m.name: Found.NOWHERE if m.purifier is None else Found.CLEAN for m in models}
-    info = {k: ModelInfo(k, 1000, seconds_a_pass=seconds_a_pass, randomised=where) for k, where in found.items()}
+    random = {k: Found.NOWHERE if k == "bare" else Found.CLEAN for k in seconds}
+    info = {k: ModelInfo(k, 1000, seconds_a_pass=seconds[k], randomised=random[k]) for k in seconds}
     planned = schedule(models, chosen.attacks, THREAT, IMAGENET, n, settings, info)
     jobs = (*planned.jobs, *planned.probes)
     runner: Any = SimpleNamespace(
@@ -105,13 +99,9 @@ def full_units(seconds_a_pass: float, n: int) -> tuple[list[Unit], dict[str, flo
     )  # fmt: skip
     passes: dict[str, float] = {}
     for job in jobs:
-        passes[_who(job)] = passes.get(_who(job), 0.0) + job.passes()
+        who = f"{job.model.name}{', blind' * (job.knowledge is Knowledge.BLIND)}"
+        passes[who] = passes.get(who, 0.0) + job.passes()
     return [unit for wave in waves(jobs, runner) for unit in wave], passes
-
-
-def _who(job: Job) -> str:
-    blind = job.knowledge is Knowledge.BLIND
-    return f"{job.model.name}, blind" if blind else job.model.name
 
 
 def simulated(units: Sequence[Unit], workers: int, ratios: Sequence[float], restart: float) -> dict[str, Any]:
@@ -146,29 +136,34 @@ def simulated(units: Sequence[Unit], workers: int, ratios: Sequence[float], rest
     }  # fmt: skip
 
 
-def pass_seconds(network: nn.Module, rounds: int = 3) -> float:
-    """Seconds of a forward pass of one image of ImageNet's size, on one thread: the median."""
-    network.eval()
+def pass_seconds(network: nn.Module) -> float:
+    """Processor seconds of a forward pass of one image of ImageNet's size, on one thread: the median of three."""
     x, found = torch.rand(1, *IMAGENET), []
-    with torch.no_grad():
-        network(x)
-        for _ in range(rounds):
-            start = time.process_time()
-            network(x)
-            found.append(time.process_time() - start)
-    return statistics.median(found)
+    for _ in range(4):
+        start = time.process_time()
+        with torch.no_grad():
+            network.eval()(x)
+        found.append(time.process_time() - start)
+    return statistics.median(found[1:])
 
 
-def imagenet(passes: dict[str, float], classifier: float, purifier: float) -> dict[str, Any]:
-    """Core-hours on this machine of what was measured, and network evaluations of a diffusion purifier."""
-    bare = passes["bare"] + passes["AToP, blind"]
+def modelled(here: dict[str, Any], classifier: float, purifier: float, n: int) -> dict[str, Any]:
+    """The whole file: what was measured, the simulation, and core-hours on this machine of passes that were timed.
+
+    In the simulation a step of the diffusion purifier takes as long as AToP's network.
+    """
+    seconds = {"bare": classifier, "AToP": classifier + purifier, "diffusion": classifier + STEPS * purifier}
+    units, passes = full_units(seconds, n)
+    restart, ratios = here["1 workers"]["start_s"], here["1 workers"]["ratios"]
+    hours = {"bare and blind": (passes["bare"] + passes["AToP, blind"]) * classifier / 3600}
+    hours["AToP"] = passes["AToP"] * seconds["AToP"] / 3600
     return {
-        "passes": passes, "resnet50_s_a_pass": classifier, "atop_s_a_pass": purifier,
-        "core_hours": {
-            "bare and blind": bare * classifier / 3600,
-            "AToP": passes["AToP"] * (classifier + purifier) / 3600,
+        "machine": {"cores": os.cpu_count(), "torch": torch.__version__}, "measured": here, "n": n,
+        "simulated": [simulated(units, w, ratios, restart) for w in (8, 64)],
+        "imagenet": {
+            "passes": passes, "resnet50_s_a_pass": classifier, "atop_s_a_pass": purifier, "core_hours": hours,
+            "diffusion": {"steps": STEPS, "network_evaluations": STEPS * passes["diffusion"]},
         },
-        "diffusion": {"steps": 20, "network_evaluations": 20 * passes["diffusion"]},
     }  # fmt: skip
 
 
@@ -186,7 +181,8 @@ def rendered(found: dict[str, Any]) -> str:
         f"{here['speedup']:.2f} times the throughput of one. Outside units one worker spends {busy[0]} of its time, "
         f"two spend {busy[1]}. A worker starts in {one['start_s']:.0f} s.", "",
         f"Simulated: suite `full`, {found['n']} images of ImageNet, three models, {100 * FAILING:.0f} % of what is "
-        f"handed out fails at a random point, every {SLOW_WORKERS}th worker is {SLOWER:g} times slower.", "",
+        f"handed out fails at a random point, every {SLOW_WORKERS}th worker is {SLOWER:g} times slower; "
+        "a step of diffusion is taken to cost what AToP's network does.", "",
         "| workers | units | ideal | makespan | of linear | of the workers' speeds | failed | given up |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *(f"| {s['workers']} | {s['units']} | {' | '.join(days[s['workers']])} | {s['of_linear']:.3f} | "
@@ -205,31 +201,18 @@ def rendered(found: dict[str, Any]) -> str:
 
 def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
-    parser.add_argument("--render", action="store_true", help="only the page, from the file")
-    parser.add_argument("--images", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--n", type=int, default=5000, help="images of the simulation")
-    for name, usual in (("--out", OUT), ("--page", PAGE)):
-        parser.add_argument(name, type=Path, default=usual)
+    parser.add_argument("--render", action="store_true")
+    for name, usual in (("--images", 512), ("--steps", 20), ("--n", 5000)):
+        parser.add_argument(name, type=int, default=usual)
     options = parser.parse_args(given)
     if not options.render:
         here = measured(options.images, options.steps)
         torch.manual_seed(0)
-        from torchvision.models import resnet50
-
-        classifier, purifier = pass_seconds(resnet50()), pass_seconds(AToP())
-        units, passes = full_units(classifier, options.n)
-        restart, ratios = here["1 workers"]["start_s"], here["1 workers"]["ratios"]
-        found = {
-            "machine": {"cores": os.cpu_count(), "torch": torch.__version__}, "measured": here, "n": options.n,
-            "simulated": [simulated(units, w, ratios, restart) for w in (8, 64)],
-            "imagenet": imagenet(passes, classifier, purifier),
-        }  # fmt: skip
-        options.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    text = options.page.read_text("utf-8")
-    before, _, rest = text.partition(MARKS[0])
-    made = rendered(json.loads(options.out.read_text("utf-8")))
-    options.page.write_text(before + made + rest.partition(MARKS[1])[2], "utf-8")
+        OUT.write_text(
+            json.dumps(modelled(here, pass_seconds(resnet50()), pass_seconds(AToP()), options.n), indent=1) + "\n"
+        )
+    before, _, rest = PAGE.read_text("utf-8").partition(MARKS[0])
+    PAGE.write_text(before + rendered(json.loads(OUT.read_text("utf-8"))) + rest.partition(MARKS[1])[2], "utf-8")
 
 
 if __name__ == "__main__":

@@ -81,8 +81,8 @@ def executor_of(
 
         made = Ray(_address(name), workers, load=load)
     elif name is not None:
-        if workers is not None:
-            raise ValueError(f"expected --workers without --executor {name}, which has its own number of processes")
+        if name == "torchrun" and workers is not None:
+            raise ValueError("expected --workers without --executor torchrun, which has its own number, got both")
         made = given_executor(name)
     else:
         assert workers is not None

@@ -166,7 +166,7 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
         work = _Work(models, attacks, images, labels, threat, made, shard, store, found, who, planned)
         if chosen.follows:
             return Report.from_json(chosen.follow(work.jobs, work.runner))
-        task = Task(sent, threat, settings, made, shard, found, call, Path(place or ""), load=chosen.load)
+        task = Task(sent, threat, settings, made, shard, found, call, Path(place or "").resolve(), load=chosen.load)
         remarks += dispatch(chosen, task, work.jobs, work.runner, progress)
         report = work.report(call, progress and isinstance(chosen, Here), started, suite, remarks)
         report = _finished(replace(report, required=required), work)

@@ -74,7 +74,7 @@ def test_an_interrupted_evaluation_has_a_partial_report(
     honest, made = Worker.do, []
 
     def killed(self: Worker, unit: Any) -> Any:
-        if made:
+        if any(0 in unit.jobs for unit in made):  # probes may come before the attacks
             raise KeyboardInterrupt
         made.append(unit)
         return honest(self, unit)

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -114,21 +116,30 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_process_makes_the_same_bytes(alone: Path, tmp_path: Path) -> None:
+    report = run(folder=tmp_path, executor=1)
+    same(alone, tmp_path)
+    counts = json.loads((tmp_path / PROGRESS).read_text())
+    assert counts["done"] == counts["units"] == 18  # a blind attack and the undefended row are one unit
+    assert (counts["deaths"], counts["redone"], counts["workers"]) == (0, 0, 0)
+    assert "18 of 18 units were made by processes" in report.notes
+    assert not any("read from the folder" in note for note in report.notes)
+    assert not list(tmp_path.glob("images-*"))
+    assert not children()
+    assert run(folder=tmp_path, executor=2).notes[-1] == "read back, nothing was run"
+
+
+@pytest.mark.slow
 def test_two_processes_make_the_same_bytes_and_one_that_is_killed_costs_its_unit(alone: Path, tmp_path: Path) -> None:
     with killed_after(tmp_path, 3) as killed:
-        report = run(folder=tmp_path, executor=2)
+        run(folder=tmp_path, executor=2)
     same(alone, tmp_path)
     counts = json.loads((tmp_path / PROGRESS).read_text())
     assert killed
     assert counts["deaths"] == 1
     assert counts["redone"] <= 1
-    assert counts["done"] == counts["units"] == 18  # a blind attack and the undefended row are one unit
-    assert any("18 of 18 units were made by processes" in note for note in report.notes)
-    assert not any("read from the folder" in note for note in report.notes)
-    assert not list(tmp_path.glob("images-*"))
+    assert counts["done"] == counts["units"] == 18
     assert not children()
-    again = run(folder=tmp_path, executor=2)
-    assert again.notes[-1] == "read back, nothing was run"
 
 
 class Inside(Executor):
@@ -235,7 +246,7 @@ def test_what_raises_in_a_worker_refuses_the_row_as_it_does_alone() -> None:
     [
         {"survivors_only": True, "knowledge": [Knowledge.FULL]},
         {"crafting": "bfloat16", "knowledge": [Knowledge.FULL]},
-        {"probe": Probe(40, 2, unit_tests=0), "attacks": ATTACKS[:1]},
+        pytest.param({"probe": Probe(40, 2, unit_tests=0), "attacks": ATTACKS[:1]}, marks=pytest.mark.slow),
         {"cross": True, "attacks": ATTACKS[:1]},
         {"shard": (1, 2), "attacks": ATTACKS[:1]},
     ],
@@ -259,3 +270,78 @@ def test_whatever_is_asked_for_workers_make_all_of_it(
 def test_other_executors_are_refused(given: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="expected"):
         given_executor(given)
+
+
+class Remote:
+    """What stands for the class of actors; a call of a method gives what is awaited."""
+
+    def __init__(self, made: Callable[..., Any], dies: Callable[[], bool] = lambda: False) -> None:
+        self.made, self.dies = made, dies
+
+    def options(self, **options: Any) -> Remote:
+        return self
+
+    def remote(self, *given: Any) -> Any:
+        made = self.made(*given)
+        methods = {name: partial(self._called, getattr(made, name)) for name in ("prepare", "do")}
+        return SimpleNamespace(**{name: SimpleNamespace(remote=method) for name, method in methods.items()})
+
+    def _called(self, method: Callable[..., Any], *given: Any) -> Any:
+        return Awaited(lambda: method(*given), self.dies() if given else False)
+
+
+class Awaited:
+    """The answer to come of an actor, which may be that it died."""
+
+    def __init__(self, call: Callable[[], Any], dead: bool) -> None:
+        self.call, self.dead = call, dead
+
+
+def cluster(died: list[int], at: int) -> Any:
+    """Ray as far as the executor needs it, in this process; the call of this number kills its actor."""
+
+    class RayError(Exception):
+        pass
+
+    class RayTaskError(RayError):
+        def __init__(self, cause: Exception) -> None:
+            self.cause = cause
+
+    def dies() -> bool:
+        died.append(len(died))
+        return died[-1] == at
+
+    def get(awaited: Awaited) -> Any:
+        if awaited.dead:
+            raise RayError("the node is gone")
+        try:
+            return awaited.call()
+        except Exception as error:
+            raise RayTaskError(error) from error
+
+    return SimpleNamespace(
+        exceptions=SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError), is_initialized=lambda: True,
+        put=lambda value: value, get=get, wait=lambda refs, timeout: (refs[:1], refs[1:]), kill=lambda actor: None,
+        remote=lambda made: Remote(made, dies), available_resources=lambda: {"CPU": 1.0},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("sees_folder", [True, False])
+def test_actors_that_die_cost_what_they_had_wherever_they_write(
+    sees_folder: bool, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a cluster that is played; tests of a real one are slow."""
+    pytest.importorskip("ray")
+    from art_ext.evaluation.executors import ray
+
+    if not sees_folder:
+        monkeypatch.setattr(ray, "PLAN", "elsewhere.json")
+    monkeypatch.setattr(Worker, "_prepare", lambda self, models, seed: None)  # modes of this process stay
+    executor, died = ray.Ray(workers=1), []  # type: tuple[Any, list[int]]
+    executor.ray = cluster(died, at=3)
+    report = run(folder=tmp_path, executor=executor)
+    same(alone, tmp_path)
+    counts = json.loads((tmp_path / PROGRESS).read_text())
+    assert (counts["deaths"], counts["redone"], counts["done"]) == (1, 1, 18)
+    assert len(died) == 19
+    assert "18 of 18 units were made by ray" in report.notes

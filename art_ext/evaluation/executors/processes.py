@@ -24,7 +24,9 @@ from art_ext.evaluation.run import Runner
 from art_ext.evaluation.schedule import Job
 from art_ext.plain import number
 
-READY, REFUSED, FAILED, DONE = "ready", "refused", "failed", "done"
+HERE, READY, REFUSED, FAILED, DONE = "here", "ready", "refused", "failed", "done"
+"""What a worker says: it is there and wants its task; has it; is no fit worker; cannot write; has done a unit."""
+GUARD = "A script that calls evaluate needs `if __name__ == '__main__':` before the call: workers import it"
 DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
@@ -62,7 +64,7 @@ class Processes(Executor):
 class _Process:
     """A process, the pipe to it, and what it is doing."""
 
-    def __init__(self, index: int, payload: bytes, threads: int, on_gpu: bool) -> None:
+    def __init__(self, index: int, threads: int, on_gpu: bool) -> None:
         context = get_context("spawn")
         self.index, self.ready = index, False
         self.unit: Unit | None = None
@@ -73,7 +75,6 @@ class _Process:
         self.process = context.Process(target=_main, args=(theirs, threads, device), daemon=True)
         self.process.start()
         theirs.close()
-        self.pipe.send_bytes(payload)
 
     def end(self) -> None:
         self.pipe.close()
@@ -88,7 +89,7 @@ class _Pool:
     """All processes of a run."""
 
     def __init__(self, payload: bytes, threads: int, on_gpu: bool, progress: Progress) -> None:
-        self.arguments = (payload, threads, on_gpu)
+        self.payload, self.arguments = payload, (threads, on_gpu)
         self.progress, self.early = progress, 0
         self.members: list[_Process] = []
 
@@ -120,7 +121,10 @@ class _Pool:
                 raise ValueError(what)
             if word == FAILED:
                 raise OSError(what)
-            if word == READY:
+            if word == HERE:  # before that it could not read, and the driver would wait for it
+                with suppress(OSError):
+                    member.pipe.send_bytes(self.payload)
+            elif word == READY:
                 member.ready, self.early = True, 0
                 self.progress.alive += 1
             else:
@@ -136,7 +140,7 @@ class _Pool:
         self.progress.alive -= member.ready
         self.early += not member.ready
         if self.early >= TRIES:
-            raise RuntimeError(f"expected workers that start, got {TRIES} in a row that ended before that: {reason}")
+            raise RuntimeError(f"expected workers that start, got {TRIES} in a row that did not: {reason}. {GUARD}")
         queue.lost(member.unit, reason)
         self.start(member.index)
 
@@ -159,6 +163,7 @@ def _main(pipe: Connection[Any, Any], threads: int, device: str | None) -> None:
     if device is not None:
         os.environ[DEVICES] = device
     try:
+        pipe.send((HERE, ""))
         payload = pipe.recv_bytes()
         try:
             worker = Worker(pickle.loads(payload), threads)

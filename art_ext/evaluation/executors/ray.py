@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import time
@@ -68,7 +69,9 @@ class Ray(Executor):
             return
         mine = not self.ray.is_initialized()
         if mine:
-            self.ray.init(self.address, include_dashboard=False, log_to_driver=False)
+            new = self.address is None and "RAY_ADDRESS" not in os.environ
+            options: dict[str, Any] = {"include_dashboard": False} if new else {}
+            self.ray.init(self.address, log_to_driver=False, **options)
         cluster = _Cluster(self, task, runner.x, runner.y, progress)
         try:
             for units in waves:

@@ -100,7 +100,8 @@ class _Array:
 
     def wait(self) -> None:
         """Submits all jobs, and the failed ones again, until every unit is made or given up."""
-        running = dict(enumerate(self.submitter.map_array(_called, self.pullers)))
+        with self.submitter.batch():  # one array; the callables themselves, which submitit asks for a checkpoint
+            running = {index: self.submitter.submit(puller) for index, puller in enumerate(self.pullers)}
         try:
             while self.out:
                 self._collect()
@@ -146,10 +147,6 @@ class _Array:
                 f"expected jobs that start, got {self.idle} that ended before a unit: see {self.room}/logs"
             )
         return True
-
-
-def _called(puller: Puller) -> None:
-    puller()
 
 
 @dataclass

@@ -8,16 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 from uuid import uuid4
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from art_ext.evaluation.backends import Attack
+from art_ext.evaluation.blocks import BLOCK
 from art_ext.evaluation.executors.unit import Load
 from art_ext.evaluation.inspect import ModelInfo
+from art_ext.evaluation.run.blockwise import Blocks, save_blocks
 from art_ext.evaluation.settings import Settings
 from art_ext.evaluation.targets import Defended
 from art_ext.evaluation.threat import Threat
@@ -38,7 +41,7 @@ class Task:
         found: what the driver found of each model.
         call: manifest of the driver: what a worker's own must be equal to.
         folder: that pieces go to.
-        images: file of x and y; empty where this process has them.
+        images: folder of x and y; empty where this process has them.
         load: makes models and attacks in the worker, where they were not sent.
     """
 
@@ -98,10 +101,17 @@ def _saved(name: str, thing: Any, pickler: Any) -> bytes:
 
 @contextmanager
 def images_file(folder: Path, x: Tensor, y: Tensor) -> Iterator[Path]:
-    """A file of x and y in the folder for the time of the work; it is read without being held in memory."""
-    file = folder / f"images-{uuid4().hex}.safetensors"
+    """A folder of x and y for the time of the work; workers read it without holding it in memory."""
+    place = folder / f"images-{uuid4().hex}"
+    place.mkdir()
     try:
-        save_file({"x": x.cpu().contiguous(), "y": y.cpu().contiguous()}, file)
-        yield file
+        save_blocks({"x": Blocks(tuple(x.shape), iter(x.split(BLOCK)))}, place / "x")
+        save_file({"y": y.cpu().contiguous()}, place / "y")
+        yield place
     finally:
-        file.unlink(missing_ok=True)
+        rmtree(place, ignore_errors=True)
+
+
+def read_images(place: Path) -> tuple[Tensor, Tensor]:
+    """The images and labels of `images_file`, on the CPU."""
+    return load_file(place / "x")["x"], load_file(place / "y")["y"]

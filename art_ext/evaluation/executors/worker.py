@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from art_ext.evaluation.backends import Attack
-from art_ext.evaluation.executors.task import Task
+from art_ext.evaluation.executors.task import Task, read_images
 from art_ext.evaluation.executors.unit import Done, Unit
 from art_ext.evaluation.inspect import fingerprint, identities
 from art_ext.evaluation.numerics import full_precision
@@ -49,7 +48,7 @@ class Worker:
         task: of the driver.
         threads: of torch, in this process.
         folder: where pieces go, unless to the task's.
-        images: x and y, unless in the task's file.
+        images: x and y, unless in the task's folder.
 
     Raises:
         ValueError: this process would make another evaluation than the driver: names what differs.
@@ -63,10 +62,7 @@ class Worker:
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ValueError("expected a worker with a device of the driver's type, cuda, got one that has none")
         models, attacks = task.things(device)
-        if images is None:
-            held = load_file(task.images)
-            images = held["x"], held["y"]
-        x, y = (t.to(device) for t in images)
+        x, y = (t.to(device) for t in images or read_images(task.images))
         self._prepare(models, task.made.seed)
         who = _checked(task, models, attacks, x, y)
         planned = schedule(models, attacks, task.threat, tuple(x.shape[1:]), len(x), task.made, task.found)

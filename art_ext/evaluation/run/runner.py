@@ -17,6 +17,7 @@ from art_ext.evaluation.run import craft
 from art_ext.evaluation.run.blockwise import Blocks
 from art_ext.evaluation.run.collect import Collected
 from art_ext.evaluation.run.crafting import Crafting, Left
+from art_ext.evaluation.run.records import Record, Records
 from art_ext.evaluation.run.store import ANSWERS, Facts, Piece, Store
 from art_ext.evaluation.schedule import Job
 from art_ext.evaluation.seeding import all_seeded, block_seed
@@ -52,9 +53,9 @@ class Runner:
         self.x, self.y, self.settings, self.shard, self.store = x, y, settings, shard, store
         self.found, self.identities = found, identities
         self.peak = 0
-        self.paid: dict[str, Job] = {}
+        self.paid: dict[int, Job] = {}  # by the hash of a key
         self.broken: dict[tuple[str, Knowledge], dict[int, bool]] = {}
-        self.hashes: dict[int, str] = {}  # of whole blocks, by where they end
+        self.records = Records(x, y, store, settings.seed, identities)
         self.lost: dict[int, str] = {}  # by the id of a job: why no worker could make its blocks
         self.todo: dict[tuple[int, int], Tensor] = {}  # by the id of a job and the number of a block
         self.crafting = Crafting(self._left, lambda error: error is store.failed)
@@ -135,8 +136,9 @@ class Runner:
         if self.in_turn(job) or job.crafting != FLOAT32:
             return False
         rows = rows_of(number, job.images)
-        key = self._key(job, number, rows)
-        files = [self.store.file(key), self.store.file(self._answers_key(job, number, key), ANSWERS)]
+        key = self.records.piece_key(job, self.source(job), number, rows)
+        answers = self.records.key(job, self._repeats(job.model, job), number, key)
+        files = [self.store.file(key), self.store.file(answers, ANSWERS)]
         return all(file is not None and file.exists() for file in files)
 
     def changed_since(self, clean: Cell, model: Defended) -> int:
@@ -189,44 +191,21 @@ class Runner:
         collected.add(rows, answers, facts, ~done)
         self._note(job, rows, answers)
 
-    def _recorded(self, job: Job, number: int, rows: slice, piece: Piece, done: Tensor) -> tuple[Tensor, Facts]:
-        """Classes (repeats, N) of the model on a block, from the folder where they are kept, and what was observed."""
-        key = self._answers_key(job, number, self._key(job, number, rows, done))
+    def _recorded(self, job: Job, number: int, rows: slice, piece: Piece, done: Tensor) -> Record:
+        """What the model answers to a block, from the folder where that is kept."""
         repeats, made_of = self._repeats(job.model, job), sha256([piece.x_adv])
-        kept = (
-            None
-            if self.store.folder is None
-            else self.store.get(key, lambda a: a.shape == (repeats, len(done)), ANSWERS)
-        )
-        if kept is not None and kept.facts["x_adv"] == made_of:
-            return kept.x_adv.to(self.y), {k: v for k, v in kept.facts.items() if k == "varied"}
+        examples = self.records.piece_key(job, self.source(job), number, rows, done)
+        key = self.records.key(job, repeats, number, examples)
+        kept = self.records.get(key, (repeats, len(done)), made_of)
+        if kept is not None:
+            return kept
         module = self._answering(job, number)
         answers = self._answers(job.model, module, piece.x_adv, number, repeats)
         answers[:, ~done] = NO_ANSWER  # broken before
-        seen: Facts = {}
-        if rows.start < WATCHED and not self.found[job.model.name].random and not job.tags:
-            seen["varied"] = self._varied(job.model, module, piece.x_adv)
-        if self.store.folder is not None:
-            cell = self.empty(job)
-            right = "".join("01"[v] for v in (answers == self.y[rows]).all(0).tolist())
-            said = {"model": cell.model, "attack": cell.attack, "knowledge": cell.knowledge, "probe": bool(job.tags)}
-            said |= {"block": number, "right": right, "x_adv": made_of, "limit": job.attack.images}
-            self.store.put(key, Piece(answers, {**said, **seen}), ANSWERS)
-        return answers, seen
-
-    def _answers_key(self, job: Job, number: int, key: str) -> str:
-        """What tells the answers to a piece from all others."""
-        who, settings = self.identities[job.model.name], self.settings
-        parts = [who["purifier"].sha256, who["classifier"].sha256, job.model.name, job.frozen, settings.seed]
-        return f"answers {parts} {self._repeats(job.model, job)} {number} {key}"
-
-    def _key(self, job: Job, number: int, rows: slice, todo: Tensor | None = None) -> str:
-        """What tells the examples of a block from all others, of those images that are attacked."""
-        if todo is not None and not bool(todo.all()):
-            return f"{job.key(self.source(job))} {number} {sha256([self.x[rows][todo], self.y[rows][todo]])}"
-        if rows.stop not in self.hashes:
-            self.hashes[rows.stop] = sha256([self.x[rows], self.y[rows]])
-        return f"{job.key(self.source(job))} {number} {self.hashes[rows.stop]}"
+        watched = rows.start < WATCHED and not self.found[job.model.name].random and not job.tags
+        record = Record(answers, {"varied": self._varied(job.model, module, piece.x_adv)} if watched else {})
+        self.records.put(key, record, made_of, job, self.empty(job), number, rows)
+        return record
 
     def _left(self, job: Job, number: int, rows: slice) -> Left:
         """Which images of a whole block are right under a job, by one answer; of a sequence too, all of them."""
@@ -278,15 +257,15 @@ class Runner:
         every = torch.ones(len(x), dtype=torch.bool, device=x.device)
         # As it was at the job's first time: by now more may be broken, by the job itself.
         left = ~self._known_broken(job, rows) if self.in_turn(job) else every
-        todo = every if whole else self.todo.setdefault((id(job), number), left)
+        todo = self.todo.setdefault((id(job), number), left) if self.in_turn(job) and not whole else every
         # Neither a last block nor what a sequence has left is taken for one of more images.
-        key = self._key(job, number, rows, todo)
+        key = self.records.piece_key(job, self.source(job), number, rows, todo)
         piece = self.store.get(key, lambda x_adv: _fits(job, x[todo], x_adv))
         if piece is None:
             piece = self._made(job, number, x[todo], y[todo], rows.start < WATCHED)
             self.store.put(key, piece)
         facts = dict(piece.facts)
-        if self.paid.setdefault(key, job) is not job:
+        if self.paid.setdefault(hash(key), job) is not job:
             facts["seconds"] = 0.0  # another cell's examples
         x_adv = x.clone()
         x_adv[todo] = piece.x_adv.to(x)
