@@ -14,6 +14,7 @@ from art_ext.evaluation import Attack, Probe, Report, Threat
 from art_ext.files import replacing
 from art_ext.nn import seeded
 from experiments import networks as shared
+from experiments.claims import CIFAR10, CIFAR10_ALL, Row
 from experiments.core import (
     ADAPTIVE,
     BLIND,
@@ -33,7 +34,7 @@ from experiments.page import about, code, load, options, read, rows_of, section,
 from experiments.runner import laid_out
 
 SCALES: Mapping[str, dict[str, Any]] = {
-    "small": {"images": 512, "adaptive": 128, "unseen": 256, "long": 32, "strong": 128, "probe": Probe(64, 10),
+    "small": {"images": 512, "adaptive": 128, "unseen": 256, "long": 32, "strong": 128, "probe": Probe(32, 10),
               "samples": 5},
     "paper": {"images": 1000, "adaptive": 1000, "unseen": 1000, "long": 1000, "strong": 1000, "probe": Probe(),
               "samples": 20},
@@ -67,8 +68,17 @@ COLUMNS = {
     "AutoAttack": ("native AutoAttack", "native AutoAttack under EOT"),
 }
 UNSEEN = {"PGD-40 in L2": ("native PGD-40",), "StAdv": ("native StAdv-40 0.05",)}
-CLAIMS: tuple[Any, ...] = ()
-ROWS: tuple[Any, ...] = ()
+OTHERS = (CIFAR10_ALL[1], "cifar10_cifar10_adaptive")
+ROWS = tuple(
+    Row(f"{name}, preset `cifar10_{name.lower().replace('-', '')}`", "CIFAR-10", attacker, CIFAR10, title, OTHERS, name)
+    for name, attacker, title in (
+        ("RDP", "PGD-20 on the bare classifier", "native PGD-20, blind"),
+        ("DIR", "PGD-20 through it, five draws a step", "native PGD-20"),
+        ("AToP", "PGD-20 on the bare classifier", "native PGD-20, blind"),
+        ("CD-VAE", "PGD-20 on its classifier alone", "native PGD-20, blind"),
+        ("DRRDN", "PGD-20", "native PGD-20"),
+    )
+)
 
 
 def declare(data: str, scale: str) -> Experiment:

@@ -22,7 +22,7 @@ from art_ext.nn import seeded
 from art_ext.objectives import RDPObjective, Weights
 from art_ext.purifiers import RDP
 from experiments import networks as shared
-from experiments.claims import Claim, Gap, Preset, Row, Worst
+from experiments.claims import CIFAR10, CIFAR10_ALL, Claim, Gap, Row, Worst
 from experiments.core import (
     ADAPTIVE,
     BLIND,
@@ -276,10 +276,10 @@ CLAIMS = (
     Claim("better than NRP, HGD and others (Table 1)", "14.9 against 21.0 % error of NRP",
           "their networks are not here", "their networks are not here"),
     Claim("images of attackers who ignore the purifier are classified right again (Table 1), CIFAR-10's preset, PGD-20",
-          "error 61.7 to 14.9 %", Preset(("cifar10_rdp", "pgd20_blind"), ("cifar10_rdp", "bare_pgd20_blind")),
-          Preset(("cifar10_rdp", "pgd20_full"), ("cifar10_robust", "pgd20"))),
+          "error 61.7 to 14.9 %", Gap(CIFAR10, ("RDP", "native PGD-20, blind"), ("undefended", "native PGD-20")),
+          Worst(CIFAR10_ALL, "RDP", ROBUST)),
     Claim("clean images lose nothing (Table 2), CIFAR-10's preset", "97.60 to 97.70 %",
-          Preset(("cifar10_rdp", "clean"), ("cifar10_rdp", "bare_clean"), -0.01)),
+          Gap(CIFAR10, ("RDP", "clean, none"), ("undefended", "clean, none"), -0.01)),
 )  # fmt: skip
 ROWS = (Row("RDP", "Fashion-MNIST", "PGD-40 on the bare classifier", f"{P}blind", "native PGD-40, blind",
             (f"{P}white",), "RDP"),)  # fmt: skip

@@ -70,8 +70,8 @@ def pages(folder: Path) -> dict[str, str]:
 
 def overview(folder: Path) -> str:
     """The first page: what was found in short, claims with two verdicts, what holds of the attacks, presets."""
-    links = "\n".join(f"- [{PAPERS[p]}]({p}.md): {counted(p, folder)}" for p in IN_ORDER)
-    rows = [row for paper in IN_ORDER for row in module(paper).ROWS]
+    links = "\n".join(f"- [{PAPERS[p]}]({p}.md): {counted(p, folder)}" for p in (*IN_ORDER, "cifar10"))
+    rows = [row for paper in (*IN_ORDER, "cifar10") for row in module(paper).ROWS]
     told = {PAPERS[p]: module(p).CLAIMS for p in IN_ORDER}
     blocks = [
         section("In short", SHORT, links, claims.overview(folder, rows)),
