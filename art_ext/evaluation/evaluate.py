@@ -275,7 +275,10 @@ def _inspected(
         ValueError: models of different numbers of classes, or labels beyond them.
     """
     piece = min(settings.batch_size, LOOKED_AT)
-    found = {m.name: inspect_model(m, _joint(who[m.name]), x, y, threat, piece) for m in models}
+    found = {}
+    for m in models:
+        info = inspect_model(m, _joint(who[m.name]), x, y, threat, piece)
+        found[m.name] = replace(info, classifier=who[m.name]["classifier"].sha256)
     classes = {name: info.classes for name, info in found.items()}
     if len(set(classes.values())) > 1:
         raise ValueError(f"expected models that give logits (N, K) of one K, got {classes}")

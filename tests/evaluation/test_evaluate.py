@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from art_ext.attacks import Gradient, ascent, cross_entropy
-from art_ext.evaluation import Attack, Defended, Knowledge, Threat, evaluate
+from art_ext.evaluation import Attack, Defended, Knowledge, Report, Threat, evaluate
 from art_ext.evaluation import backends as registry
+from art_ext.evaluation.report.tables import bare_of
 from art_ext.evaluation.settings import given_knowledge
 from art_ext.evaluation.targets import StandIn
 
@@ -328,3 +329,25 @@ def test_a_methods_own_gradients_are_followed_and_the_best_candidate_kept(proble
     report = quiet(*models, attacks=attacks, problem=problem, knowledge=[Knowledge.ADAPTIVE])
     assert [(c.model, c.attack) for c in report.cells[2:]] == [("weak", "native PGD-5")]
     assert report.worst_case("weak").mean == 0
+
+
+def test_beside_a_defended_model_stands_its_own_classifier_alone(problem: Problem) -> None:
+    sharp, flat, other = problem.classifier, Halves(2.0), Halves(5.0)
+    models = [
+        Defended("bare", sharp), Defended("robust", flat, robust=True), Defended("blur", flat, Blur()),
+        Defended("blur before another", other, Blur()),
+    ]  # fmt: skip
+    report = quiet(*models, attacks=[Attack("native", "FGSM")], problem=problem, knowledge=[Knowledge.FULL])
+    assert isinstance(report, Report)
+    assert [bare_of(report, m.name) for m in models[2:]] == ["robust", None]
+    header, rows = report.table()
+    column = {row[0]: row[header.index("bare classifier")] for row in rows if row[1] == "clean"}
+    assert column == {
+        "robust": str(report.clean("robust").accuracy),
+        "blur": column["robust"],
+        "blur before another": "",
+    }
+    again = Report.from_json(report.to_json())
+    assert bare_of(again, "blur") == "robust"
+    unsaid = replace(report, inspected=tuple(replace(info, classifier="") for info in report.inspected))
+    assert bare_of(unsaid, "blur") == "bare"  # as reports were read before

@@ -109,6 +109,7 @@ class ModelInfo:
         unit_test: of the probes' attack.
         error: what it raises on images other than the clean ones; empty where it answers.
         answers_repeat: images of which the last clean pass gave other classes than the first; None for randomised ones.
+        classifier: hash of its classifier alone; empty in reports from before it was kept.
     """
 
     name: str
@@ -139,6 +140,7 @@ class ModelInfo:
     unit_test: UnitTest | None = None
     answers_repeat: int | None = None
     error: str = ""
+    classifier: str = ""
 
     @property
     def random(self) -> bool:

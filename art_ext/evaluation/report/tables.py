@@ -51,10 +51,22 @@ def accuracy_table(report: Findings) -> Table:
 
 
 def _beside(report: Findings, model: str, knowledge: str) -> list[Cell]:
-    """The cells of a column; the undefended model's stand beside those of every defended one."""
+    """The cells of a column; those of its classifier alone stand beside those of a defended model."""
     if knowledge == UNDEFENDED and not any(c.knowledge == UNDEFENDED for c in report.shown(model)):
-        model = report.undefended() or model
+        model = bare_of(report, model) or model
     return [c for c in report.shown(model) if c.knowledge == knowledge]
+
+
+def bare_of(report: Findings, model: str) -> str | None:
+    """The model that is a defended one's classifier alone, None if there is none.
+
+    In reports that do not say which classifiers their models have, the first one without a purifier.
+    """
+    mine = report.info(model).classifier
+    if not mine:
+        return report.undefended()
+    alone = dict.fromkeys(c.model for c in report.cells if c.knowledge == UNDEFENDED)
+    return next((name for name in alone if report.info(name).classifier == mine), None)
 
 
 def _clean(report: Findings, model: str) -> str:
