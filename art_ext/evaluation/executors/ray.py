@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
+from weakref import finalize
 
 import torch
 from torch import Tensor
@@ -173,10 +175,12 @@ class _Actor:
 
     def prepare(self) -> None:
         task: Task = pickle.loads(self.payload)
-        plan, self.place = task.folder / PLAN, None
+        plan = task.folder / PLAN
+        self.place: Path | None = None
         if not plan.is_file() or json.loads(plan.read_text("utf-8")) != task.call:
-            self.place = TemporaryDirectory(prefix="art_ext_")
-            task = replace(task, folder=Path(self.place.name))
+            self.place = Path(mkdtemp(prefix="art_ext_"))
+            finalize(self, rmtree, self.place, ignore_errors=True)
+            task = replace(task, folder=self.place)
         x, y = (torch.from_numpy(values.copy()) for values in self.images)
         self.sent: set[Path] = set()
         self.worker = Worker(task, self.threads, images=(x, y))
@@ -185,7 +189,7 @@ class _Actor:
         done = self.worker.do(unit)
         if self.place is None:
             return done
-        root = Path(self.place.name)
+        root = self.place
         new = sorted(set(root.glob("*/*.safetensors")) - self.sent)
         self.sent.update(new)
         return done._replace(files=tuple((str(f.relative_to(root)), f.read_bytes()) for f in new))
