@@ -75,7 +75,7 @@ WITHOUT = ", not under AutoAttack"
 """What the rows of `DRAWN` say as long as the part `autoattack_eot` has not been run."""
 ROWS = tuple(
     Row(
-        f"{name}, preset `cifar10_{name.lower().replace('-', '')}`",
+        f"{name}, preset `cifar10_{name.lower().replace('-', '')}`{WITHOUT if name in DRAWN else ''}",
         "CIFAR-10",
         attacker,
         CIFAR10,
