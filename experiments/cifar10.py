@@ -177,8 +177,9 @@ def page(folder: Path) -> list[str]:
         told = read(folder, f"{P}pictures")
         rows = [[k, f"{v:.3f}"] for k, v in told["errors"].items()]
         made.append(section(
-            "Pictures", "Images, adversaries of the attacker who does not see the purifier (PGD-20), and what each "
-            "purifier makes of them.", "![images, adversaries, purified](cifar10_cifar10_pictures.png)",
+            "Pictures", "Images of CIFAR-10 (Krizhevsky 2009), adversaries of the attacker who does not see the "
+                "purifier (PGD-20), and what each purifier makes of them.",
+                "![images, adversaries, purified](cifar10_cifar10_pictures.png)",
             rows_of(["image", "mean distance from the clean one"], rows), code(options(told)),
         ))  # fmt: skip
     made.append(hours(reports))
