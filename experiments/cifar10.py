@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +127,7 @@ def declare(data: str, scale: str) -> Experiment:
 
 
 def pictures(lab: Lab) -> dict[str, Any]:
-    """Images, adversaries of the classifier's attacker, and what each purifier makes of both; a picture beside it."""
+    """Images, adversaries of the classifier's attacker, and what each purifier makes of these; a picture beside it."""
     test, eps = lab.test(6), SETS[lab.experiment.data].eps
     steps = TRIAL_STEPS if lab.dry else 20
     x_adv = shared.seeded_attack(lab("resnet"), test.x, test.y, eps, steps, 0.1)
@@ -194,7 +193,7 @@ def hours(reports: Mapping[str, Report]) -> str:
     known = {n: presets.describe(n).training for n in presets.names() if n.startswith("cifar10_")}
     rows = [[f"training of {n}", f"{float(t['seconds']) / 3600:.2f}"] for n, t in known.items() if "seconds" in t]
     for name, report in reports.items():
-        started, ended = (datetime.fromisoformat(v) for v in (report.started, report.ended))
-        rows.append([f"part `{name}`, n = {len(report.labels)}", f"{(ended - started).total_seconds() / 3600:.2f}"])
-    return section("Time", "Hours of one core, which now and then others shared; a part that was interrupted says its "
-                   "last run.", rows_of(["what", "hours"], rows))  # fmt: skip
+        spent = sum(cell.seconds for cell in report.cells) / 3600
+        rows.append([f"attacks of part `{name}`, n = {len(report.labels)}", f"{spent:.2f}"])
+    return section("Time", "Hours of one core, which others shared now and then; of a part, what its examples took.",
+                   rows_of(["what", "hours"], rows))  # fmt: skip

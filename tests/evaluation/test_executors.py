@@ -32,6 +32,7 @@ from art_ext.evaluation.run import Runner
 from art_ext.evaluation.run.store import EXAMPLES
 
 from .conftest import Blur, Halves, Noise
+from .executed import images
 
 THREAT = Threat("Linf", 0.2)
 ATTACKS = [Attack("native", "FGSM"), Attack("native", "PGD", {"steps": 3})]
@@ -39,16 +40,6 @@ OPTIONS: dict[str, Any] = {
     "threat": THREAT, "repeats": 2, "eot_samples": 2, "probe": None, "progress": False, "batch_size": 32,
     "knowledge": [Knowledge.BLIND, Knowledge.FULL],
 }  # fmt: skip
-
-
-def images(n: int) -> tuple[Tensor, Tensor]:
-    """Halves of which one is a little brighter."""
-    generator = torch.Generator().manual_seed(0)
-    y = torch.arange(n) % 2
-    x = torch.rand(n, 1, 6, 8, generator=generator) * 0.5 + 0.2
-    side = torch.arange(8) >= 4
-    x += 0.25 * (side == y[:, None].bool())[:, None, None, :]
-    return x.clamp(0, 1), y
 
 
 def models() -> list[Defended]:
