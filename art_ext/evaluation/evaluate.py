@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -17,7 +15,7 @@ from art_ext.evaluation.backends import Attack
 from art_ext.evaluation.executors import Executor, Here, given_executor
 from art_ext.evaluation.executors.dispatch import dispatch
 from art_ext.evaluation.executors.task import Task
-from art_ext.evaluation.inspect import LOOKED_AT, Identity, ModelInfo, identities, inspect_model
+from art_ext.evaluation.inspect import Identity, ModelInfo, identities, inspect_models
 from art_ext.evaluation.judge import judge
 from art_ext.evaluation.numerics import full_precision, peak_memory, precision_flags, reset_peak_memory, usable
 from art_ext.evaluation.provenance import now, provenance
@@ -25,7 +23,7 @@ from art_ext.evaluation.report import Cell, Refusal, Report, merge
 from art_ext.evaluation.report.criteria import given_criteria
 from art_ext.evaluation.run import Runner, Store
 from art_ext.evaluation.run.blockwise import Blocks
-from art_ext.evaluation.run.manifest import NOTED, image_hashes, manifest, notes
+from art_ext.evaluation.run.manifest import call_digest, image_hashes, manifest, notes
 from art_ext.evaluation.run.unit_test import images_for, unit_test
 from art_ext.evaluation.schedule import Job, Schedule, schedule
 from art_ext.evaluation.seeding import all_seeded
@@ -146,7 +144,7 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
         who = {m.name: identities(m) for m in models}  # before a first pass may change what is inside
         images, labels = x.detach().clone(), y.detach().clone()
         sent = chosen.packed(models, attacks)
-        found = _inspected(models, who, images, labels, threat, settings)
+        found = inspect_models(models, who, images, labels, threat, settings.batch_size)
         planned = schedule(models, attacks, threat, tuple(x.shape[1:]), len(x), made, found)
         for job in (*planned.jobs, *planned.probes):
             job.stated()  # what a library has no form of is refused before anything is kept
@@ -160,7 +158,7 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
         chosen.before_claim()
         store.claim(call, lambda n: image_hashes(images[:n], labels[:n]))
         chosen.claimed()
-        there = _read_back(store, _digest(call))
+        there = _read_back(store, call_digest(call))
         if there is not None:
             return replace(there, notes=(*there.notes, READ_BACK))
         work = _Work(models, attacks, images, labels, threat, made, shard, store, found, who, planned)
@@ -226,7 +224,7 @@ class _Work:
         report = Report(
             self.threat.plain(), (*clean.values(), *cells), (),
             not_tested(self.models, self.attacks, self.threat, self.settings), where, tuple(probes), inspected,
-            tuple(self.y.tolist()), suite, started, now(), (*remarks, *self._notes()), _digest(call),
+            tuple(self.y.tolist()), suite, started, now(), (*remarks, *self._notes()), call_digest(call),
             self.shard,
         )  # fmt: skip
         return report if self.shard[1] > 1 else replace(report, checks=judge(report))
@@ -263,42 +261,6 @@ class _Work:
         """All examples by "model | attack | knowledge"."""
         return {f"{j.model.name} | {j.attack.titled(j.eot_samples)} | {j.knowledge.value}": self.runner.kept(j)
                 for j in self.usable}  # fmt: skip
-
-
-def _inspected(
-    models: Sequence[Defended], who: Mapping[str, Mapping[str, Identity]], x: Tensor, y: Tensor, threat: Threat,
-    settings: Settings,
-) -> dict[str, ModelInfo]:  # fmt: skip
-    """What is found of each model, by name.
-
-    Raises:
-        ValueError: models of different numbers of classes, or labels beyond them.
-    """
-    piece = min(settings.batch_size, LOOKED_AT)
-    found = {}
-    for m in models:
-        info = inspect_model(m, _joint(who[m.name]), x, y, threat, piece)
-        found[m.name] = replace(info, classifier=who[m.name]["classifier"].sha256)
-    classes = {name: info.classes for name, info in found.items()}
-    if len(set(classes.values())) > 1:
-        raise ValueError(f"expected models that give logits (N, K) of one K, got {classes}")
-    most = next(iter(classes.values()))
-    if int(y.max()) >= most:
-        raise ValueError(f"expected labels below the {most} classes of the models, got {int(y.max())}")
-    return found
-
-
-def _joint(parts: Mapping[str, Identity]) -> Identity:
-    """The identity of a model from those of purifier and classifier."""
-    chosen = [parts["purifier"], parts["classifier"]]
-    text = " ".join(part.sha256 for part in chosen)
-    return Identity(hashlib.sha256(text.encode()).hexdigest(), any(part.opaque for part in chosen))
-
-
-def _digest(call: Mapping[str, Any]) -> str:
-    """Hash of what was asked for: of all shards alike, without answers, which are compared with a tolerance."""
-    asked = {k: v for k, v in call.items() if k not in (*NOTED, "shard") and not k.startswith("answers of ")}
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def _read_back(store: Store, digest: str) -> Report | None:

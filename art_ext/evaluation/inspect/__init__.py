@@ -3,6 +3,7 @@
 from art_ext.evaluation.inspect.identity import Fingerprint
 from art_ext.evaluation.inspect.info import ArtGradient, BatchCheck, Found, Gradient, ModelInfo, UnitTest
 from art_ext.evaluation.inspect.model import LOOKED_AT, fingerprint, identities, inspect_model
+from art_ext.evaluation.inspect.models import inspect_models
 from art_ext.nn.identity import Identity, identity
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "identities",
     "identity",
     "inspect_model",
+    "inspect_models",
 ]

@@ -60,9 +60,8 @@ class Cell:
         losses: that it climbs; none where nothing is known of them.
         observed: what was seen during the attack: images passed "forward" and "backward", the purifier's share of them,
             images "watched" and "silent" successes among them, images "still" right and "unmoved" ones among them,
-            images whose answers "varied" between two passes of a model that was taken for deterministic, images
-            "compared" in two formats of gradients, and those of them that were "left_by_float32", "left_by_bfloat16"
-            and "left_by_bfloat16_alone".
+            images whose answers "varied" between two passes of a deterministic model, images "compared" in two formats
+            of gradients, those of them "left_by_float32", "left_by_bfloat16" and "left_by_bfloat16_alone".
         tags: the sweeps and checks that a probe was made for; none for the attacks that were asked for.
         predicted: repeats x images: the class, -1 for logits that are not finite; empty in reports before schema 3.
         refusal: the kind of reason in `refused`.
@@ -90,14 +89,13 @@ class Cell:
     losses: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        tags = tags_of(self.tags) if isinstance(self.tags, str) else frozenset(self.tags)
-        now = {"knowledge": knowledge_now(self.knowledge), "parameters": parameters_now(self.parameters), "tags": tags}
+        parameters = parameters_now(self.parameters)
+        now: dict[str, Any] = {"knowledge": knowledge_now(self.knowledge), "parameters": parameters}
+        if self.steps is None and not self.losses and not self.is_clean:
+            now["steps"], now["losses"] = effort_from(self.backend, parameters)
+        now["tags"] = tags_of(self.tags) if isinstance(self.tags, str) else frozenset(self.tags)
         for name, value in now.items():
             object.__setattr__(self, name, value)
-        if self.steps is None and not self.losses and not self.is_clean:
-            steps, losses = effort_from(self.backend, self.parameters)
-            object.__setattr__(self, "steps", steps)
-            object.__setattr__(self, "losses", losses)
 
     @property
     def is_clean(self) -> bool:

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from art_ext.evaluation.report.data import NO_ANSWER, Cell
+from art_ext.evaluation.numerics import OUT_OF_MEMORY
+from art_ext.evaluation.report.data import NO_ANSWER, Cell, Refusal
+from art_ext.evaluation.threat import Cheated
 
 PER_IMAGE = ("goal", "moved")
 """Facts with one entry an image; the others add up."""
@@ -62,3 +64,11 @@ class Collected:
 
 def _rows(values: Tensor) -> tuple[tuple[Any, ...], ...]:
     return tuple(map(tuple, values.tolist()))
+
+
+def refused(cell: Cell, error: Exception) -> Cell:
+    """The cell that does not count, with what was raised in its own words."""
+    if isinstance(error, Cheated):
+        return replace(cell, refused=str(error), refusal=Refusal.LEFT_THREAT)
+    kind = Refusal.OUT_OF_MEMORY if isinstance(error, OUT_OF_MEMORY) else Refusal.ERROR
+    return replace(cell, refused=f"{type(error).__name__}: {error}", refusal=kind)

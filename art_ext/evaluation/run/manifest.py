@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -114,3 +116,9 @@ def _parts(a: Any, b: Any) -> str:
 def _grown(old: int | None, new: int | None) -> bool:
     """Whether the images of an attack, None for all, are no fewer than they were."""
     return new is None or (old is not None and new >= old)
+
+
+def call_digest(call: Mapping[str, Any]) -> str:
+    """Hash of what was asked for: of all shards alike, without answers, which are compared with a tolerance."""
+    asked = {k: v for k, v in call.items() if k not in (*NOTED, "shard") and not k.startswith("answers of ")}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -6,26 +6,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from art_ext.evaluation.blocks import blocks, rows_of
 from art_ext.evaluation.inspect import Gradient, Identity, ModelInfo, fingerprint
-from art_ext.evaluation.inspect.answers import MOVED
-from art_ext.evaluation.numerics import OUT_OF_MEMORY, halving, peak_memory, reset_peak_memory
+from art_ext.evaluation.numerics import halving, peak_memory, reset_peak_memory
 from art_ext.evaluation.report.data import CLEAN, NO_ANSWER, Cell, Refusal
 from art_ext.evaluation.run import craft
+from art_ext.evaluation.run.answers import Answers, answering
 from art_ext.evaluation.run.blockwise import Blocks
-from art_ext.evaluation.run.collect import Collected
+from art_ext.evaluation.run.collect import Collected, refused
 from art_ext.evaluation.run.crafting import Crafting, Left
 from art_ext.evaluation.run.records import Record, Records
 from art_ext.evaluation.run.store import ANSWERS, Facts, Piece, Store
 from art_ext.evaluation.schedule import Job
-from art_ext.evaluation.seeding import all_seeded, block_seed
 from art_ext.evaluation.settings import Settings
 from art_ext.evaluation.targets import Defended
 from art_ext.evaluation.threat import Cheated, Knowledge
-from art_ext.nn import predicted
-from art_ext.nn.checkpointing import Pieces
 from art_ext.nn.hashing import sha256
 from art_ext.nn.precision import FLOAT32
 
@@ -52,6 +49,7 @@ class Runner:
     ) -> None:  # fmt: skip
         self.x, self.y, self.settings, self.shard, self.store = x, y, settings, shard, store
         self.found, self.identities = found, identities
+        self.answers = Answers(settings, found)
         self.peak = 0
         self.paid: dict[int, Job] = {}  # by the hash of a key
         self.broken: dict[tuple[str, Knowledge], dict[int, bool]] = {}
@@ -64,8 +62,8 @@ class Runner:
         """The answers to the clean images."""
         collected = Collected()
         for number, rows in blocks(len(self.x), self.shard):
-            collected.add(rows, self._answers(model, model.module, self.x[rows], number, self._repeats(model)))
-        return collected.into(Cell(model.name, CLEAN, "none", ()), self.y, self._repeats(model), self._sharded)
+            collected.add(rows, self.answers.given(model, model.module, self.x[rows], number))
+        return collected.into(Cell(model.name, CLEAN, "none", ()), self.y, self.answers.repeats(model), self._sharded)
 
     def run(self, job: Job, advance: Callable[[float], object] = lambda _: None) -> Cell:
         """The cell of a job; `advance` is told the share that each block makes of it.
@@ -88,11 +86,11 @@ class Runner:
                 if error is self.store.failed:  # a full disk, say: the next call goes on from here
                     raise
                 advance(1.0 - at / len(parts))
-                return _refused(self.empty(job), error)
+                return refused(self.empty(job), error)
             advance(1.0 / len(parts))
         if not parts:
             advance(1.0)  # all of it is other shards'
-        return collected.into(self.empty(job), self.y, self._repeats(job.model, job), self._sharded)
+        return collected.into(self.empty(job), self.y, self.answers.repeats(job.model, job), self._sharded)
 
     def lacks_gradient(self, job: Job) -> bool:
         """Whether a job needs a gradient that its model does not have: its row is refused without a try."""
@@ -109,10 +107,10 @@ class Runner:
         for number, rows in blocks(job.images, self.shard):
             piece, _ = self._examples(made, number, rows)
             try:
-                collected.add(rows, self._answers(other, other.module, piece.x_adv, number, self._repeats(other)))
+                collected.add(rows, self.answers.given(other, other.module, piece.x_adv, number))
             except Exception as error:
-                return _refused(cell, error)
-        return collected.into(cell, self.y, self._repeats(other), self._sharded)
+                return refused(cell, error)
+        return collected.into(cell, self.y, self.answers.repeats(other), self._sharded)
 
     def kept(self, job: Job) -> Blocks:
         """All examples of a job that has been run, those of this shard, block by block."""
@@ -137,7 +135,7 @@ class Runner:
             return False
         rows = rows_of(number, job.images)
         key = self.records.piece_key(job, self.source(job), number, rows)
-        answers = self.records.key(job, self._repeats(job.model, job), number, key)
+        answers = self.records.key(job, self.answers.repeats(job.model, job), number, key)
         files = [self.store.file(key), self.store.file(answers, ANSWERS)]
         return all(file is not None and file.exists() for file in files)
 
@@ -175,10 +173,6 @@ class Runner:
     def _sharded(self) -> bool:
         return self.shard[1] > 1
 
-    def _repeats(self, model: Defended, job: Job | None = None) -> int:
-        frozen = job is not None and job.frozen
-        return self.settings.repeats if self.found[model.name].random and not frozen else 1
-
     def _block(self, job: Job, number: int, rows: slice, collected: Collected) -> None:
         crafted = self.crafting.of(job)
         job = crafted.job
@@ -193,54 +187,25 @@ class Runner:
 
     def _recorded(self, job: Job, number: int, rows: slice, piece: Piece, done: Tensor) -> Record:
         """What the model answers to a block, from the folder where that is kept."""
-        repeats, made_of = self._repeats(job.model, job), sha256([piece.x_adv])
+        repeats, made_of = self.answers.repeats(job.model, job), sha256([piece.x_adv])
         examples = self.records.piece_key(job, self.source(job), number, rows, done)
         key = self.records.key(job, repeats, number, examples)
         kept = self.records.get(key, (repeats, len(done)), made_of)
         if kept is not None:
             return kept
-        module = self._answering(job, number)
-        answers = self._answers(job.model, module, piece.x_adv, number, repeats)
+        module = answering(job, number)
+        answers = self.answers.given(job.model, module, piece.x_adv, number, repeats)
         answers[:, ~done] = NO_ANSWER  # broken before
         watched = rows.start < WATCHED and not self.found[job.model.name].random and not job.tags
-        record = Record(answers, {"varied": self._varied(job.model, module, piece.x_adv)} if watched else {})
+        record = Record(answers, {"varied": self.answers.varied(job.model, module, piece.x_adv)} if watched else {})
         self.records.put(key, record, made_of, job, self.empty(job), number, rows)
         return record
 
     def _left(self, job: Job, number: int, rows: slice) -> Left:
         """Which images of a whole block are right under a job, by one answer; of a sequence too, all of them."""
         piece, _ = self._examples(job, number, rows, whole=True)
-        answers = self._answers(job.model, self._answering(job, number), piece.x_adv, number, 1)
+        answers = self.answers.given(job.model, answering(job, number), piece.x_adv, number, 1)
         return Left(answers[0] == self.y[rows], piece.facts)
-
-    def _answering(self, job: Job, number: int) -> nn.Module:
-        return job.target(block_seed(job.seed, "frozen", number)) if job.frozen else job.model.module
-
-    def _answers(self, model: Defended, module: nn.Module, x: Tensor, number: int, repeats: int) -> Tensor:
-        """Classes that a model gives in each repeat, (repeats, N); -1 where the logits are not finite."""
-
-        def asked(piece: int) -> Tensor:
-            found = []
-            for repeat in range(repeats):
-                with torch.no_grad(), all_seeded(block_seed(self.settings.seed, "answers", number, repeat)):
-                    found.append(predicted(Pieces(module, piece)(x)) if len(x) else self.y[:0])
-            return torch.stack(found)
-
-        return halving(self._piece(model, x), asked)
-
-    def _piece(self, model: Defended, x: Tensor) -> int:
-        """The most images of one pass: the draws of a randomised model belong to the whole block."""
-        return max(1, len(x) if self.found[model.name].random else min(self.settings.batch_size, len(x)))
-
-    def _varied(self, model: Defended, module: nn.Module, x: Tensor) -> int:
-        """Images whose normalised logits differ between two passes of a model that is taken for deterministic."""
-
-        def asked(piece: int) -> Tensor:
-            with torch.no_grad():
-                return nn.functional.normalize(Pieces(module, piece)(x).nan_to_num(), dim=1)
-
-        a, b = (halving(self._piece(model, x), asked) for _ in range(2))
-        return int(((a - b).abs().amax(1) > MOVED).sum())
 
     def _moves(self, job: Job, piece: Piece, answers: Tensor, rows: slice) -> Facts:
         """Of the images that are still right, those around which no other point of the ball was seen to pass."""
@@ -280,8 +245,9 @@ class Runner:
         random = self.found[job.model.name].random
         adaptive = job.knowledge is Knowledge.ADAPTIVE
         watch = early and not (random or adaptive or job.tags or job.attack.bound or job.crafting != FLOAT32)
-        repeats = self._repeats(job.model, job)
-        return halving(self._piece(job.model, x), lambda size: craft.examples(job, number, x, y, size, repeats, watch))
+        repeats = self.answers.repeats(job.model, job)
+        most = self.answers.piece(job.model, x)
+        return halving(most, lambda size: craft.examples(job, number, x, y, size, repeats, watch))
 
     def source(self, job: Job) -> str:
         """The identity of what is differentiated: attackers of one network without a defence are one attacker."""
@@ -328,11 +294,3 @@ def _fits(job: Job, x: Tensor, x_adv: Tensor) -> bool:
     except Cheated:
         return False
     return True
-
-
-def _refused(cell: Cell, error: Exception) -> Cell:
-    """The cell that does not count, with what was raised in its own words."""
-    if isinstance(error, Cheated):
-        return replace(cell, refused=str(error), refusal=Refusal.LEFT_THREAT)
-    kind = Refusal.OUT_OF_MEMORY if isinstance(error, OUT_OF_MEMORY) else Refusal.ERROR
-    return replace(cell, refused=f"{type(error).__name__}: {error}", refusal=kind)
