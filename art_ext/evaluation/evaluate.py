@@ -4,36 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from tqdm import tqdm
 
 from art_ext.evaluation.backends import Attack
 from art_ext.evaluation.executors import Executor, Here, given_executor
 from art_ext.evaluation.executors.dispatch import dispatch
 from art_ext.evaluation.executors.task import Task
-from art_ext.evaluation.inspect import Identity, ModelInfo, identities, inspect_models
+from art_ext.evaluation.inspect import identities, inspect_models
 from art_ext.evaluation.judge import judge
-from art_ext.evaluation.numerics import full_precision, peak_memory, precision_flags, reset_peak_memory, usable
-from art_ext.evaluation.provenance import now, provenance
-from art_ext.evaluation.report import Cell, Refusal, Report, merge
+from art_ext.evaluation.numerics import full_precision, usable
+from art_ext.evaluation.provenance import now
+from art_ext.evaluation.report import Report, merge
 from art_ext.evaluation.report.criteria import given_criteria
-from art_ext.evaluation.run import Runner, Store
-from art_ext.evaluation.run.blockwise import Blocks
-from art_ext.evaluation.run.manifest import call_digest, image_hashes, manifest, notes
-from art_ext.evaluation.run.unit_test import images_for, unit_test
-from art_ext.evaluation.schedule import Job, Schedule, schedule
+from art_ext.evaluation.run import Store
+from art_ext.evaluation.run.manifest import call_digest, image_hashes, notes
+from art_ext.evaluation.schedule import schedule
 from art_ext.evaluation.seeding import all_seeded
 from art_ext.evaluation.settings import Probe, Settings, check_call, facts, given_knowledge, given_several, renamed
 from art_ext.evaluation.targets import Defended
 from art_ext.evaluation.threat import Knowledge, Threat
-from art_ext.evaluation.untested import not_tested
+from art_ext.evaluation.work import Asked, Work, finished, read_back
 from art_ext.nn.modes import evaluating, trainable
 
-BAR = "{l_bar}{bar}| {elapsed} elapsed, {remaining} remaining{postfix}"
 KNOWLEDGE = (Knowledge.BLIND, Knowledge.BPDA, Knowledge.FULL)
 READ_BACK = "read back, nothing was run"
 
@@ -123,7 +119,6 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
             setting, or a folder with another evaluation.
         ImportError: an attack's library is not installed.
     """
-    started = now()
     eot_samples = renamed("draws", draws, "eot_samples", eot_samples)
     repeats = renamed("redraws", redraws, "repeats", repeats)
     known = given_knowledge(knowledge)
@@ -133,43 +128,17 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
     models, attacks = given_several(models, "models"), given_several(attacks, "attacks")
     shard = check_call(models, attacks, x, y, settings, threat, shard)
     said, required, chosen = facts(data), given_criteria(require), given_executor(executor)
-    here, lacking = usable(settings.crafting, x.device)
-    made = replace(settings, crafting=here)
+    here, remarks = usable(settings.crafting, x.device)
+    images, labels = x.detach().clone(), y.detach().clone()
+    asked = Asked(models, attacks, images, labels, threat, settings, replace(settings, crafting=here), shard, said,
+                  required, suite)  # fmt: skip
     networks = [network for model in models for network in model.parts()]
     parameters = [p for network in networks for p in network.parameters()]
     with ExitStack() as stack:
         for mode in (full_precision(), evaluating(*networks), trainable((), parameters), all_seeded(settings.seed)):
             stack.enter_context(mode)
         place = stack.enter_context(chosen.folder(folder))
-        who = {m.name: identities(m) for m in models}  # before a first pass may change what is inside
-        images, labels = x.detach().clone(), y.detach().clone()
-        sent = chosen.packed(models, attacks)
-        found = inspect_models(models, who, images, labels, threat, settings.batch_size)
-        planned = schedule(models, attacks, threat, tuple(x.shape[1:]), len(x), made, found)
-        for job in (*planned.jobs, *planned.probes):
-            job.stated()  # what a library has no form of is refused before anything is kept
-        call = manifest(
-            models, attacks, images, labels, settings, threat, shard, said, who,
-            {name: info.fingerprint for name, info in found.items() if info.fingerprint is not None},
-        )  # fmt: skip
-        call |= {"criteria": list(required)} if required else {}
-        store = Store(place)
-        remarks = [*lacking, *notes(store.known(), call)]
-        chosen.before_claim()
-        store.claim(call, lambda n: image_hashes(images[:n], labels[:n]))
-        chosen.claimed()
-        there = _read_back(store, call_digest(call))
-        if there is not None:
-            return replace(there, notes=(*there.notes, READ_BACK))
-        work = _Work(models, attacks, images, labels, threat, made, shard, store, found, who, planned)
-        if chosen.follows:
-            return Report.from_json(chosen.follow(work.jobs, work.runner))
-        task = Task(sent, threat, settings, made, shard, found, call, Path(place or "").resolve(), load=chosen.load)
-        remarks += dispatch(chosen, task, work.jobs, work.runner, progress)
-        report = work.report(call, progress and isinstance(chosen, Here), started, suite, remarks)
-        report = _finished(replace(report, required=required), work)
-        chosen.finished(report.to_json)
-        return report
+        return _evaluated(asked, chosen, Store(place), remarks, progress)
 
 
 def merged(reports: Iterable[Report]) -> Report:
@@ -182,108 +151,30 @@ def merged(reports: Iterable[Report]) -> Report:
     return whole if whole.checks else replace(whole, checks=judge(whole))
 
 
-@dataclass
-class _Work:
-    """One evaluation from its schedule to its report."""
-
-    models: Sequence[Defended]
-    attacks: Sequence[Attack]
-    x: Tensor
-    y: Tensor
-    threat: Threat
-    settings: Settings
-    shard: tuple[int, int]
-    store: Store
-    found: dict[str, ModelInfo]
-    who: Mapping[str, Mapping[str, Identity]]
-    planned: Schedule
-
-    def __post_init__(self) -> None:
-        self.jobs = (*self.planned.jobs, *self.planned.probes)
-        self.runner = Runner(self.x, self.y, self.settings, self.shard, self.store, self.found, self.who)
-
-    def report(
-        self, call: Mapping[str, Any], progress: bool, started: str, suite: str, remarks: Sequence[str]
-    ) -> Report:
-        """Runs the schedule and judges what came of it."""
-        reset_peak_memory(self.x.device)
-        clean = {m.name: self.runner.clean(m) for m in self.models}
-        self._test_the_attack()
-        cells, probes = self._run(progress)
-        self.usable = [job for job, cell in zip(self.planned.jobs, cells, strict=True) if not cell.refused]
-        cells += [self.runner.on_another(j, m) for j in self.usable if self._crosses(j) for m in self.models
-                  if m is not j.model]  # fmt: skip
-        for model in self.models:
-            if not self.found[model.name].random:
-                again = self.runner.changed_since(clean[model.name], model)
-                self.found[model.name] = replace(self.found[model.name], answers_repeat=again)
-        inspected = tuple(self.found[m.name] for m in self.models)
-        where = provenance(call, self.x, self.settings.batch_size, inspected)
-        where["precision"] = precision_flags(self.settings.crafting)
-        where["peak_memory_bytes"] = max(self.runner.peak, peak_memory(self.x.device))
-        report = Report(
-            self.threat.plain(), (*clean.values(), *cells), (),
-            not_tested(self.models, self.attacks, self.threat, self.settings), where, tuple(probes), inspected,
-            tuple(self.y.tolist()), suite, started, now(), (*remarks, *self._notes()), call_digest(call),
-            self.shard,
-        )  # fmt: skip
-        return report if self.shard[1] > 1 else replace(report, checks=judge(report))
-
-    def _test_the_attack(self) -> None:
-        probe = self.settings.probe
-        n = 0 if probe is None else images_for(probe, self.planned, len(self.models))
-        if probe is None or not n:
-            return
-        for model in self.models:
-            info = self.found[model.name]
-            tested = unit_test(model, info, self.x[:n], self.threat, probe.steps)
-            self.found[model.name] = replace(info, unit_test=tested)
-
-    def _run(self, progress: bool) -> tuple[list[Cell], list[Cell]]:
-        expected = [job.passes() * self.found[job.model.name].seconds_a_pass for job in self.jobs]
-        cells = []
-        with tqdm(total=sum(expected), desc="attacks", disable=not progress, bar_format=BAR) as bar:
-            for job, weight in zip(self.jobs, expected, strict=True):
-                bar.set_postfix_str(f"{job.model.name}: {job.attack.titled(job.eot_samples)}", refresh=False)
-                cells.append(self.runner.run(job, lambda share, weight=weight: bar.update(weight * share)))  # type: ignore[misc]
-        return cells[: len(self.planned.jobs)], cells[len(self.planned.jobs) :]
-
-    def _crosses(self, job: Job) -> bool:
-        bare = job.knowledge in (Knowledge.UNDEFENDED, Knowledge.FULL)
-        return self.settings.cross and bare and job.attack.bound is None
-
-    def _notes(self) -> list[str]:
-        store = self.store
-        found = [f"{store.reused} blocks were read from the folder"] if store.reused else []
-        return [*found, *(f"{name} was damaged and made anew" for name in store.damaged)]
-
-    def examples(self) -> dict[str, Blocks]:
-        """All examples by "model | attack | knowledge"."""
-        return {f"{j.model.name} | {j.attack.titled(j.eot_samples)} | {j.knowledge.value}": self.runner.kept(j)
-                for j in self.usable}  # fmt: skip
-
-
-def _read_back(store: Store, digest: str) -> Report | None:
-    """The folder's report if it is of this very call."""
-    text = store.finished()
-    if text is None:
-        return None
-    try:
-        there = Report.from_json(text)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"expected a whole report in {store.folder}, got a damaged one: {error}") from error
-    passing = (Refusal.OUT_OF_MEMORY, Refusal.ERROR)  # which another try may mend
-    final = not any(c.refusal in passing for c in (*there.cells, *there.probes))
-    return there if there.call == digest and final else None
-
-
-def _finished(report: Report, work: _Work) -> Report:
-    """Writes the report; where another process has just written the same one, that one is given back."""
-    store = work.store
-    if store.folder is None:
-        return report
-    there = _read_back(store, report.call)
-    if there is not None and there.findings() == report.findings():
-        return there
-    store.finish(report.to_json(), work.examples())
-    return Report.from_json(report.to_json())
+def _evaluated(asked: Asked, chosen: Executor, store: Store, remarks: Sequence[str], progress: bool) -> Report:
+    """Inspects, schedules, claims the folder, runs and judges, unless the folder holds the report already."""
+    started = now()
+    models, attacks, x = asked.models, asked.attacks, asked.x
+    who = {m.name: identities(m) for m in models}  # before a first pass may change what is inside
+    sent = chosen.packed(models, attacks)
+    found = inspect_models(models, who, x, asked.y, asked.threat, asked.settings.batch_size)
+    planned = schedule(models, attacks, asked.threat, tuple(x.shape[1:]), len(x), asked.made, found)
+    for job in (*planned.jobs, *planned.probes):
+        job.stated()  # what a library has no form of is refused before anything is kept
+    call = asked.manifest(who, found)
+    remarks = [*remarks, *notes(store.known(), call)]
+    chosen.before_claim()
+    store.claim(call, lambda n: image_hashes(x[:n], asked.y[:n]))
+    chosen.claimed()
+    there = read_back(store, call_digest(call))
+    if there is not None:
+        return replace(there, notes=(*there.notes, READ_BACK))
+    work = Work(asked, store, found, who, planned)
+    if chosen.follows:
+        return Report.from_json(chosen.follow(work.jobs, work.runner))
+    folder = Path(store.folder or "").resolve()
+    task = Task(sent, asked.threat, asked.settings, asked.made, asked.shard, found, call, folder, load=chosen.load)
+    remarks += dispatch(chosen, task, work.jobs, work.runner, progress)
+    report = finished(work.report(call, progress and isinstance(chosen, Here), started, remarks), work)
+    chosen.finished(report.to_json)
+    return report

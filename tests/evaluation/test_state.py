@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from art_ext.attacks import Gradient, ascent, cross_entropy
-from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, blocks, evaluate, merged
+from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, blocks, evaluate, merged, work
 from art_ext.evaluation.run.store import EXAMPLES, REPORT
 from art_ext.evaluation.seeding import block_seed
 from art_ext.nn import seeded
@@ -532,6 +532,6 @@ def test_the_bar_of_a_shard_ends_where_its_work_does(
         def update(self, amount: float) -> None:
             self.done += amount
 
-    monkeypatch.setattr(sys.modules[evaluate.__module__], "tqdm", Bar)
+    monkeypatch.setattr(work, "tqdm", Bar)
     run(problem, shard=shard)
     assert [bar.done / bar.total for bar in bars] == pytest.approx([1.0])
