@@ -1,7 +1,10 @@
 """Tests the package beside several versions of Python and NumPy, each in an environment of its own.
 
-python -m benchmarks.matrix            # every row whose Python is on this machine; writes docs/compatibility.md
-python -m benchmarks.matrix 3.12/2     # some rows alone; prints them and writes nothing
+python -m benchmarks.matrix                      # every row whose Python is on this machine
+python -m benchmarks.matrix 3.11/1.26 3.11/2     # some rows alone; the others are declared
+
+Writes docs/compatibility.md. A row needs a torch for its Python: where no build for the CPU is at hand, pip fetches
+gigabytes.
 """
 
 from __future__ import annotations
@@ -36,10 +39,15 @@ VERSIONS = f"import importlib.metadata as m, json; print(json.dumps({{n: m.versi
 HEAD = """# Versions that were tested
 
 `make matrix` installs the package with torch {torch} beside each row's Python and NumPy, and runs a part of the tests
-there: {tests}. *Not run* are rows whose Python that machine does not have: they are meant to work, and nobody looked.
-`constraints.txt` is the set that all tests are run with. Last run: {date}.
+there: {tests}. *Declared* are rows that were not run: they are meant to work, and nobody looked. `constraints.txt` is
+the set that all tests are run with. Last run: {date}.
 
 """
+NOTES = """
+torchattacks wants requests 2.25, MLflow 3 a newer one: they need two environments, or torchattacks installed with
+`--no-deps`. Sphinx above 7.3 wants a newer one too, so that `constraints.txt` holds 7.3.7.
+"""
+DECLARED = "declared"
 
 
 def interpreter(version: str) -> str | None:
@@ -62,7 +70,7 @@ def tested(row: str, folder: Path) -> dict[str, str]:
     python, numpy = row.split("/")
     cells = {"Python": python, "NumPy": numpy}
     if (base := interpreter(python)) is None:
-        return cells | {"outcome": "not run"}
+        return cells | {"outcome": DECLARED}
     place = folder / f"{python}-{numpy}"
     bin_ = place / "bin" / "python"
     if not bin_.exists():
@@ -115,16 +123,16 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "matrix", help="of the environments")
     options = parser.parse_args()
     found = []
-    for row in options.rows or ROWS:
-        found.append(tested(row, options.folder))
+    for row in ROWS:
+        python, numpy = row.split("/")
+        chosen = not options.rows or row in options.rows
+        found.append(tested(row, options.folder) if chosen else {"Python": python, "NumPy": numpy, "outcome": DECLARED})
         sys.stdout.write(f"{row}: {found[-1]['outcome']}\n")
         sys.stdout.flush()
-    if options.rows:
-        return
     date = datetime.now(timezone.utc).date().isoformat()
     tests = ", ".join(f"`{name}`" for name in TESTS)
     with replacing(PAGE) as temporary:
-        temporary.write_text(HEAD.format(torch=TORCH, tests=tests, date=date) + table(found), "utf-8")
+        temporary.write_text(HEAD.format(torch=TORCH, tests=tests, date=date) + table(found) + NOTES, "utf-8")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@
 
 Networks are trained once and kept by what decides them; a killed run goes on where it was, `--minutes` ends a training
 in time, and so does every evaluation. `--shard I N` takes the I-th of N shares of every report, on any machine that
-sees the same folders: whoever ends last puts them together. With several devices each takes a share.
+sees the same folders: whoever ends last puts them together. With several devices each takes a share. `--workers 2`,
+`--executor ray` and `--executor slurm` have the blocks of every report made by workers.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 import torch
 
 from art_ext.evaluation import Report
+from art_ext.evaluation.executors import given_executor
 from art_ext.training import launched, make_fabric
 from experiments import render, runner
 from experiments.core import SCALES, Experiment
@@ -51,6 +53,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="two batches, two attack steps, eight images")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--devices", type=int, default=1)
+    workers = parser.add_mutually_exclusive_group()
+    workers.add_argument("--workers", type=int, help="processes of this machine that make the reports' blocks")
+    workers.add_argument("--executor", help="ray, ray://HOST:PORT or slurm in their place")
     parser.add_argument("--precision", default="32-true", help="of trainings; what is measured is float32")
     parser.add_argument("--batch-size", type=int, default=256, help="most images of one pass of an evaluation")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -84,6 +89,12 @@ def run(args: argparse.Namespace) -> None:
     unknown = [name for name in names if name not in experiment.parts]
     if unknown:
         raise SystemExit(f"expected --part out of {', '.join(experiment.parts)}; got {', '.join(unknown)}")
+    executor = args.executor if args.workers is None else args.workers
+    if executor is not None and (args.devices > 1 or tuple(args.shard) != (0, 1)):
+        raise SystemExit(
+            "expected --workers or --executor without --shard and --devices: they share the blocks already"
+        )
+    given_executor(executor)
     fabric = launched(make_fabric(torch.device(args.device), devices=args.devices, precision=args.precision))
     out = args.runs / "dry" / "results" if args.dry_run else args.results  # a trial must not stand for a measurement
     out.mkdir(parents=True, exist_ok=True)
@@ -91,7 +102,7 @@ def run(args: argparse.Namespace) -> None:
     runs = args.runs / "dry" if args.dry_run else args.runs
     lab = Lab(experiment, args.folder, runs, out, fabric, args.seed, args.dry_run, deadline)
     try:
-        made = [*runner.carry_out(lab, names, (args.shard[0], args.shard[1]), out, args.batch_size)]
+        made = [*runner.carry_out(lab, names, (args.shard[0], args.shard[1]), out, args.batch_size, executor)]
     except OutOfTime as late:
         print(late)
         return

@@ -11,6 +11,7 @@ from typing import Any
 
 from art_ext.evaluation import Attack, Defended, Report, evaluate, merged
 from art_ext.evaluation.blocks import BLOCK
+from art_ext.evaluation.executors import Executor
 from art_ext.evaluation.report import several
 from art_ext.files import replacing
 from experiments import data as sets
@@ -21,7 +22,10 @@ FEW = ("steps", "queries", "targets", "N", "max_iter", "scales")
 """Parameters of attacks that cost time, cut in a dry run."""
 
 
-def carry_out(lab: Lab, names: Sequence[str], shard: tuple[int, int], out: Path, batch: int = 256) -> Iterator[Path]:
+def carry_out(
+    lab: Lab, names: Sequence[str], shard: tuple[int, int], out: Path, batch: int = 256,
+    executor: Executor | str | int | None = None,
+) -> Iterator[Path]:  # fmt: skip
     """Makes the results of the parts named, and gives the files that are there now.
 
     Every process trains; then each takes its share of the blocks of every report, and whoever ends last puts the
@@ -33,6 +37,7 @@ def carry_out(lab: Lab, names: Sequence[str], shard: tuple[int, int], out: Path,
         shard: (i, n), the share of this call.
         out: folder of the results.
         batch: most images of one pass.
+        executor: who makes the blocks of the reports, see `evaluate`.
 
     Raises:
         OutOfTime: the time was up before the networks were there.
@@ -46,7 +51,7 @@ def carry_out(lab: Lab, names: Sequence[str], shard: tuple[int, int], out: Path,
     lab.closed = True
     rank, world = lab.fabric.global_rank, lab.fabric.world_size
     mine = (shard[0] * world + rank, shard[1] * world)
-    cut = {name: report_of(lab, name, models[name], mine, batch) for name in models}
+    cut = {name: report_of(lab, name, models[name], mine, batch, executor) for name in models}
     for name in names:
         part, path = experiment.parts[name], out / f"{experiment.file(name, lab.seed)}.json"
         if isinstance(part, Part):
@@ -60,7 +65,10 @@ def carry_out(lab: Lab, names: Sequence[str], shard: tuple[int, int], out: Path,
         yield path
 
 
-def report_of(lab: Lab, name: str, models: Sequence[Defended], shard: tuple[int, int], batch: int) -> int:
+def report_of(
+    lab: Lab, name: str, models: Sequence[Defended], shard: tuple[int, int], batch: int,
+    executor: Executor | str | int | None = None,
+) -> int:  # fmt: skip
     """One process's share of a report, in its own folder, and into how many the report is cut.
 
     Where blocks are fewer than processes, the last ones have none.
@@ -75,7 +83,7 @@ def report_of(lab: Lab, name: str, models: Sequence[Defended], shard: tuple[int,
     if lab.dry:
         attacks, options = [*shortened(attacks)], options | {"eot_samples": TRIAL_STEPS, "repeats": several.STATED}
     evaluate(
-        models, attacks, images.x, images.y, threat=part.threat, knowledge=part.knowledge,
+        models, attacks, images.x, images.y, threat=part.threat, knowledge=part.knowledge, executor=executor,
         probe=None if lab.dry else part.probe, folder=_folder(lab, name, shard[0], used), shard=(shard[0], used),
         data=sets.called(lab.experiment.data, lab.folder, part.first) | facts(lab, part) | dict(part.about),
         **{"eot_samples": 20, "average": "gradients", "repeats": 10, "batch_size": batch, **options},

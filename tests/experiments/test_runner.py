@@ -106,6 +106,31 @@ def test_whoever_ends_last_puts_the_shares_together(tmp_path: Path) -> None:
     assert (title, text.count("n=65")) == ("A", 3)
 
 
+def test_workers_make_the_same_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, other = linear(), tmp_path / "other"
+    other.mkdir()
+    asked = []
+    ordinary = runner.evaluate
+
+    def evaluate(*given: Any, **options: Any) -> Report:
+        asked.append(options["executor"])
+        return ordinary(*given, **options)
+
+    monkeypatch.setattr(runner, "evaluate", evaluate)
+    (alone,) = runner.carry_out(lab(tmp_path, network), ["weak"], (0, 1), tmp_path)
+    (path,) = runner.carry_out(lab(other, network), ["weak"], (0, 1), other, executor=1)
+    assert asked == [None, 1]
+    assert [c.predicted for c in Report.load(path).cells] == [c.predicted for c in Report.load(alone).cells]
+
+
+@pytest.mark.parametrize("other", [("--shard", "0", "2"), ("--devices", "2")])
+def test_workers_are_refused_beside_what_shares_the_blocks_already(other: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="expected --workers or --executor without --shard and --devices"):
+        dry(tmp_path, "rdp", "--workers", "2", *other)
+    with pytest.raises(ValueError, match="expected executor as"):
+        dry(tmp_path, "rdp", "--executor", "dask")
+
+
 def test_attacks_of_a_dry_run_are_short_and_keep_their_titles() -> None:
     attacks = [
         Attack("native", "PGD", {"steps": 200, "check_every": 10}, 64), Attack("autoattack", "rand"),
