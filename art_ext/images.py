@@ -24,7 +24,7 @@ class OutsideRangeWarning(UserWarning):
 
 @contextmanager
 def asking_once(asked: WeakSet[nn.Module] | None = None) -> Iterator[None]:
-    """A loop in which each module asks once whether images on a GPU are in range, since every answer is a wait for it.
+    """A loop in which each module checks the range of images on a GPU once, since every check waits for the device.
 
     A loop inside another one is a part of it. On the CPU nothing changes.
 
@@ -89,7 +89,7 @@ def check_range(x: Tensor) -> None:
 
 
 def settled(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) as they are where their values are in range, and else clamped to [0, 1]; nothing is asked.
+    """Images (N, C, H, W), those out of range clamped to [0, 1], without a wait for the device.
 
     The gradient of the clamp is that of the identity. An image that is not finite is grey.
 
@@ -104,7 +104,7 @@ def settled(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def range_fault(x: Tensor) -> str:
-    """What `check_range` would say; empty where all values are finite and in [0, 1] within `TOLERANCE`."""
+    """The message of `check_range`; empty where all values are finite and in [0, 1] within `TOLERANCE`."""
     if not x.numel():
         return ""
     low, high = torch.stack(x.detach().aminmax()).tolist()

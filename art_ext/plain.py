@@ -92,7 +92,7 @@ def number(
     finite: bool = True,
     whole: bool = False,
 ) -> Any:
-    """The value as Python's int or float, checked: an int where an integer came in or `whole` is asked.
+    """The value as Python's int or float, checked: an int where an integer came in or `whole` is true.
 
     Args:
         value: a number of Python, numpy (0-d arrays too) or torch (tensors of one element too).

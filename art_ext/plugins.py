@@ -1,4 +1,4 @@
-"""What other installed packages offer through entry points; nothing of theirs is imported before it is asked for."""
+"""What other installed packages offer through entry points; nothing of theirs is imported before it is used."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Looks:
         return self.at_images and isinstance(a, LogitLoss) and isinstance(b, LogitLoss) and a.model is b.model
 
     def rows(self, chosen: Tensor) -> Looks:
-        """The looks at some of the N images, given as a mask (N,) or as indices."""
+        """The records of some of the N images, given as a mask (N,) or as indices."""
         score, leave = self.score, self.leave
         if leave is not None and leave.by is not None:
             leave = Leave(leave.confirm, leave.by.rows(chosen))
@@ -143,7 +143,7 @@ class Looks:
 
 
 def due(step: int, device: torch.device) -> bool:
-    """Whether what has to be waited for on a device is asked at this step: at each on the CPU, at some elsewhere."""
+    """Whether this step reads values back from the device, which waits for it: each step on the CPU, some elsewhere."""
     return device.type == "cpu" or step % EVERY == 0
 
 

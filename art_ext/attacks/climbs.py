@@ -65,7 +65,7 @@ class Climb:
         self.best_at_checkpoint = self.best_loss
 
     def back(self, chosen: Tensor) -> None:
-        """Goes back to the best point where `chosen`, (N,), says so."""
+        """Goes back to the best point where `chosen`, (N,), is true."""
         wide = per_sample(chosen, self.x)
         self.x = torch.where(wide, self.best, self.x)
         self.gradient = torch.where(wide, self.best_gradient, self.gradient)

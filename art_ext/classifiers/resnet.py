@@ -44,7 +44,7 @@ class ResNet18(nn.Module):
 
 
 class PreActResNet(nn.Module):
-    """Pre-activation ResNet of four stages, PreActResNet-18 unless told otherwise [He et al. 2016, arXiv:1603.05027].
+    """Pre-activation ResNet of four stages, PreActResNet-18 by default [He et al. 2016, arXiv:1603.05027].
 
     Width 32 with one block a stage has 1.2 M weights.
 
@@ -87,7 +87,7 @@ class PreActResNet(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """WRN-depth-widen of pre-activation blocks; WRN-28-10 unless told otherwise [Zagoruyko & Komodakis 2016].
+    """WRN-depth-widen of pre-activation blocks; WRN-28-10 by default [Zagoruyko & Komodakis 2016].
 
     Args:
         channels: image channels.

@@ -17,7 +17,7 @@ FIELDS = ("images", "eot_samples", "draws", "on", "targeted", "label")
 
 
 def attack_of(text: str) -> Attack:
-    """The attack that library:name[:key=value,...] says, with known parameters, or file.py:function, a user's own.
+    """The attack named by library:name[:key=value,...], with known parameters, or by file.py:function, a user's own.
 
     The function takes (module, x, y, threat) and gives x_adv; of the keys, those in `FIELDS` go with it.
 

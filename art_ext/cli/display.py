@@ -59,7 +59,7 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> T
 
 
 def show(report: Report) -> None:
-    """Prints accuracies, what repeats and estimates say, attacks that do not count, checks and notes."""
+    """Prints accuracies, repeats, estimates, attacks that do not count, checks and notes."""
     from art_ext.evaluation.report.criteria import outcomes
     from art_ext.evaluation.report.tables import check_table, more_tables, radius
 

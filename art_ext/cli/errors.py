@@ -79,7 +79,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def machine_failed(error: BaseException) -> bool:
-    """Whether memory or the accelerator gave out, which says nothing about the file, image or model at hand."""
+    """Whether memory or the accelerator gave out: no fault of the file, image or model at hand."""
     return (
         out_of_memory(error)
         or type(error).__name__ == "AcceleratorError"

@@ -234,7 +234,7 @@ def _chosen(found: Images, data: Path, images: int | None) -> tuple[Images, dict
 
 
 def suite_of(name: str, threat: Threat, classes: int, channels: int, attack: Sequence[str] | None) -> Suite:
-    """The attacks and settings that --suite and --attack say.
+    """The attacks and settings of --suite and --attack.
 
     Raises:
         ValueError: another suite, or an attack that there is not.

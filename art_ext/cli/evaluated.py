@@ -1,4 +1,4 @@
-"""The models of an evaluation, from what a user says on the command line."""
+"""The models of an evaluation, from the options of the command line."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def apart(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> f
 
 
 def settled(out: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """The record of a training as its folder is to have it: what says the same in other words stays as it is there."""
+    """The record of a training as its folder is to have it: what means the same in another spelling stays as it is."""
     there = json_object(out / RECORD) if (out / RECORD).is_file() else {}
     if not there:
         return record

@@ -43,7 +43,7 @@ class Method:
     purifies: bool
 
     def sorted(self, options: Settings, settings: Settings) -> tuple[Settings, Settings]:
-        """Arguments of the constructor and options of the training, as said, out of what was given in either way.
+        """Arguments of the constructor and options of the training, out of what was given in either way.
 
         Args:
             options: what has an option of its own, None where it was not given.
@@ -68,7 +68,7 @@ class Method:
         return arguments, {k: v for k, v in said.items() if k in self.training}
 
     def arguments_for(self, x: Tensor, classes: int) -> Settings:
-        """What the images (N, C, H, W) and the number of classes say about arguments of the constructor."""
+        """Arguments of the constructor that follow from the images (N, C, H, W) and the number of classes."""
         if self.purifies:
             found: Settings = self.kind.arguments_for(x, classes)
             return found

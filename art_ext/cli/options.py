@@ -163,7 +163,7 @@ def value(text: str) -> Any:
 
 
 def pairs(texts: Iterable[str]) -> dict[str, Any]:
-    """What key=value texts say, values as `value` reads them.
+    """The mapping of key=value texts, values as `value` reads them.
 
     Raises:
         ValueError: no "=", or a key twice.
@@ -180,7 +180,7 @@ def pairs(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def height_width(text: str | None) -> tuple[int, int] | None:
-    """The (height, width) that 224 or 224x160 says.
+    """The (height, width) of a text such as 224 or 224x160.
 
     Raises:
         ValueError: anything else.

@@ -1,4 +1,4 @@
-"""What `art-ext train` writes: the files of what was trained, and what it says at the end."""
+"""What `art-ext train` writes: the files of what was trained, and its last lines."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def status(
 
 
 def show_partial(folder: Path, out: Path) -> None:
-    """Prints what an unfinished evaluation leaves so far, marked as that, and writes it to `partial.md`."""
+    """Prints the accuracies of an unfinished evaluation, marked as partial, and writes them to `partial.md`."""
     from art_ext.evaluation.report.partial import MARK, partial_markdown, partial_rows, partial_table
     from art_ext.files import replacing
 

@@ -58,7 +58,7 @@ class Loaded:
 def executor_of(
     workers: int | None, name: str | None, slurm: Sequence[str] | None, load: Loaded
 ) -> Executor | None:  # fmt: skip
-    """What --workers, --executor and --slurm say; None where none was given.
+    """The executor of --workers, --executor and --slurm; None where none was given.
 
     Raises:
         ValueError: another name, or options that do not go together.

@@ -1,4 +1,4 @@
-"""Augmentations by name, as options say them."""
+"""Augmentations by name, as in options."""
 
 from __future__ import annotations
 

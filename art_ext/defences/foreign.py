@@ -21,7 +21,7 @@ RANDOM = (GaussianAugmentation, TotalVarMin, Cutout, CutoutPyTorch)
 
 
 class ArtPurifier(Unsaved):
-    """An ART preprocessor on images (N, C, H, W) in [0, 1], applied whatever its `apply_predict` says.
+    """An ART preprocessor on images (N, C, H, W) in [0, 1], applied whatever its `apply_predict` is.
 
     | A numpy preprocessor gets BPDA with the identity. A PyTorch one keeps the gradient of its `forward`, which is what
         ART differentiates; its `estimate_forward` is the surrogate of BPDA.

@@ -84,7 +84,7 @@ class How:
 
 
 class Settled:
-    """What was said to a trainer, which does not change any more."""
+    """Options of a trainer, which do not change any more."""
 
     how: How
 

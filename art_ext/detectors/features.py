@@ -1,4 +1,4 @@
-"""What several layers of a network say about images, and its logits, in one pass."""
+"""Features of several layers of a network, and its logits, in one pass."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ GRID = tuple(2 ** (power / 2) for power in range(-4, 9))
 
 
 class KernelDensity(LayerDetector):
-    """Minus the log density of an image's features among those of the class that the network says it has.
+    """Minus the log density of an image's features among those of the class that the network predicts.
 
     The density is a mean of Gaussians of one bandwidth around the clean features of that class [Feinman et al. 2017,
     section 3.1]; the paper looks at the last hidden layer. An image near a class boundary has the class that its logits

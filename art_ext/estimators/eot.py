@@ -141,7 +141,7 @@ class EOTClassifier(SlicedClassifier):
     def loss_gradient(
         self, x: NDArray[Any] | Tensor, y: NDArray[Any] | Tensor, training_mode: bool = False, **kwargs: Any
     ) -> NDArray[Any] | Tensor:
-        """Gradient of the loss with respect to the images, averaged as `average` says.
+        """Gradient of the loss with respect to the images, averaged in the way of `average`.
 
         :param x: Images in the classifier's range and layout.
         :param y: Labels, one-hot of shape `(nb_samples, nb_classes)`.
@@ -161,7 +161,7 @@ class EOTClassifier(SlicedClassifier):
     def compute_loss(
         self, x: NDArray[Any] | Tensor, y: NDArray[Any] | Tensor, reduction: str = "none", **kwargs: Any
     ) -> NDArray[Any] | Tensor:
-        """The loss, averaged as `average` says.
+        """The loss, averaged in the way of `average`.
 
         :param x: Images in the classifier's range and layout.
         :param y: Labels, one-hot or indices.

@@ -62,7 +62,7 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
     draws: int | None = None,
     redraws: int | None = None,
 ) -> Report:
-    """Attacks every model with every attack under every knowledge, and says what is left and whether to believe it.
+    """Attacks every model with every attack under every knowledge, and reports accuracies and checks of them.
 
     An undefended model is attacked once; a model without a surrogate is not attacked by transfer; the native attacks
     that follow any gradient alone follow a method's adaptive ones. Randomised models are recognised; attackers who see

@@ -36,7 +36,7 @@ def full_precision() -> Iterator[None]:
 
 
 def usable(crafting: str, device: torch.device) -> tuple[str, list[str]]:
-    """The precision that examples are made in on a device, and what the report says where another one was asked for.
+    """The precision that examples are made in on a device, and the report's notes where it is not the one wanted.
 
     Warns where the device has no instructions for bfloat16: float32 is the faster one there.
     """
@@ -91,7 +91,7 @@ def check_device(device: torch.device) -> None:
 
 
 def clock(device: torch.device) -> float:
-    """Seconds, after all that was asked of the device is done."""
+    """Seconds, after the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

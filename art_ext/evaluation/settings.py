@@ -154,7 +154,7 @@ def check_call(
     models: Sequence[Defended], attacks: Sequence[Attack], x: Tensor, y: Tensor, settings: Settings, threat: Threat,
     shard: Any,
 ) -> tuple[int, int]:  # fmt: skip
-    """Refuses what no evaluation can be made of, before any model is asked; gives the shard in Python's numbers.
+    """Refuses what no evaluation can be made of, before any forward pass; gives the shard in Python's numbers.
 
     Raises:
         TypeError: images, labels, models, attacks or a threat of another type.
@@ -212,7 +212,7 @@ def _plain_parameter(name: str, value: Any) -> Any:
 
 
 def facts(data: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What the user said of the data set, as JSON values.
+    """The user's facts about the data set, as JSON values.
 
     Raises:
         TypeError: no mapping, or a value that JSON does not have.

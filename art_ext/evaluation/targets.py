@@ -143,7 +143,7 @@ class Defended:
 
 
 class Guarded(nn.Module):
-    """Somebody's classifier, asked so that neither side can harm the other.
+    """Somebody's classifier, called so that neither side can change the other's tensors or modes.
 
     It gets a copy of the images in its own floating-point dtype, so that a network which writes into its input changes
     nothing for others; it gives logits (N, K) in float32, or an error that says what came instead.

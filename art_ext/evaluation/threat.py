@@ -1,4 +1,4 @@
-"""What an attacker may change, and what the attacker knows."""
+"""The threat model: norm, radius and knowledge of the attacker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One evaluation: what was asked for, its work from the schedule to the report, and the report that a folder keeps."""
+"""One evaluation: its checked arguments, its work from the schedule to the report, and the report kept in a folder."""
 
 from __future__ import annotations
 

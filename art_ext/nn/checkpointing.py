@@ -25,7 +25,7 @@ _AGAIN: ContextVar[bool] = ContextVar("again", default=False)
 
 
 def recomputing() -> bool:
-    """Whether this pass is made a second time for its activations; nobody asked for its answer."""
+    """Whether this pass is a recomputation for its activations; its answer is not used."""
     return _AGAIN.get()
 
 

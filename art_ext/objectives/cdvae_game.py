@@ -217,7 +217,7 @@ def cdvae_stages(  # noqa: PLR0913  every option of the method
     step_size: float | None = None, norm: Norm | str | None = None, loss: str | None = None, clip: float | None = None,
     learning_rate: float = 1e-3,
 ) -> list[Objective]:  # fmt: skip
-    """Disentanglement, then the classifier on G(x), then the game, those asked for; all need labels.
+    """Disentanglement, then the classifier on G(x), then the game, those that are wanted; all need labels.
 
     Args:
         purifier: G, the CDVAE to train.

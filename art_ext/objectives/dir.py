@@ -89,7 +89,7 @@ class DIRPretraining(_AgainstTarget):
         return {"restoration": (parts - x).square().mean((1, 2, 3, 4)).sum()}
 
     def optimizer(self, player: str, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-        """AdamW as the released code has it; the paper does not say."""
+        """AdamW as the released code has it; the paper names none."""
         return torch.optim.AdamW(parameters, lr=self.learning_rate, betas=(0.9, 0.95), weight_decay=0.05)
 
 
@@ -258,7 +258,7 @@ def dir_stages(  # noqa: PLR0913  every option of the method
     pretrain: bool = True, restore: bool = True, pretraining_rate: float | None = None,
     learning_rate: float | None = None,
 ) -> list[Objective]:  # fmt: skip
-    """Masked restoration, then restoration for what the target says; see `DIRPretraining` and `DIRRestoration`.
+    """Masked restoration, then restoration for the target's answers; see `DIRPretraining` and `DIRRestoration`.
 
     Args:
         purifier: the DIR to train.

@@ -39,7 +39,7 @@ class Weights:
 
     @classmethod
     def of(cls, given: Weights | Mapping[str, float] | None) -> Weights:
-        """Those given; a mapping says some of them by name, and the others are the paper's.
+        """Those given; a mapping gives some of them by name, and the others are the paper's.
 
         Raises:
             ValueError: a name of none.

@@ -118,7 +118,7 @@ def numbers(function: Stages) -> Stages:
 
 
 def check_unused(kind: type[nn.Module], switch: str, options: Mapping[str, Any]) -> None:
-    """Refuses options of a stage that is not asked for: they would be of no effect.
+    """Refuses options of a stage that is switched off: they would be of no effect.
 
     Args:
         kind: the method.

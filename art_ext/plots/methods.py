@@ -18,7 +18,7 @@ from art_ext.purifiers.atop.transforms import GREY, TRANSFORMS, RandomTransform
 
 
 class Column(NamedTuple):
-    """Images (N, C, H, W) under a title: in [0, 1], or where `map` says so averaged over channels in its colours.
+    """Images (N, C, H, W) under a title: in [0, 1], or with `map` averaged over channels, in its colours.
 
     Attributes:
         title: of the column.

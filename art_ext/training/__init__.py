@@ -1,4 +1,4 @@
-"""Training: what a method says (`Objective`), the loop of a stage (`fit`), a whole training (`run`), checkpoints."""
+"""Training: a method's own part (`Objective`), the loop of a stage (`fit`), a whole training (`run`), checkpoints."""
 
 from art_ext.training.batches import Batches
 from art_ext.training.by_epoch import ByEpoch

@@ -1,4 +1,4 @@
-"""Which training it is: everything that decides its result, by name, so that a refusal can say what differs."""
+"""Which training it is: everything that decides its result, by name, so that a refusal can name what differs."""
 
 from __future__ import annotations
 

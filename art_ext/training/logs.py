@@ -136,7 +136,7 @@ def made_logger(kind: str, folder: Path | str) -> Logger:
 
 @contextmanager
 def finalized(logger: Logger | None) -> Iterator[None]:
-    """Tells a logger at the end whether what it was told of came to its end."""
+    """Calls a logger's `finalize` with the outcome of the training."""
     status = "failed"
     try:
         yield

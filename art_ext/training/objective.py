@@ -1,4 +1,4 @@
-"""What a method says about its training; everything else is the loop's."""
+"""What is a method's own in its training; everything else is the loop's."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def nothing(*_: Any) -> None:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What is told of a training as it goes.
+    """Functions that are called during a training.
 
     Attributes:
         on_stage: the number of a stage, from 1, and its objective, before its first step.

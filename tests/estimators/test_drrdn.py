@@ -171,6 +171,8 @@ def test_arts_attacks(name):
     ids=lambda a: a.backend,
 )
 def test_other_libraries_attacks(attack):
+    if attack.backend == "torchattacks":
+        pytest.importorskip("torchattacks")
     classifier = made()
     defended = Defended.from_art("DRRDN", classifier)
     y = torch.from_numpy(classifier.predict(X).argmax(1))

@@ -136,7 +136,7 @@ class SmallDRRDN(DRRDN):
 
 
 class WideDRRDN(DRRDN):
-    """DRRDN for CIFAR-10: WRN-28-10 unless told otherwise, then d_s and a linear c_s.
+    """DRRDN for CIFAR-10: WRN-28-10 by default, then d_s and a linear c_s.
 
     Args:
         channels: image channels.

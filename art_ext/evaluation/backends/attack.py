@@ -139,7 +139,7 @@ class Attack:
 
     @property
     def follows_gradients(self) -> bool:
-        """Whether it can go along any gradient, such as one that a defence knows of itself."""
+        """Whether it can follow any gradient, such as that of a method's adaptive attack."""
         return self._entry is not None and self._entry.follows_gradients and not self.targeted
 
     @property
@@ -149,7 +149,7 @@ class Attack:
 
     @property
     def only_leaves(self) -> bool:
-        """Whether images that are broken leave its batch whatever is asked for, as AutoAttack's do."""
+        """Whether broken images are always taken out of its batch, as AutoAttack does."""
         return self._entry is not None and self._entry.only_leaves
 
     @property

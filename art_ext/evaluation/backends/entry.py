@@ -28,7 +28,7 @@ def nothing(_: Any) -> dict[str, Any]:
 
 
 def climbing(steps: int, *losses: str) -> Callable[[Mapping[str, Any]], tuple[int, tuple[str, ...]]]:
-    """Gradient steps and losses of an attack that has so many steps and these losses where its parameters say nothing.
+    """Gradient steps and losses of an attack, these where its parameters name none.
 
     Args:
         steps: of one start.

@@ -1,4 +1,4 @@
-"""Detectors compared: on images and on what a purifier leaves of them, and against attackers who know the detector."""
+"""Detectors compared: on images and on purified images, and against attackers with full knowledge of the detector."""
 
 from art_ext.evaluation.detection.attackers import FALSE_POSITIVES, adaptive
 from art_ext.evaluation.detection.protocol import (

@@ -1,4 +1,4 @@
-"""Has an evaluation's units made by an executor, and says what came of it."""
+"""Has an evaluation's units made by an executor, and gives remarks on failures."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Progress:
             self.written = time.monotonic()
 
     def close(self) -> None:
-        """Ends the bar, and says in the file that no worker is alive any more."""
+        """Ends the bar, and writes into the file that no worker is alive any more."""
         self.alive = 0
         self.bar.close()
         self.write(True)

@@ -25,7 +25,7 @@ from art_ext.nn.modes import evaluating, trainable
 
 
 def work(runner: Runner, jobs: Sequence[Job], unit: Unit) -> Done:
-    """Makes a unit; what an attack or a model raises is told, what the disk raises ends the worker.
+    """Makes a unit; errors of an attack or a model are reported, errors of the disk end the worker.
 
     Raises:
         Exception: whatever kept the folder from being written.

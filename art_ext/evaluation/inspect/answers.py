@@ -81,7 +81,7 @@ def random_points(x: Tensor, threat: Threat) -> Tensor:
 
 
 def in_company(module: nn.Module, x: Tensor, random: bool) -> BatchCheck | None:
-    """Whether the answer to an image changes with what stands beside it; None where that cannot be told.
+    """Whether the answer to an image changes with what stands beside it; None where that cannot be decided.
 
     A deterministic model is asked for images alone, and in reverse order. A randomised one is asked twice under one
     seed, with other images in the second half of the batch; it is passed over where a seed does not repeat its answers.

@@ -99,7 +99,7 @@ def art_gradient(model: Defended, x: Tensor, y: Tensor) -> ArtGradient:
 def slopes(
     model: Defended, x: Tensor, y: Tensor, threat: Threat, n: int = SLOPES
 ) -> tuple[tuple[float, ...] | None, str]:  # fmt: skip
-    """Per image, how far the margin's change is from what the gradient says, relative to it: the larger of two errors.
+    """Per image, how far the margin's change is from the gradient's prediction, relatively: the larger of two errors.
 
     One is that of the slope along the gradient, at a random point of the ball; its step is small enough that the
     gradient should hold along it. The other is that of the change `on_the_way` to an image of another class, which is

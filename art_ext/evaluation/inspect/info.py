@@ -1,4 +1,4 @@
-"""What an evaluation knows about a model: measured once, typed, and kept in the report."""
+"""Facts about a model: measured once, typed, and kept in the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks on what was seen while the attacks ran: did they attack what their rows say, and keep what they found?"""
+"""Checks on what was seen while the attacks ran: did they attack what their rows name, and keep what they found?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DROPPED, SOME_DROPPED = 0.05, 0.01
 
 
 def knowledge_as_labelled(report: Report, model: str) -> Found | None:
-    """Fails when an attacker saw less, or more, of the purifier than the row says.
+    """Fails when an attack passed through less, or more, of the purifier than its row's knowledge means.
 
     A full attacker sends gradients through the purifier (unless the attack uses none), a bpda attacker images, a blind
     one nothing.

@@ -91,7 +91,7 @@ def gradient_through_art(info: ModelInfo) -> Found:
 
 
 def finite_differences(info: ModelInfo) -> Found:
-    """Fails when the margin surely does not change as the gradient says on more than 5 % of the images; see `slopes`.
+    """Fails when the margin surely changes otherwise than the gradient on more than 5 % of the images; see `slopes`.
 
     False is a change that differs by a quarter.
     """

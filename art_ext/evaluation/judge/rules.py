@@ -1,4 +1,4 @@
-"""How a count becomes a verdict: exact tests at fixed error rates, and nothing said where nothing could be shown."""
+"""How a count becomes a verdict: exact tests at fixed error rates, and no verdict where nothing could be shown."""
 
 from __future__ import annotations
 

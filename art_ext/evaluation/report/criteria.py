@@ -43,7 +43,7 @@ class Criterion:
 
     @classmethod
     def parse(cls, text: str) -> Criterion:
-        """The criterion that a text says, such as "worst_case >= 0.40", "clean of RDP >= 90 %".
+        """The criterion of a text, such as "worst_case >= 0.40", "clean of RDP >= 90 %".
 
         Raises:
             TypeError: no text.

@@ -39,7 +39,7 @@ class Refusal(str, Enum):
 @renamed_fields(probe="tags")
 @dataclass(frozen=True)
 class Cell:
-    """One attack on one model under one knowledge; what is said in the words of an earlier version is taken in today's.
+    """One attack on one model under one knowledge; spellings of an earlier version are turned into today's.
 
     Attributes:
         model: name of the model that was evaluated.
@@ -164,7 +164,7 @@ def _voted(classes: Sequence[int], right: Sequence[bool]) -> float:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check said.
+    """The verdict of a check, and its reason.
 
     Attributes:
         verdict: "pass", "warn", "fail", "not run" where nothing was seen, or "undetermined" where the check could not

@@ -13,7 +13,7 @@ HASH = 12
 
 
 def facts(report: Findings) -> list[tuple[str, str]]:
-    """What the head of a page says, as name and value; what is not known is left out."""
+    """The facts at the head of a page, as name and value; unknown ones are left out."""
     data = report.provenance.get("data", {})
     name = ", ".join(str(data[k]) for k in ("name", "images") if data.get(k)) if isinstance(data, dict) else ""
     found = [(key, str(value)) for key, value in sorted(report.about.items())]

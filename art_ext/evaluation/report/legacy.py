@@ -20,7 +20,7 @@ def knowledge_now(knowledge: str) -> str:
 
 
 class Parameters(dict[str, Any]):
-    """An attack's parameters under today's names; those of before 0.2 are understood where one is asked for."""
+    """An attack's parameters under today's names; names from before 0.2 are read, too."""
 
     def __missing__(self, key: str) -> Any:
         now = PARAMETERS.get(key, key)
@@ -39,7 +39,7 @@ def parameters_now(parameters: Mapping[str, Any]) -> Parameters:
 
 
 def effort_from(backend: str, parameters: Mapping[str, Any]) -> tuple[int | None, tuple[str, ...]]:
-    """Gradient steps and losses of an attack whose report does not say them, as far as its parameters do."""
+    """Gradient steps and losses of an attack whose report lacks them, as far as its parameters give them."""
     if backend == "yours":
         return None, ()
     whole = backend == "autoattack" and "attacks" not in parameters
@@ -53,13 +53,13 @@ def effort_from(backend: str, parameters: Mapping[str, Any]) -> tuple[int | None
 
 
 def shard_from(provenance: Mapping[str, Any]) -> tuple[int, int]:
-    """Which of how many shards the provenance of schema 1 and 2 says that a report is of."""
+    """Which of how many shards a report is, by the provenance of schema 1 and 2."""
     index, shards = provenance.get("shard", (0, 1))
     return int(index), int(shards)
 
 
 def inspected_from(provenance: Mapping[str, Any], models: Iterable[str]) -> tuple[ModelInfo, ...]:
-    """What the provenance of schema 1 and 2 says about each model; nothing else is known of it."""
+    """Facts about each model from the provenance of schema 1 and 2."""
     random = provenance.get("randomised", {})
     hashes = provenance.get("sha256_of_models", {})
     return tuple(

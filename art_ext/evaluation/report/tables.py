@@ -117,7 +117,7 @@ def _worst(report: Findings, cells: Sequence[Cell], repeats: int) -> str:
 
 
 def repeat_table(report: Findings) -> Table:
-    """What repeated answers say about randomised models; no rows where there are none.
+    """The table of repeated answers of randomised models; no rows where there are none.
 
     The vote is the plurality of the repeats, of cells without classes (reports before schema 3) the absolute majority;
     its header says which. What a sequence has left has neither a mean nor a vote.
@@ -265,7 +265,7 @@ def markdown(report: Findings) -> str:
 
 
 def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table as lines of Markdown, in which no text leaves its cell."""
+    """A table as lines of Markdown; texts are escaped, so that each stays in its cell."""
     return ["| " + " | ".join(map(in_cell, row)) + " |" for row in [header, ["---"] * len(header), *rows]]
 
 

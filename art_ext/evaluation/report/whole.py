@@ -32,7 +32,7 @@ class Report(Findings):
         return tables.accuracy_table(self)
 
     def repeat_table(self) -> tables.Table:
-        """Header and rows of what repeated answers say about randomised models; no rows where there are none."""
+        """Header and rows of the table of repeated answers; no rows where there are no randomised models."""
         return tables.repeat_table(self)
 
     def redraw_table(self) -> tables.Table:

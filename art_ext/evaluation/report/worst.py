@@ -1,4 +1,4 @@
-"""What several attacks leave together: over all their repeats, or over as many as are asked for."""
+"""The worst case over several attacks: over all their repeats, or over a number of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from art_ext.evaluation.statistics import Interval, mean_interval, right_in_all
 
 
 class Answers(Protocol):
-    """What is asked of a cell: repeats x images, was the image classified correctly?"""
+    """What is needed of a cell: repeats x images, was the image classified correctly?"""
 
     @property
     def correct(self) -> tuple[tuple[bool, ...], ...]: ...

@@ -119,6 +119,6 @@ def _grown(old: int | None, new: int | None) -> bool:
 
 
 def call_digest(call: Mapping[str, Any]) -> str:
-    """Hash of what was asked for: of all shards alike, without answers, which are compared with a tolerance."""
+    """Hash of a call's settings: the same for all shards, without answers, which are compared with a tolerance."""
     asked = {k: v for k, v in call.items() if k not in (*NOTED, "shard") and not k.startswith("answers of ")}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

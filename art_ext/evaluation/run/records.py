@@ -61,7 +61,7 @@ class Records:
         return f"answers {parts} {repeats} {number} {piece}"
 
     def get(self, key: str, shape: tuple[int, int], made_of: str) -> Record | None:
-        """The answers (repeats, N) to examples of this hash; None where they have not been asked for."""
+        """The answers (repeats, N) to examples of this hash; None where they are not there."""
         if self.store.folder is None:
             return None
         kept = self.store.get(key, lambda answers: tuple(answers.shape) == shape, ANSWERS)
@@ -70,7 +70,7 @@ class Records:
         return Record(kept.x_adv.to(self.y), {k: v for k, v in kept.facts.items() if k == "varied"})
 
     def put(self, key: str, record: Record, made_of: str, job: Job, cell: Cell, number: int, rows: slice) -> None:
-        """Keeps the answers to a block, with what a partial report says of it."""
+        """Keeps the answers to a block, with its facts for a partial report."""
         if self.store.folder is None:
             return
         right = "".join("01"[v] for v in (record.answers == self.y[rows]).all(0).tolist())

@@ -66,7 +66,7 @@ class Runner:
         return collected.into(Cell(model.name, CLEAN, "none", ()), self.y, self.answers.repeats(model), self._sharded)
 
     def run(self, job: Job, advance: Callable[[float], object] = lambda _: None) -> Cell:
-        """The cell of a job; `advance` is told the share that each block makes of it.
+        """The cell of a job; `advance` is called with the share of the job that each block is.
 
         Whatever an attack or a model raises refuses this row by name, and leaves the others alone.
         """
@@ -130,7 +130,7 @@ class Runner:
         return int((collected.answers[0] != self.y[rows].cpu()).any(0).sum())
 
     def is_there(self, job: Job, number: int) -> bool:
-        """Whether the folder holds a block of a job and the answers to it, where that can be told beforehand."""
+        """Whether the folder holds a block of a job and the answers to it, where that can be decided beforehand."""
         if self.in_turn(job) or job.crafting != FLOAT32:
             return False
         rows = rows_of(number, job.images)

@@ -57,7 +57,7 @@ class Store:
         self.failed: Exception | None = None
 
     def known(self) -> dict[str, Any] | None:
-        """What the folder says that it evaluates; None for a new one.
+        """The manifest of the folder's evaluation; None for a new one.
 
         Raises:
             ValueError: the folder holds a report of unknown origin, or an unreadable `evaluation.json`.
@@ -78,7 +78,7 @@ class Store:
         return found
 
     def claim(self, manifest: Mapping[str, Any], hashes: Callable[[int], Mapping[str, str]]) -> None:
-        """Says what the folder is for from now on; after a call was found good, so that a refused one leaves nothing.
+        """Writes the manifest of the folder's evaluation, after all checks: a refused call writes nothing.
 
         Args:
             manifest: what is evaluated, as JSON values; one of more images of the same evaluation goes on there.

@@ -22,7 +22,7 @@ SHARE = 0.1
 
 
 def images_for(probe: Probe, planned: Schedule, models: int) -> int:
-    """Images of the unit test: as the probe says, or `UNIT_TESTS` where that is cheap beside the schedule."""
+    """Images of the unit test: the probe's number, or `UNIT_TESTS` where that is cheap beside the schedule."""
     if probe.unit_tests is not None:
         return probe.unit_tests
     strong = 2 * STRONG.parameters["steps"] * STRONG.parameters["restarts"]

@@ -1,4 +1,4 @@
-"""What repeated answers of a randomised model say for fewer repeats than were made."""
+"""Estimates for fewer repeats than were made, from all answers of a randomised model."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ class AToP(Purifier):
             return self.transform(seen, draw), draw.masks
 
     def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
-        """The full gradient under one transform that the attacker knows.
+        """The full gradient under one transform, which is known to the attacker.
 
         It is drawn once, for this attack, each image its own; those of the evaluation are others unless `set_transform`
         froze them. The gradient passes the final clamp.
