@@ -128,6 +128,19 @@ def number(
     return int(found) if whole else found
 
 
+def seed_of(value: Any) -> int:
+    """A seed as Python's int.
+
+    Raises:
+        TypeError: no whole number.
+        ValueError: negative, or not below 2**63.
+    """
+    found: int = number(value, "seed", whole=True, at_least=0)
+    if found >= 2**63:
+        raise ValueError(f"expected seed below 2**63, got {found}")
+    return found
+
+
 def _wanted(*, at_least: float | None, above: float | None, finite: bool, whole: bool) -> str:
     words = "a whole number" if whole else "a finite number" if finite else "a number"
     bounds = [f"of at least {at_least}"] if at_least is not None else []

@@ -19,14 +19,15 @@ from art_ext.data import fashion_mnist
 from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate, save_page
 from art_ext.purifiers import RDP
 
-# AutoAttack stops at what breaks the model that it sees, so no attacker who does not see the defence uses it here.
-SEEING = (Knowledge.BPDA, Knowledge.FULL)
+# AutoAttack stops at what breaks the model that it sees: here for the attacker who sees all of it.
+FULL = (Knowledge.FULL,)
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--images", type=int, default=100, help="test images, the same for every attack")
 parser.add_argument("--steps", type=int, default=20, help="of PGD")
 parser.add_argument("--queries", type=int, default=300, help="of Square, the last part of AutoAttack")
 parser.add_argument("--eot-samples", "--draws", type=int, default=4, help="of EOT against the randomised defence")
+parser.add_argument("--workers", type=int, default=2, help="processes that make the attacks")
 parser.add_argument("--out", type=Path, default=Path("out/demo"))
 
 
@@ -35,7 +36,7 @@ def attacks(steps: int, eot_samples: int, queries: int) -> list[Attack]:
     return [
         Attack("art", "PGD", pgd | {"num_random_init": 1}, on="deterministic"),
         Attack("torchattacks", "PGD", pgd, on="deterministic"),
-        Attack("native", "AutoAttack", short, on="deterministic", knowledge=SEEING),
+        Attack("native", "AutoAttack", short, on="deterministic", knowledge=FULL),
         Attack("native", "PGD", pgd, on="randomised", knowledge=(Knowledge.BLIND,)),
         Attack(
             "native",
@@ -43,7 +44,7 @@ def attacks(steps: int, eot_samples: int, queries: int) -> list[Attack]:
             {"steps": max(1, 3 * steps // 5), "targets": 1, "queries": 0},
             eot_samples=eot_samples,
             on="randomised",
-            knowledge=(Knowledge.FULL,),
+            knowledge=FULL,
             label=f"native APGD-CE and APGD-T + EOT-{eot_samples}",
         ),
     ]
@@ -78,7 +79,10 @@ def main() -> None:
     threat = Threat("Linf", 0.1)
     plan = attacks(args.steps, args.eot_samples, args.queries)
     probe = Probe(max(1, args.images // 8), steps=max(1, args.steps // 2))
-    report = evaluate(models, plan, data.x, data.y, threat=threat, eot_samples=args.eot_samples, repeats=5, probe=probe)
+    report = evaluate(
+        models, plan, data.x, data.y, threat=threat, eot_samples=args.eot_samples, repeats=5, probe=probe,
+        executor=args.workers if args.workers > 1 else None,
+    )  # fmt: skip
 
     attack = Attack("native", "PGD", {"steps": args.steps, "step_size": 0.01})
     x, y = data.x[:6], data.y[:6]

@@ -65,7 +65,9 @@ def test_guide_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 def test_quickstart(tmp_path: Path) -> None:
-    out = run("01_quickstart.py", "--images", 4, "--steps", 2, "--draws", 2, "--queries", 5, "--out", tmp_path)
+    out = run(
+        "01_quickstart.py", "--images", 4, "--steps", 2, "--draws", 2, "--queries", 5, "--workers", 1, "--out", tmp_path
+    )
     report = Report.from_json((tmp_path / "report.json").read_text())
     header, rows = report.table()
     assert header == ["model", "attack", "bare classifier", "blind", "bpda", "full"]

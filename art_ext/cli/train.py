@@ -30,7 +30,9 @@ def train(  # noqa: PLR0913, PLR0917  each is an option
             help="Of RDP: layer of the classifier whose output the features are, such as features.15. Default: logits."
         ),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images; more of them continue a training.")] = 20,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Passes over the images; more of them continue a training of one stage.")
+    ] = 20,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a step.")] = 64,
     eps: Annotated[
         str | None, typer.Option(help="Radius of the training attack for images in [0, 1]. Default: the paper's.")

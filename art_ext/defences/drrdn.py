@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
-import torch
 from art.data_generators import DataGenerator
 from art.defences.trainer.trainer import Trainer
 from numpy.typing import NDArray
@@ -14,15 +13,12 @@ from typing_extensions import Unpack
 
 from art_ext.attacks import Norm
 from art_ext.classifiers.drrdn import DRRDN, DRRDNObjective
-from art_ext.defences.training import Common, How, Settled, TrainingRun, listed
+from art_ext.defences.training import Common, How, Settled, TrainingRun, images_and_labels, listed
 from art_ext.defences.view import View, as_module, class_indices
 from art_ext.nn.modes import seeded
 from art_ext.objectives import options_of, stages
 from art_ext.objectives.robustness import Robustness
 from art_ext.training import Scheduler, Validation
-
-FALLS = (0.55, 0.75, 0.9)
-"""Shares of the epochs after which the paper's rate falls to a tenth."""
 
 
 class DRRDNTrainer(Settled, Trainer):
@@ -120,7 +116,7 @@ class DRRDNTrainer(Settled, Trainer):
         self._check_shape(x, "images")
         validation = self._validation(validation_data, run, batch_size)
         try:
-            run.fit(x, y, epochs=nb_epochs, batch_size=batch_size, **self._options(scheduler, nb_epochs, validation))
+            run.fit(x, y, epochs=nb_epochs, batch_size=batch_size, **self._options(scheduler, validation))
         finally:
             self._note(validation)
 
@@ -143,7 +139,7 @@ class DRRDNTrainer(Settled, Trainer):
         run = self._run(kwargs)
         validation = self._validation(validation_data, run, int(getattr(generator, "batch_size", 1)))
         try:
-            run.fit_generator(generator, epochs=nb_epochs, **self._options(scheduler, nb_epochs, validation))
+            run.fit_generator(generator, epochs=nb_epochs, **self._options(scheduler, validation))
         finally:
             self._note(validation)
 
@@ -190,20 +186,16 @@ class DRRDNTrainer(Settled, Trainer):
             if self.patience is not None:
                 raise ValueError(f"expected validation data where there is patience ({self.patience} epochs), got none")
             return None
-        if len(data) != 2:
-            raise ValueError(f"expected validation data as images and labels, got {len(data)} arrays")
-        self._check_shape(data[0], "validation images")
-        x, y = run.images(data[0]), class_indices(data[1], len(data[0]), int(self.classifier.nb_classes))
+        images, labels = images_and_labels(data)
+        self._check_shape(images, "validation images")
+        x, y = run.images(images), class_indices(labels, len(images), int(self.classifier.nb_classes))
         held_out = Robustness(self.objective, self._module, x, y, self.validation_steps, batch_size, self.how.seed)
         return held_out.kept(self.patience)
 
     def _options(
-        self, scheduler: Scheduler | Sequence[Scheduler] | None, epochs: int, validation: Validation | None
+        self, scheduler: Scheduler | Sequence[Scheduler] | None, validation: Validation | None
     ) -> dict[str, Any]:
-        falls = [max(1, round(share * epochs)) for share in FALLS]
-        usual = [torch.optim.lr_scheduler.MultiStepLR(o, falls) for o in self.optimizers.values()]
-        schedulers = list(usual) if scheduler is None else listed(scheduler)
-        return {"optimizers": [self.optimizers], "schedulers": schedulers, "validate": validation}
+        return {"optimizers": [self.optimizers], "schedulers": listed(scheduler), "validate": validation}
 
     def _note(self, validation: Validation | None) -> None:
         if validation is not None and validation.best_epochs:

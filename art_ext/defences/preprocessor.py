@@ -128,7 +128,7 @@ class PurifierPreprocessor(PreprocessorPyTorch):
         *,
         nb_epochs: int = 20,
         batch_size: int = 64,
-        schedulers: Sequence[Scheduler] = (),
+        schedulers: Sequence[Scheduler] | None = None,
         seed: int = 0,
         checkpoint: str | Path | None = None,
         classifier: nn.Module | None = None,
@@ -143,7 +143,7 @@ class PurifierPreprocessor(PreprocessorPyTorch):
         :param y: Labels, for purifiers that need them.
         :param nb_epochs: Passes over the images, for each stage of the method.
         :param batch_size: Images a step.
-        :param schedulers: Objects with `step`, stepped at the end of each epoch.
+        :param schedulers: Objects with `step`, stepped at the end of each epoch; the paper's unless given.
         :param seed: Of the order of the images and of everything random in a step.
         :param checkpoint: A file to keep the state of the training in; an existing one is resumed.
         :param classifier: Images (N, C, H, W) in [0, 1] to logits, for methods that are trained against one.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from art_ext.data.augmentations import Augmentation
 from art_ext.defences.preprocessor import PurifierPreprocessor
-from art_ext.defences.training import How, Settled, TrainingRun, listed
+from art_ext.defences.training import How, Settled, TrainingRun, images_and_labels, listed
 from art_ext.defences.view import as_module, class_indices
 from art_ext.nn import evaluating, seeded
 from art_ext.nn.copies import in_slices
@@ -146,12 +147,12 @@ class PurifierTrainer(Settled, Trainer):
         return f"{type(self).__name__}(classifier={self.classifier!r}, stages={stages}, seed={self.seed})"
 
     @property
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """The optimizers that a scheduler may hold: by player, and of several stages by "Objective/player"."""
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """The optimizers, to read and for schedulers: by player, and of several stages by "Objective/player"."""
         if len(self.stages) == 1:
-            return dict(self._optimizers[0])
+            return MappingProxyType(dict(self._optimizers[0]))
         pairs = zip(self.stages, self._optimizers, strict=True)
-        return {f"{type(stage).__name__}/{k}": o for stage, found in pairs for k, o in found.items()}
+        return MappingProxyType({f"{type(stage).__name__}/{k}": o for stage, found in pairs for k, o in found.items()})
 
     def _run(self, kwargs: dict[str, Any]) -> TrainingRun:
         if kwargs:
@@ -165,12 +166,13 @@ class PurifierTrainer(Settled, Trainer):
     def _validation(self, data: tuple[NDArray[Any], NDArray[Any]] | None, run: TrainingRun) -> Any:
         if data is None:
             return None
-        x, y = data
+        x, y = images_and_labels(data)
         run.images(x)  # refuses now what would end the first epoch
         labels = class_indices(y, len(x), int(self.classifier.nb_classes)).numpy()
 
         def accuracy() -> float:
-            with evaluating(self.classifier._model):  # ART's predict leaves it in eval mode
+            # ART's predict leaves the network in eval mode, and draws from torch's ambient generator.
+            with evaluating(self.classifier._model), seeded(self.seed):
                 return float(np.mean(self.classifier.predict(x).argmax(1) == labels))
 
         return accuracy

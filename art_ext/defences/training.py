@@ -16,7 +16,8 @@ from torch import Tensor
 from art_ext.data.augmentations import Augmentation, augmentation_of, check_augmentation
 from art_ext.defences.view import View, as_tensor, check_array, class_indices
 from art_ext.images import check_images
-from art_ext.objectives import check_labels
+from art_ext.nn.identity import identity
+from art_ext.plain import seed_of
 from art_ext.training import (
     Batches,
     Callbacks,
@@ -26,6 +27,7 @@ from art_ext.training import (
     Scheduler,
     Validate,
     Validation,
+    check_labels,
     check_settings,
     launched,
     local_rank,
@@ -62,8 +64,8 @@ class How:
             [0, 1], which draws from torch's ambient generator.
 
     Raises:
-        TypeError: an augmentation that is neither.
-        ValueError: an unknown augmentation or precision, or a number of devices below 1.
+        TypeError: an augmentation that is neither, or a seed that is no whole number.
+        ValueError: an unknown augmentation or precision, a negative seed, or a number of devices below 1.
     """
 
     seed: int = 0
@@ -79,6 +81,7 @@ class How:
         Args:
             device: where the networks are.
         """
+        seed_of(self.seed)
         augmentation_of(self.augment)
         check_settings(device, self.devices, self.precision)
 
@@ -125,6 +128,12 @@ class TrainingRun:
         self.history: list[dict[str, float]] = []
         self.augment = augmentation_of(how.augment)
         self.device = next(p.device for stage in stages for p in stage.parameters())
+        kinds = {p.dtype for stage in stages for p in stage.parameters()} - {torch.float32}
+        if kinds:
+            raise ValueError(
+                f"expected networks in float32 to train, got {', '.join(sorted(map(str, kinds)))}: precision says what "
+                "passes are made in"
+            )
         how.check(self.device)
 
     def fit(
@@ -134,7 +143,7 @@ class TrainingRun:
         *,
         epochs: int,
         batch_size: int,
-        schedulers: Sequence[Scheduler] = (),
+        schedulers: Sequence[Scheduler] | None = None,
         optimizers: Sequence[Optimizers] | None = None,
         validate: Validate | Validation | None = None,
     ) -> None:
@@ -157,7 +166,7 @@ class TrainingRun:
         generator: DataGenerator,
         *,
         epochs: int,
-        schedulers: Sequence[Scheduler] = (),
+        schedulers: Sequence[Scheduler] | None = None,
         optimizers: Sequence[Optimizers] | None = None,
         validate: Validate | Validation | None = None,
     ) -> None:
@@ -194,7 +203,7 @@ class TrainingRun:
         self,
         data: Data,
         epochs: int,
-        schedulers: Sequence[Scheduler],
+        schedulers: Sequence[Scheduler] | None,
         optimizers: Sequence[Optimizers] | None,
         validate: Validate | Validation | None,
     ) -> None:
@@ -216,9 +225,22 @@ class _Generated:
 
     def __init__(self, generator: DataGenerator, run: TrainingRun) -> None:
         self.generator, self.run = generator, run
+        self.checked = False
 
     def __len__(self) -> int:
         return -(-int(self.generator.size) // int(self.generator.batch_size))
+
+    def identity(self) -> dict[str, Any]:
+        """The generator's images as a hash where it has arrays or a data set of torch, its size, the augmentation."""
+        held = [getattr(self.generator, name, None) for name in ("x", "y")]
+        held.append(getattr(getattr(self.generator, "iterator", None), "dataset", None))
+        return {
+            "generator": type(self.generator).__name__,
+            "images": identity(*held).sha256,
+            "size": int(self.generator.size),
+            "batch size": int(self.generator.batch_size),
+            "augmentation": None if self.run.augment is None else identity(self.run.augment).sha256,
+        }
 
     def epoch(self, index: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor | None]]:
         for _ in range(start, len(self)):
@@ -228,9 +250,26 @@ class _Generated:
                 labels = class_indices(np.asarray(rest[0]), len(x), self.run.classes)
             check_labels(self.run.stages, labels is not None)
             images = self.run.images(x)
+            if not self.checked:
+                check_augmentation(self.run.augment, images[:2])
+                self.checked = True
             yield images if self.run.augment is None else self.run.augment(images), labels
 
 
-def listed(scheduler: Scheduler | Sequence[Scheduler] | None) -> list[Scheduler]:
-    """The schedulers that a caller gave, none, one or several."""
-    return [] if scheduler is None else list(scheduler) if isinstance(scheduler, Sequence) else [scheduler]
+def listed(scheduler: Scheduler | Sequence[Scheduler] | None) -> list[Scheduler] | None:
+    """The schedulers that a caller gave, one or several; None where the paper's are to be used."""
+    return None if scheduler is None else list(scheduler) if isinstance(scheduler, Sequence) else [scheduler]
+
+
+def images_and_labels(data: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Validation data, checked for its form.
+
+    Raises:
+        TypeError: no pair.
+        ValueError: not two arrays.
+    """
+    if not isinstance(data, tuple | list):
+        raise TypeError(f"expected validation data as images and labels, got {type(data).__name__}")
+    if len(data) != 2:
+        raise ValueError(f"expected validation data as images and labels, got {len(data)} arrays")
+    return data[0], data[1]

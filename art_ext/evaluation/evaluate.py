@@ -23,12 +23,11 @@ from art_ext.evaluation.report.criteria import given_criteria
 from art_ext.evaluation.run import Store
 from art_ext.evaluation.run.manifest import call_digest, image_hashes, notes
 from art_ext.evaluation.schedule import schedule
-from art_ext.evaluation.seeding import all_seeded
 from art_ext.evaluation.settings import Probe, Settings, check_call, facts, given_knowledge, given_several, renamed
 from art_ext.evaluation.targets import Defended
 from art_ext.evaluation.threat import Knowledge, Threat
 from art_ext.evaluation.work import Asked, Work, finished, read_back
-from art_ext.nn.modes import evaluating, trainable
+from art_ext.nn.modes import all_seeded, evaluating, trainable
 
 KNOWLEDGE = (Knowledge.BLIND, Knowledge.BPDA, Knowledge.FULL)
 READ_BACK = "read back, nothing was run"

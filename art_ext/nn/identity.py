@@ -50,6 +50,15 @@ def identity(*parts: Any, apart_from: Iterable[Tensor] = ()) -> Identity:
     return Identity(reader.digest.hexdigest(), reader.opaque)
 
 
+def class_identity(kind: type) -> str:
+    """The name of a class, with a hash of its code where it is neither torch's nor this package's."""
+    reader = _Reader()
+    empty = reader.digest.hexdigest()
+    reader.class_code(kind)
+    found = reader.digest.hexdigest()
+    return kind.__qualname__ if found == empty else f"{kind.__qualname__} {found[:12]}"
+
+
 class _Reader:
     """Feeds a digest with everything below an object; each object once, later meetings as its number."""
 
@@ -134,12 +143,12 @@ class _Reader:
                 module._backward_hooks,
             )
             self._several(hook for group in hooks for hook in group.values())
-        self._class_code(type(module))
+        self.class_code(type(module))
         for name, child in module.named_children():
             self.say(name)
             self.read(child)
 
-    def _class_code(self, kind: type) -> None:
+    def class_code(self, kind: type) -> None:
         """What a user's class computes; torch's and this package's are told by their versions."""
         for c in kind.__mro__:
             if c.__module__.split(".")[0] not in ("torch", "builtins", "art_ext"):
@@ -149,19 +158,30 @@ class _Reader:
                         self.read(held.__code__)
 
     def _function(self, function: types.FunctionType | types.MethodType) -> None:
-        """What it computes and what it holds; the values of globals are not followed."""
+        """What it computes and what it holds, with the plain values of the globals that it names."""
         bound = getattr(function, "__self__", None)
         plain: Any = getattr(function, "__func__", function)
         self.say("function", function.__qualname__)  # of a script that is run or imported, alike
         self._several([bound, plain.__code__, plain.__defaults__, plain.__kwdefaults__])
+        self._globals(plain.__code__, plain.__globals__)
         for cell in plain.__closure__ or ():
             try:
                 self.read(cell.cell_contents)
             except ValueError:  # not filled yet
                 self.say("empty")
 
+    def _globals(self, code: types.CodeType, known: Mapping[str, Any]) -> None:
+        for name in sorted({*code.co_names} & known.keys()):
+            if isinstance(known[name], bool | int | float | complex | str | bytes | None):
+                self.say(name, known[name])
+        for inside in code.co_consts:
+            if isinstance(inside, types.CodeType):
+                self._globals(inside, known)
+
     def _object(self, value: Any) -> None:
         self.say("object", _home(type(value)), type(value).__qualname__)
+        if callable(value):
+            self.class_code(type(value))
         if isinstance(value, logging.Logger):  # it leads to every other logger of the process
             self.say(value.name)
             return

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -67,10 +69,24 @@ def seeded(seed: int) -> Iterator[None]:
     devices = list(range(torch.cuda.device_count())) if started else []
     try:
         with torch.random.fork_rng(devices=devices):
-            torch.default_generator.manual_seed(seed)
+            torch.default_generator.manual_seed(int(seed))
             if there:
-                torch.cuda.manual_seed_all(seed)  # torch keeps it for a device that has not started
+                torch.cuda.manual_seed_all(int(seed))  # torch keeps it for a device that has not started
             yield
     finally:
         if there and not started:
             torch.cuda.manual_seed_all(torch.initial_seed())
+
+
+@contextmanager
+def all_seeded(seed: int) -> Iterator[None]:
+    """Ambient randomness of torch, numpy (ART draws from it) and Python from a seed; all go on undisturbed after."""
+    state, pythons = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        with seeded(seed):
+            yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+        random.setstate(pythons)

@@ -6,7 +6,8 @@ from art_ext.objectives.cdvae_game import CDVAEGame, cdvae_stages
 from art_ext.objectives.dir import DIRPretraining, DIRRestoration, dir_stages
 from art_ext.objectives.drrdn import drrdn_stages
 from art_ext.objectives.rdp import RDPObjective, Weights, rdp_stages
-from art_ext.objectives.stages import check_labels, check_options, needs_labels, options_of, stages
+from art_ext.objectives.stages import check_options, options_of, stages
+from art_ext.training import check_labels, needs_labels
 
 __all__ = [
     "AToPFineTuning",

@@ -13,6 +13,7 @@ from art_ext.attacks import Linf, ascent, feature, pgd
 from art_ext.attacks.settings import training_attack
 from art_ext.nn import mean_l1, relativistic
 from art_ext.objectives.stages import numbers, stages
+from art_ext.plain import number
 from art_ext.purifiers.rdp import RDP, Discriminator
 from art_ext.training import Objective
 
@@ -37,15 +38,24 @@ class Weights:
     reconstruction: float = 1.0
     reconstruction_pixel: float = 1e-4
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            object.__setattr__(self, name, number(value, f"the weight {name!r}", at_least=0))
+        if not any((self.feature, self.pixel, self.latent, self.adversarial, self.reconstruction)):
+            raise ValueError(f"expected a weight above 0, got {self}")
+
     @classmethod
     def of(cls, given: Weights | Mapping[str, float] | None) -> Weights:
         """Those given; a mapping gives some of them by name, and the others are the paper's.
 
         Raises:
-            ValueError: a name of none.
+            TypeError: no mapping, or a weight that is no number.
+            ValueError: a name of none, a negative weight, or weights that are all 0.
         """
         if isinstance(given, Weights):
             return given
+        if given is not None and not isinstance(given, Mapping):
+            raise TypeError(f"expected weights as a mapping, got {type(given).__name__}")
         known, found = vars(cls()), dict(given or {})
         if found.keys() - known.keys():
             raise ValueError(f"expected weights out of {', '.join(known)}; got {', '.join(found)}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import singledispatch, wraps
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from art_ext.attacks import NORMS, Norm
@@ -16,6 +17,7 @@ from art_ext.training import Objective
 
 NUMBERS: Mapping[Any, type] = {int: int, int | None: int, float: float, float | None: float}
 """What options are annotated with that are numbers."""
+OPTIONAL = (int | None, float | None)
 RANGED = ("eps", "steps")
 """Those of a training attack, which `art_ext.attacks.settings` checks with their ranges."""
 Stages = Callable[..., list[Objective]]
@@ -99,19 +101,26 @@ def check_options(kind: type[nn.Module], options: Mapping[str, Any]) -> None:
 
 
 def numbers(function: Stages) -> Stages:
-    """The same function of a method, which refuses options that are to be numbers and are none.
+    """The same function of a method, which refuses options that are to be numbers, switches or modules and are none.
 
-    Of a whole number no fraction is taken, of a rate nothing that is negative or infinite. What else an option has to
-    be is the objective's to say. The function raises TypeError and ValueError for it, before it is called.
+    Of a whole number no fraction is taken, of a rate nothing that is negative or infinite; a switch is True or False.
+    What else an option has to be is the objective's to say. The function raises TypeError and ValueError for it, before
+    it is called.
     """
     known = arguments_of(function)
 
     @wraps(function)
     def checked(model: nn.Module, classifier: nn.Module | None = None, **options: Any) -> list[Objective]:
         for name in options.keys() & known.keys():
-            kind, rate = NUMBERS.get(known[name].annotation), name.endswith("rate")
-            if kind is not None and options[name] is not None and name not in RANGED:
-                number(options[name], name, whole=kind is int, finite=rate, at_least=0 if rate else None)
+            wanted, value = known[name].annotation, options[name]
+            kind, rate = NUMBERS.get(wanted), name.endswith("rate")
+            left_out = value is None and wanted in OPTIONAL
+            if kind is not None and not left_out and name not in RANGED:
+                number(value, name, whole=kind is int, finite=rate, at_least=0 if rate else None)
+            if wanted is bool and not isinstance(value, bool | np.bool_):
+                raise TypeError(f"expected {name} as True or False, got {value!r}")
+            if wanted == nn.Module | None and not isinstance(value, nn.Module | None):
+                raise TypeError(f"expected {name} as a module, got {type(value).__name__}")
         return function(model, classifier, **options)
 
     return checked
@@ -133,22 +142,6 @@ def check_unused(kind: type[nn.Module], switch: str, options: Mapping[str, Any])
     if set_:
         got = ", ".join(f"{k}={v!r}" for k, v in set_.items())
         raise ValueError(f"expected {', '.join(set_)} only with {switch}, got {got}")
-
-
-def needs_labels(stages: Sequence[Objective]) -> list[str]:
-    """The names of the stages that cannot be trained without labels."""
-    return [type(stage).__name__ for stage in stages if stage.labelled]
-
-
-def check_labels(stages: Sequence[Objective], labelled: bool) -> None:
-    """Refuses images without labels before the first step of any stage.
-
-    Raises:
-        ValueError: a stage needs labels and there are none.
-    """
-    names = needs_labels(stages)
-    if names and not labelled:
-        raise ValueError(f"expected labels to train {', '.join(names)}, got None")
 
 
 def named_norm(norm: Norm | str | None) -> Norm | None:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from art_ext.card import Facts, note
 from art_ext.classifiers import CLASSIFIERS
 from art_ext.files import replacing
-from art_ext.nn.hashing import sha256
 from art_ext.purifiers import PURIFIERS, Purifier
 from art_ext.purifiers.saving import load_weights
 
@@ -99,7 +98,6 @@ def load(name: str, folder: Path | str = FOLDER) -> nn.Module:
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"expected arguments and weights of a {preset.class_name} in {name!r}, got {error}") from error
     if isinstance(module, Purifier):
-        module.origin = sha256(module.state_dict().values())
         licence = "mit" if Path(folder) == FOLDER else ""  # that of the package, which ships them
         facts = {key: getattr(preset, key) for key in ("data", "command", "training", "measured")}
         note(module, Facts(preset=name, licence=licence, **facts))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -10,26 +12,20 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import Self
 
 from art_ext import card
 from art_ext.files import replacing
-from art_ext.nn.hashing import sha256
+from art_ext.nn.loaded import Loaded
 from art_ext.plain import plain
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
-class Saved(nn.Module, PyTorchModelHubMixin):
-    """A module whose constructor's arguments are plain values, which `save_pretrained` writes beside the weights.
+class Saved(Loaded, PyTorchModelHubMixin):
+    """A module whose constructor's arguments are plain values, which `save_pretrained` writes beside the weights."""
 
-    Attributes:
-        origin: hash of the weights that it was loaded with or trained to; empty for new ones. A training that goes on
-            from a checkpoint must have begun with the same.
-    """
-
-    origin: str = ""
     _refused_arguments: tuple[str, ...] = ()
 
     @classmethod
@@ -104,6 +100,17 @@ class Saved(nn.Module, PyTorchModelHubMixin):
             save_file({k: v.contiguous() for k, v in self.state_dict().items()}, temporary)
 
     @classmethod
+    def _check_configuration(cls, folder: Path) -> None:
+        """Refuses arguments that the constructor does not have: they would be of no effect."""
+        file, known = folder / CONFIG, cls._hub_mixin_init_parameters
+        if not file.is_file() or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values()):
+            return
+        found = json.loads(file.read_text("utf-8"))
+        unknown = sorted(found.keys() - known.keys()) if isinstance(found, dict) else ["no mapping"]
+        if unknown:
+            raise ValueError(f"expected arguments of {cls.__name__} in {file}, got {', '.join(unknown)}")
+
+    @classmethod
     def _from_pretrained(cls, *, model_id: str, map_location: str = "cpu", strict: bool = True, **kwargs: Any) -> Self:
         """Weights from a folder or the Hub, safetensors only: a pickle can run code and is refused."""
         hub = {k: kwargs.pop(k) for k in ("revision", "cache_dir", "force_download", "local_files_only", "token")}
@@ -117,9 +124,15 @@ class Saved(nn.Module, PyTorchModelHubMixin):
             except EntryNotFoundError as error:
                 raise ValueError(f"expected {WEIGHTS} in {model_id!r}, which has none (pickles are refused)") from error
         state = load_weights(file, device=map_location)
-        model = cls(**kwargs)
-        model.load_state_dict(state, strict=strict)
-        model.origin = sha256(model.state_dict().values())
+        if Path(model_id).is_dir():
+            cls._check_configuration(Path(model_id))
+        try:
+            model = cls(**kwargs)
+            model.load_state_dict(state, strict=strict)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"expected the arguments and weights of a {cls.__name__} in {model_id}, got {error}"
+            ) from error
         if card.is_written(readme := file.with_name(card.README)):
             card.note(model, card.Facts(text=readme.read_text("utf-8")))
         return model.requires_grad_(False).eval()

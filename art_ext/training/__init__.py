@@ -5,8 +5,8 @@ from art_ext.training.by_epoch import ByEpoch
 from art_ext.training.checkpoint import Checkpoint
 from art_ext.training.devices import check_settings, launched, local_rank, make_fabric
 from art_ext.training.logs import finalized, made_logger
-from art_ext.training.loop import Data, Scheduler, Step, fit
-from art_ext.training.objective import Objective
+from art_ext.training.loop import Data, Step, fit
+from art_ext.training.objective import Objective, Scheduler, check_labels, needs_labels
 from art_ext.training.processes import by_first
 from art_ext.training.run import Callbacks, Optimizers, Row, Validate, made_optimizers, run, said
 from art_ext.training.validation import Validation
@@ -25,6 +25,7 @@ __all__ = [
     "Validate",
     "Validation",
     "by_first",
+    "check_labels",
     "check_settings",
     "finalized",
     "fit",
@@ -33,6 +34,7 @@ __all__ = [
     "made_logger",
     "made_optimizers",
     "make_fabric",
+    "needs_labels",
     "run",
     "said",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from art_ext.nn.hashing import sha256
 from art_ext.nn.identity import identity
+from art_ext.plain import number, seed_of
 
 
 class Batches:
@@ -25,6 +26,7 @@ class Batches:
         shuffle: whether the order is random; otherwise it is that of x.
 
     Raises:
+        TypeError: batch_size or seed is no whole number.
         ValueError: if batch_size is not positive, seed is negative, or x and y differ in length.
     """
 
@@ -38,10 +40,7 @@ class Batches:
         augment: Callable[[Tensor], Tensor] | None = None,
         shuffle: bool = True,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"expected batch_size of at least 1, got {batch_size}")
-        if seed < 0:
-            raise ValueError(f"expected seed of at least 0, got {seed}")
+        batch_size, seed = number(batch_size, "batch_size", whole=True, at_least=1), seed_of(seed)
         if y is not None and len(x) != len(y):
             raise ValueError(f"expected one label an image, got {len(x)} images and {len(y)} labels")
         self.x = x

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 from art_ext.files import remove_stale, replacing
+from art_ext.plain import number
 
 SEAL = len(b"sha256 ") + 64
 """Bytes of the digest that ends a file."""
@@ -29,8 +31,7 @@ class Checkpoint:
     every: int = 100
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ValueError(f"expected every >= 1, got {self.every}")
+        object.__setattr__(self, "every", number(self.every, "every", whole=True, at_least=1))
 
     def load(self) -> dict[str, Any] | None:
         """The state last written, None if there is none. Nothing but tensors and plain values is unpickled.
@@ -48,8 +49,31 @@ class Checkpoint:
                 f"expected the checkpoint of a training, got {file}, which is damaged or something else: without it "
                 "the training starts again"
             )
-        state: dict[str, Any] = torch.load(io.BytesIO(written), map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(io.BytesIO(written), map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise ValueError(
+                f"expected the checkpoint of a training, got {file}, which cannot be read: {error}"
+            ) from error
         return state
+
+    def check_place(self) -> None:
+        """Refuses a path that cannot be written, before a training is spent on it; its folder is made.
+
+        Raises:
+            ValueError: a folder, or a place that cannot be written.
+        """
+        if Path(self.path).is_dir():
+            raise ValueError(f"expected a file for the checkpoint, got the folder {self.path}")
+        folder = Path(self.path).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise ValueError(
+                f"expected a checkpoint in a folder that can be written, got {self.path}: {error}"
+            ) from error
 
     def save(self, state: dict[str, Any]) -> None:
         """Writes the state in place of the last one, with a digest at the end."""

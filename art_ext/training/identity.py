@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from types import FunctionType
+from functools import partial
+from types import MethodType
 from typing import Any
+from weakref import WeakKeyDictionary, WeakMethod
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from art_ext.nn.hashing import sha256
-from art_ext.nn.identity import BOOKKEEPING, IGNORED, identity
+from art_ext.nn.identity import BOOKKEEPING, IGNORED, class_identity, identity
 from art_ext.plain import plain
 from art_ext.training.objective import Objective
 
-CONSTANTS = frozenset(
-    {"T_max", "eta_min", "milestones", "gamma", "step_size", "total_steps", "start_factor", "end_factor"}
-    | {"total_iters", "T_0", "T_mult", "factor", "falls", "patience", "threshold", "mode", "cooldown", "min_lrs"}
-)
-"""What of a scheduler does not change as it goes; functions that it holds do not either."""
+DERIVED = frozenset({"optimizer", "_last_lr"})
+"""What of a scheduler is its optimizer's, whose settings count by themselves."""
+_BEGAN: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+"""What schedulers were made of when they were first seen: steps change their attributes."""
 SHOWN = 60
 """The most characters of a value that a message repeats."""
 
@@ -39,6 +42,7 @@ def identity_of(
     found |= {f"data's {k}": v for k, v in getattr(data, "identity", dict)().items()}
     trained = [v for k, v in [*objective.named_parameters(), *objective.named_buffers()] if not _frozen(k, objective)]
     for path, module in _own_modules(objective):
+        found[f"class of {path or 'the method'}"] = class_identity(type(module))
         skipped = {*BOOKKEEPING, *IGNORED, *getattr(module, "carried", ())}
         for name, value in vars(module).items():
             if name not in skipped and not isinstance(value, nn.Module):
@@ -51,10 +55,8 @@ def identity_of(
             kept = {k: v for k, v in group.items() if k != "params" and not (k == "lr" and "initial_lr" in group)}
             found |= {f"{player}'s group {i}'s {k}": _stated(v, trained) for k, v in kept.items()}
     for i, scheduler in enumerate(schedulers):
-        found[f"scheduler {i}"] = type(scheduler).__name__
-        held = getattr(scheduler, "__dict__", {})
-        kept = {k: v for k, v in held.items() if k in CONSTANTS or _functions(v)}
-        found |= {f"scheduler {i}'s {k}": _stated(v, trained) for k, v in kept.items()}
+        found[f"scheduler {i}"] = class_identity(type(scheduler))
+        found |= {f"scheduler {i}'s {k}": v for k, v in _began(scheduler, trained).items()}
     return found
 
 
@@ -69,6 +71,17 @@ def note_origin(objective: Objective) -> None:
     for _, module in _own_modules(objective):
         if isinstance(getattr(module, "origin", None), str):
             module.origin = weights_of(module)  # type: ignore[assignment]
+
+
+@contextmanager
+def origins_kept(objective: Objective) -> Iterator[None]:
+    """The weights of a checkpoint may be loaded inside: they are no others to begin a training with."""
+    known = [(m, m.origin) for _, m in _own_modules(objective) if isinstance(getattr(m, "origin", None), str)]
+    try:
+        yield
+    finally:
+        for module, origin in known:
+            module.origin = origin
 
 
 def weights_of(module: nn.Module) -> str:
@@ -104,10 +117,42 @@ def _named(name: str, value: Any, trained: Sequence[Tensor]) -> dict[str, Any]:
     return found
 
 
-def _functions(value: Any) -> bool:
-    """Whether it is functions, as the rates of a LambdaLR are."""
-    several = value if isinstance(value, list) and value else [value]
-    return all(isinstance(v, FunctionType) for v in several)
+def _began(scheduler: Any, trained: Sequence[Tensor]) -> dict[str, Any]:
+    """What a scheduler was made of before its first step: plain values, hashes of functions and objects."""
+    try:
+        if scheduler not in _BEGAN:
+            _BEGAN[scheduler] = dict(_attributes(scheduler, trained))
+        return _BEGAN[scheduler]
+    except TypeError:  # of slots, or not hashable
+        return dict(_attributes(scheduler, trained))
+
+
+def _attributes(scheduler: Any, trained: Sequence[Tensor], before: str = "") -> Iterator[tuple[str, Any]]:
+    """A scheduler's attributes by name, those of schedulers inside it too."""
+    if hasattr(scheduler, "identity"):
+        yield from ((before + k, plain(v)) for k, v in scheduler.identity().items())
+        return
+    for name, value in getattr(scheduler, "__dict__", {}).items():
+        inside = value if isinstance(value, list | tuple) else [value]
+        if name in DERIVED or any(isinstance(v, Optimizer | nn.Module) for v in inside):
+            continue
+        if inside and all(hasattr(v, "step") and hasattr(v, "__dict__") for v in inside):
+            for i, one in enumerate(inside):
+                yield f"{before}{name} {i}", type(one).__name__
+                yield from _attributes(one, trained, f"{before}{name} {i}'s ")
+        else:
+            yield before + name, _stated(_unbound(value, scheduler), trained)
+
+
+def _unbound(value: Any, owner: Any) -> Any:
+    """A method of a scheduler's own, and a partial of it, without the scheduler, which holds its optimizer."""
+    if isinstance(value, partial):
+        return [_unbound(value.func, owner), value.args, value.keywords]
+    if isinstance(value, WeakMethod):
+        value = value()
+    if isinstance(value, MethodType) and value.__self__ is owner:
+        return value.__func__
+    return [_unbound(v, owner) for v in value] if isinstance(value, list) else value
 
 
 def _stated(value: Any, trained: Sequence[Tensor]) -> Any:

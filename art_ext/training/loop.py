@@ -15,13 +15,13 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from art_ext.images import asking_once
-from art_ext.nn.modes import evaluating, seeded, trainable
+from art_ext.nn.modes import all_seeded, evaluating, trainable
 from art_ext.nn.shares import shared
-from art_ext.plain import plain
+from art_ext.plain import plain, seed_of
 from art_ext.training.checkpoint import Checkpoint
 from art_ext.training.devices import rounding
-from art_ext.training.identity import differing, identity_of, note_origin, origin_of
-from art_ext.training.objective import Objective
+from art_ext.training.identity import differing, identity_of, note_origin, origin_of, origins_kept
+from art_ext.training.objective import Objective, Scheduler
 from art_ext.training.processes import any_process, check_fabric, end_together, find_unused
 
 Batch = tuple[Tensor, Tensor | None]
@@ -35,15 +35,6 @@ class Data(Protocol):
 
     def epoch(self, index: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from number `start` on."""
-
-
-class Scheduler(Protocol):
-    """Anything that is stepped once an epoch.
-
-    One whose `load_state_dict` may refuse has a `check_state` that refuses the same, before anything else is loaded.
-    """
-
-    def step(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -94,8 +85,8 @@ def fit(
     Raises:
         FloatingPointError: a loss is NaN or infinite; names the terms. The last checkpoint is kept.
         ValueError: the checkpoint belongs to another training (other settings of the method, of an optimiser or of a
-            scheduler are another one), a batch has fewer images than there are processes, or the precision or the
-            strategy cannot work.
+            scheduler are another one) or is of more epochs, optimizers of other parameters, a batch has fewer images
+            than there are processes, or the precision or the strategy cannot work.
         RuntimeError: another process of the training failed; says how.
     """
     if not len(data):
@@ -103,9 +94,11 @@ def fit(
     fabric = fabric or _fabric_for(objective)
     check_fabric(fabric)
     find_unused(fabric)
-    run = _Run(objective, _for_players(objective, optimizers), schedulers, fabric)
+    seed = seed_of(seed)
+    run = _Run(objective, for_players(objective, optimizers), schedulers, fabric)
     if checkpoint is not None:
-        run.take_up(checkpoint, data, seed)
+        checkpoint.check_place()
+        run.take_up(checkpoint, data, seed, epochs)
     if run.steps >= epochs * len(data):
         note_origin(objective)  # nothing is left to do
     for epoch in range(run.steps // len(data), epochs):
@@ -113,7 +106,7 @@ def fit(
             return
         batches = data.epoch(epoch, run.steps - epoch * len(data))
         while run.steps < (epoch + 1) * len(data):
-            with seeded(_step_seed(seed, run.steps)):
+            with all_seeded(_step_seed(seed, run.steps)):
                 terms = run.step(*next(batches))
             run.steps += 1
             if run.steps % len(data) == 0:
@@ -125,13 +118,31 @@ def fit(
             yield Step(run.steps, epoch, terms)
 
 
-def _for_players(
-    objective: Objective, optimizers: Mapping[str, torch.optim.Optimizer] | None
+def for_players(
+    objective: Objective, optimizers: Mapping[str, Any] | None = None
 ) -> dict[str, torch.optim.Optimizer]:  # fmt: skip
+    """An optimizer for each player of an objective.
+
+    Args:
+        objective: the method.
+        optimizers: by player: optimizers, or functions that make one of the player's parameters. Those of the paper
+            unless given.
+
+    Raises:
+        TypeError: something else than an optimizer.
+        ValueError: not one for each player, or one that holds parameters of somebody else.
+    """
     players = objective.players()
-    made = dict(optimizers or {k: objective.optimizer(k, p) for k, p in players.items()})
-    if set(made) != set(players):
-        raise ValueError(f"expected optimizers for {list(players)}, got {list(made)}")
+    given = {k: lambda p, k=k: objective.optimizer(k, p) for k in players} if optimizers is None else dict(optimizers)
+    if set(given) != set(players):
+        raise ValueError(f"expected optimizers for {list(players)}, got {list(given)}")
+    made = {k: v(players[k]) if callable(v) else v for k, v in given.items()}
+    for player, optimizer in made.items():
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(f"expected an optimizer for {player!r}, got {type(optimizer).__name__}")
+        own = {id(p) for p in players[player]}
+        if any(id(p) not in own for group in optimizer.param_groups for p in group["params"]):
+            raise ValueError(f"expected an optimizer of {player!r} over that player's parameters, got one over others")
     return made
 
 
@@ -167,17 +178,18 @@ class _Run:
         self.optimizers: dict[str, Any] = {k: fabric.setup_optimizers(o) for k, o in optimizers.items()}
         self.steps = 0
 
-    def take_up(self, checkpoint: Checkpoint, data: Data, seed: int) -> None:
+    def take_up(self, checkpoint: Checkpoint, data: Data, seed: int, epochs: int) -> None:
         """Says which training this is, as everything is at its start, and goes on from its checkpoint if there is one.
 
         What a method changes while it trains is its state.
         """
         state = checkpoint.load()
         how: dict[str, Any] = {"seed": seed, "batches": len(data), "precision": _precision(self.fabric)}
+        most = epochs * len(data)
         how |= {"processes": self.fabric.world_size, **rounding(self.fabric.device)}
         self.identity = identity_of(self.bare, data, self.plain, self.schedulers, **how)
         if state is not None:
-            self.load_state_dict(state)
+            self.load_state_dict(state, most)
 
     def share(self, x: Tensor, y: Tensor | None) -> Batch:
         """This process's part of a batch, on its device; every process refuses a batch that leaves one without."""
@@ -229,6 +241,8 @@ class _Run:
         """The sum of a player's terms, and each of them; the device is waited for once."""
         with self.fabric.autocast():  # Fabric's own is that of `forward`, which a lone process goes past
             terms = self.wrapped.terms(player, x, x_adv, y)
+        if not terms:
+            raise ValueError(f"expected a loss term of {player!r}, got none: all its weights are 0")
         stacked = torch.stack(list(terms.values()))
         numbers = dict(zip((f"{player}/{k}" for k in terms), stacked.detach().tolist(), strict=True))
         _check_finite(numbers, self.steps)
@@ -261,7 +275,8 @@ class _Run:
             "precision": self.fabric._precision.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any], most: int) -> None:
+        """Goes on from a state of at most so many steps."""
         mine, theirs = differing(self.identity, state["identity"])
         if mine:
             raise ValueError(f"expected the checkpoint of a training with {mine}, got one with {theirs}")
@@ -270,15 +285,21 @@ class _Run:
                 "expected the checkpoint of a training that began with the weights that the method has now, got one "
                 f"that began with {'others' if state['origin'] else 'new ones'}"
             )
+        if state["steps"] > most:
+            raise ValueError(
+                f"expected the checkpoint of a training of at most {most} steps, got one of {state['steps']}: ask for "
+                "as many epochs as it has, or train under another name"
+            )
         self.origin = state["origin"]
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
             getattr(scheduler, "check_state", lambda _: None)(saved)  # what may refuse does so before anything changes
-        self.bare.load_trained_state(state["objective"])
+        with origins_kept(self.bare):
+            self.bare.load_trained_state(state["objective"])
         for player, optimizer in self.plain.items():
             optimizer.load_state_dict(state["optimizers"][player])
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
-            load: Callable[[Any], None] = getattr(scheduler, "load_state_dict", lambda _: None)
-            load(saved)
+            attributes = getattr(scheduler, "__dict__", {})
+            getattr(scheduler, "load_state_dict", attributes.update)(saved)
         self.fabric._precision.load_state_dict(state["precision"])  # the scale of 16-mixed
         self.steps = state["steps"]
 
@@ -302,8 +323,8 @@ def _precision(fabric: Fabric) -> str:
 
 
 def _plain_state(scheduler: Scheduler) -> dict[str, Any] | None:
-    """What of a scheduler's state a checkpoint may hold: plain values; None where it has no state."""
-    state: dict[str, Any] = getattr(scheduler, "state_dict", dict)()
+    """What of a scheduler's state, or else of its attributes, a checkpoint may hold: plain values."""
+    state: dict[str, Any] = getattr(scheduler, "state_dict", lambda: dict(getattr(scheduler, "__dict__", {})))()
     state = {k: _scalar(v) for k, v in state.items()}
     return {k: v for k, v in state.items() if isinstance(v, (bool, int, float, str, list, tuple, dict, type(None)))}
 

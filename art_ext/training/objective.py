@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
+
+
+class Scheduler(Protocol):
+    """Anything that is stepped once an epoch.
+
+    Its attributes are part of what the training is, unless it has an `identity()` that gives plain values in their
+    place. Its state is what `state_dict` and `load_state_dict` have, or else its plain attributes. One whose
+    `load_state_dict` may refuse has a `check_state` that refuses the same, before anything else is loaded.
+    """
+
+    def step(self) -> None: ...
 
 
 class Objective(nn.Module, ABC):
@@ -48,6 +59,15 @@ class Objective(nn.Module, ABC):
         """The optimiser that the paper gives this player; Adam at 1e-4 unless overridden."""
         return torch.optim.Adam(parameters, lr=1e-4)
 
+    def schedulers(self, optimizers: Mapping[str, torch.optim.Optimizer], epochs: int) -> list[Scheduler]:
+        """The schedule of a training of so many epochs that the paper gives; none unless overridden.
+
+        Args:
+            optimizers: by player.
+            epochs: passes over the data.
+        """
+        return []
+
     def trained_state(self) -> dict[str, Tensor]:
         """The state dict without the frozen submodules: what a checkpoint holds."""
         return {k: v for k, v in self.state_dict().items() if k.split(".")[0] not in self.frozen}
@@ -65,3 +85,19 @@ class Objective(nn.Module, ABC):
             wrong = ", ".join(f"{k}: {expected.get(k, 'none')}, got {found.get(k, 'none')}" for k in names)
             raise ValueError(f"expected a state of these shapes: {wrong}")
         self.load_state_dict(state, strict=False)
+
+
+def needs_labels(stages: Sequence[Objective]) -> list[str]:
+    """The names of the stages that cannot be trained without labels."""
+    return [type(stage).__name__ for stage in stages if stage.labelled]
+
+
+def check_labels(stages: Sequence[Objective], labelled: bool) -> None:
+    """Refuses images without labels before the first step of any stage.
+
+    Raises:
+        ValueError: a stage needs labels and there are none.
+    """
+    names = needs_labels(stages)
+    if names and not labelled:
+        raise ValueError(f"expected labels to train {', '.join(names)}, got None")

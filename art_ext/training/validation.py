@@ -65,8 +65,14 @@ class Kept:
         self._state: dict[str, Tensor] = {}
 
     def step(self) -> None:
-        """Measures, and keeps the state if it is the best so far."""
+        """Measures, and keeps the state if it is the best so far.
+
+        Raises:
+            ValueError: the figure that is to be high was not measured.
+        """
         self.row = dict(self.validation.measure())
+        if self.validation.best not in self.row:
+            raise ValueError(f"expected a measurement of {self.validation.best!r}, got {', '.join(self.row) or 'none'}")
         if self.row[self.validation.best] > self.best:
             self.best, self.best_epoch = self.row[self.validation.best], self.epochs
             self._state = {k: v.detach().cpu().clone() for k, v in self.objective.trained_state().items()}
@@ -83,6 +89,10 @@ class Kept:
         """Puts the best state back, where there is one."""
         if self.best_epoch >= 0:
             self.objective.load_trained_state(self._state)
+
+    def identity(self) -> dict[str, Any]:
+        """Nothing: what was measured stands in the state, which `check_state` compares."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """What has been counted, and by which measurement."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from art_ext.evaluation.numerics import clock
-from art_ext.evaluation.seeding import all_seeded
+from art_ext.nn.modes import all_seeded
 
 Run = Callable[[], Any]
 TIMES = ("cpu", "wall")

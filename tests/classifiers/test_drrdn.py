@@ -483,8 +483,8 @@ def test_diagnosis_by_hand(by_hand: DRRDN) -> None:
 
 def test_wrong_use_is_refused(by_hand: DRRDN) -> None:
     for options, match in (
-        ({"lambda_mi": -1.0}, "expected weights >= 0"),
-        ({"lambda_rec": float("nan")}, "expected weights >= 0"),
+        ({"lambda_mi": -1.0}, "the weight .* as a finite number of at least 0"),
+        ({"lambda_rec": float("nan")}, "the weight .* as a finite number of at least 0"),
         ({"weights": {"other": 1.0}}, r"expected weights of domain.*got \['other'\]"),
         ({"printed": ("class",)}, r"printed out of .*got \['class'\]"),
         ({"weights": {"domain": 0.0}}, "domain term"),

@@ -18,9 +18,9 @@ from art_ext.defences import as_purifier
 from art_ext.evaluation import Attack, Defended, Knowledge, Threat, evaluate
 from art_ext.evaluation.inspect import Fingerprint, Found, Gradient, ModelInfo, identities, identity, inspect_model
 from art_ext.evaluation.inspect.gradients import art_gradient
-from art_ext.evaluation.seeding import all_seeded
 from art_ext.images import Normalize
 from art_ext.nn import seeded
+from art_ext.nn.modes import all_seeded
 from art_ext.purifiers import AToP
 
 from .conftest import Blur, Halves, Noise, Problem

@@ -105,8 +105,8 @@ def test_batches_are_copies(x, y, shuffle):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "batch_size of at least 1, got 0"),
-        ({"batch_size": 1, "seed": -1}, "seed of at least 0, got -1"),
+        ({"batch_size": 0}, "batch_size as a whole number of at least 1, got 0"),
+        ({"batch_size": 1, "seed": -1}, "seed as a whole number of at least 0, got -1"),
         ({"batch_size": 1, "y": torch.zeros(N + 1)}, "11 images and 12 labels"),
     ],
 )

@@ -339,7 +339,7 @@ def test_bad_arguments() -> None:
         next(fit(game(), Batches(images()[:0], batch_size=4), epochs=1))
     with pytest.raises(ValueError, match=r"optimizers for \['generator', 'critic'\], got \['critic'\]"):
         next(fit(game(), data(), epochs=1, optimizers={"critic": torch.optim.SGD(game().critic.parameters(), 0.1)}))
-    with pytest.raises(ValueError, match="every >= 1, got 0"):
+    with pytest.raises(ValueError, match="every as a whole number of at least 1, got 0"):
         Checkpoint("state.pt", every=0)
 
 

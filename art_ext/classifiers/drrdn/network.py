@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from art_ext.classifiers.cnn import SmallCNN
 from art_ext.classifiers.drrdn.mine import Mine
 from art_ext.classifiers.resnet import PreActResNet, WideResNet
+from art_ext.nn.loaded import Loaded
 
 
 class Representations(NamedTuple):
@@ -22,7 +23,7 @@ class Representations(NamedTuple):
     z_i: Tensor
 
 
-class DRRDN(nn.Module):
+class DRRDN(Loaded):
     """A classifier of images that reads only the class-specific part of its representation [Yang et al., AAAI 2021].
 
     Calling it runs g, d_s and c_s, an ordinary differentiable classifier; d_i, c_i, the critic and the reconstructor

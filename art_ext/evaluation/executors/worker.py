@@ -19,9 +19,8 @@ from art_ext.evaluation.numerics import full_precision
 from art_ext.evaluation.run import Runner, Store
 from art_ext.evaluation.run.manifest import differing, image_hashes, manifest
 from art_ext.evaluation.schedule import Job, schedule
-from art_ext.evaluation.seeding import all_seeded
 from art_ext.evaluation.targets import Defended
-from art_ext.nn.modes import evaluating, trainable
+from art_ext.nn.modes import all_seeded, evaluating, trainable
 
 
 def work(runner: Runner, jobs: Sequence[Job], unit: Unit) -> Done:

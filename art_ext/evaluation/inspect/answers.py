@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from art_ext.attacks import ascent, cross_entropy, pgd
 from art_ext.evaluation.inspect.identity import CLOSE, within
 from art_ext.evaluation.inspect.info import BatchCheck, Found
-from art_ext.evaluation.seeding import all_seeded
 from art_ext.evaluation.targets import Defended, dtype_of
 from art_ext.evaluation.threat import Threat
 from art_ext.nn import predicted
+from art_ext.nn.modes import all_seeded
 
 PASSES = 5
 MOVED = 1e-4

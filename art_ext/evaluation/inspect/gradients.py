@@ -13,9 +13,9 @@ from art_ext.evaluation.backends import art
 from art_ext.evaluation.inspect.answers import random_points
 from art_ext.evaluation.inspect.info import ArtGradient, Gradient
 from art_ext.evaluation.numerics import OUT_OF_MEMORY
-from art_ext.evaluation.seeding import all_seeded
 from art_ext.evaluation.targets import Defended, dtype_of
 from art_ext.evaluation.threat import Threat
+from art_ext.nn.modes import all_seeded
 
 SLOPES = 16
 """Images whose slope is measured along the gradient."""

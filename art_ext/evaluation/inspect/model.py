@@ -12,11 +12,11 @@ from art_ext.evaluation.inspect import answers, gradients
 from art_ext.evaluation.inspect.identity import Fingerprint
 from art_ext.evaluation.inspect.info import Gradient, ModelInfo
 from art_ext.evaluation.numerics import OUT_OF_MEMORY, clock, device_name, halving
-from art_ext.evaluation.seeding import all_seeded
 from art_ext.evaluation.targets import Defended, dtype_of
 from art_ext.evaluation.threat import Threat
 from art_ext.nn.checkpointing import Pieces
 from art_ext.nn.identity import Identity, identity
+from art_ext.nn.modes import all_seeded
 
 LOOKED_AT = 64
 """Images that a model is inspected with."""

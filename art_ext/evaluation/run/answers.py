@@ -11,11 +11,12 @@ from art_ext.evaluation.inspect import ModelInfo
 from art_ext.evaluation.inspect.answers import MOVED
 from art_ext.evaluation.numerics import halving
 from art_ext.evaluation.schedule import Job
-from art_ext.evaluation.seeding import all_seeded, block_seed
+from art_ext.evaluation.seeding import block_seed
 from art_ext.evaluation.settings import Settings
 from art_ext.evaluation.targets import Defended
 from art_ext.nn import predicted
 from art_ext.nn.checkpointing import Pieces
+from art_ext.nn.modes import all_seeded
 
 
 class Answers:

@@ -12,9 +12,10 @@ from art_ext.evaluation.run.crafting import confirmed
 from art_ext.evaluation.run.store import Facts, Piece
 from art_ext.evaluation.run.tracker import ModelTracker
 from art_ext.evaluation.schedule import Job
-from art_ext.evaluation.seeding import all_seeded, block_seed
+from art_ext.evaluation.seeding import block_seed
 from art_ext.evaluation.threat import Knowledge
 from art_ext.nn import predicted
+from art_ext.nn.modes import all_seeded
 
 
 def examples(job: Job, number: int, x: Tensor, y: Tensor, size: int, repeats: int, watch: bool) -> Piece:
