@@ -33,7 +33,8 @@ def attack_of(text: str) -> Attack:
     name, _, said = rest.partition(":")
     if backend not in BACKENDS or name not in BACKENDS[backend].names:
         every = [f"{b}:{n}" for b, known in BACKENDS.items() for n in known.names]
-        close = suggestion(f"{backend}:{name}", every)
+        same = [full for full in every if full.split(":")[1].lower() == (name or backend).lower()]
+        close = f"; did you mean {' or '.join(map(repr, same))}?" if same else suggestion(f"{backend}:{name}", every)
         raise ValueError(f"expected --attack out of {', '.join(every)}; got {backend}:{name}{close}")
     values = _values(said)
     fields = {k: values.pop(k) for k in FIELDS if k in values}

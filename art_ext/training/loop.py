@@ -185,11 +185,10 @@ class _Run:
         """
         state = checkpoint.load()
         how: dict[str, Any] = {"seed": seed, "batches": len(data), "precision": _precision(self.fabric)}
-        most = epochs * len(data)
         how |= {"processes": self.fabric.world_size, **rounding(self.fabric.device)}
         self.identity = identity_of(self.bare, data, self.plain, self.schedulers, **how)
         if state is not None:
-            self.load_state_dict(state, most)
+            self.load_state_dict(state, epochs)
 
     def share(self, x: Tensor, y: Tensor | None) -> Batch:
         """This process's part of a batch, on its device; every process refuses a batch that leaves one without."""
@@ -275,8 +274,8 @@ class _Run:
             "precision": self.fabric._precision.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any], most: int) -> None:
-        """Goes on from a state of at most so many steps."""
+    def load_state_dict(self, state: dict[str, Any], epochs: int) -> None:
+        """Goes on from a state of at most so many epochs."""
         mine, theirs = differing(self.identity, state["identity"])
         if mine:
             raise ValueError(f"expected the checkpoint of a training with {mine}, got one with {theirs}")
@@ -285,10 +284,11 @@ class _Run:
                 "expected the checkpoint of a training that began with the weights that the method has now, got one "
                 f"that began with {'others' if state['origin'] else 'new ones'}"
             )
-        if state["steps"] > most:
+        batches = self.identity["batches"]
+        if state["steps"] > epochs * batches:
             raise ValueError(
-                f"expected the checkpoint of a training of at most {most} steps, got one of {state['steps']}: ask for "
-                "as many epochs as it has, or train under another name"
+                f"expected the checkpoint of at most {epochs} epochs, got one of {state['steps'] / batches:g}: ask for "
+                "as many, or train under another name"
             )
         self.origin = state["origin"]
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):

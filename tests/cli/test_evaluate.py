@@ -195,6 +195,8 @@ def test_attacks_from_text() -> None:
         (("--knowledge", "undefended"), "--knowledge out of transfer"),
         (("--knowledge", "transfer"), "--surrogate for transfer"),
         (("--attack", "native:PDG"), "did you mean 'native:PGD'?"),
+        (("--attack", "native:pgd:steps=1"), "did you mean 'native:PGD' or 'art:PGD' or 'torchattacks:PGD'?"),
+        (("--attack", "PGD"), "did you mean 'native:PGD' or 'art:PGD' or 'torchattacks:PGD'?"),
         (("--attack", "PGD"), "--attack out of"),
         (("--attack", "native:PGD:step=3"), "did you mean 'steps'?"),
         (("--attack", "native:PGD:steps"), "key=value"),

@@ -126,7 +126,7 @@ def test_a_scheduler_that_has_been_stepped_is_still_the_one_that_began(tmp_path:
 
 def test_fewer_epochs_than_the_checkpoint_has_are_refused_and_the_same_are_read_back(tmp_path: Path) -> None:
     found = trained(tmp_path / "state", None, 3)
-    with pytest.raises(ValueError, match="of at most 3 steps, got one of 9"):
+    with pytest.raises(ValueError, match="of at most 1 epochs, got one of 3"):
         trained(tmp_path / "state", None, 1)
     assert trained(tmp_path / "state", None, 3) == found
 
