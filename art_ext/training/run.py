@@ -111,7 +111,8 @@ def run(  # noqa: PLR0913  the keywords are the vocabulary of a training, and ev
         schedulers = [s for k, stage in enumerate(stages) for s in stage.schedulers(chosen[k], passes[k])]
     by_stage = by_optimizer(schedulers, chosen)
     if isinstance(data, Batches):
-        check_images(data.x)
+        if data.augment is None or data.x.is_floating_point():  # it may turn bytes into images in [0, 1]
+            check_images(data.x)
         check_labels(stages, data.y is not None)
     states: list[Checkpoint] = []
     if checkpoint is not None:

@@ -261,6 +261,11 @@ def test_data_numbers_and_places_are_checked_before_the_first_step(tmp_path: Pat
         run([Labelled()], data(False), epochs=1)
 
 
+def test_an_augmentation_may_turn_bytes_into_images() -> None:
+    batches = Batches((255 * data().x).byte(), batch_size=4, augment=lambda x: x.float() / 255)
+    assert len(run([game()], batches, epochs=1)) == 1
+
+
 def test_a_scheduler_that_wants_a_number_is_refused() -> None:
     stage = game()
     optimizers = made_optimizers([stage])
