@@ -128,14 +128,15 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
     shard = check_call(models, attacks, x, y, settings, threat, shard)
     said, required, chosen = facts(data), given_criteria(require), given_executor(executor)
     here, remarks = usable(settings.crafting, x.device)
-    images, labels = x.detach().clone(), y.detach().clone()
-    asked = Asked(models, attacks, images, labels, threat, settings, replace(settings, crafting=here), shard, said,
-                  required, suite)  # fmt: skip
     networks = [network for model in models for network in model.parts()]
     parameters = [p for network in networks for p in network.parameters()]
     with ExitStack() as stack:
         for mode in (full_precision(), evaluating(*networks), trainable((), parameters), all_seeded(settings.seed)):
             stack.enter_context(mode)
+        # Inside: copies that are made in the caller's inference mode would have no gradient.
+        images, labels = x.detach().clone(), y.detach().clone()
+        asked = Asked(models, attacks, images, labels, threat, settings, replace(settings, crafting=here), shard, said,
+                      required, suite)  # fmt: skip
         place = stack.enter_context(chosen.folder(folder))
         return _evaluated(asked, chosen, Store(place), remarks, progress)
 
