@@ -78,6 +78,8 @@ class _Process:
 
     def end(self) -> None:
         self.pipe.close()
+        if self.unit is None:
+            self.process.join(5)  # it ends by itself, and cleans up
         self.process.terminate()
         self.process.join(5)
         if self.process.is_alive():
