@@ -205,6 +205,8 @@ def _check_order(states: Sequence[Checkpoint], passes: Sequence[int], batches: i
     Raises:
         ValueError: names the file of the later stage.
     """
+    if not any(Path(state.path).exists() for state in states[1:]):
+        return
     held = [state.load() for state in states]
     for k, later in enumerate(held[1:], start=1):
         for i, earlier in enumerate(held[:k] if later is not None else []):

@@ -18,6 +18,7 @@ from art_ext.defences import PurifierPreprocessor, RDPPreprocessor
 from art_ext.images import OutsideRangeWarning
 from art_ext.nn import FeatureExtractor
 from art_ext.purifiers import RDP
+from tests.defences.schedules import Apart
 
 RANGES = [(0, 1), (0, 255), (-1, 1)]
 LAYOUTS = [pytest.param(True, id="NCHW"), pytest.param(False, id="NHWC")]
@@ -802,7 +803,7 @@ class Killed(Exception):
     pass
 
 
-class KillsAt:
+class KillsAt(Apart):
     """A scheduler that ends the process, so to speak, at the end of its epoch."""
 
     def __init__(self, epoch):
@@ -812,15 +813,6 @@ class KillsAt:
         self.left -= 1
         if self.left == 0:
             raise Killed
-
-    def identity(self):
-        return {}  # when it kills is no part of the training
-
-    def state_dict(self):
-        return {}
-
-    def load_state_dict(self, state):
-        pass
 
 
 def test_killed_fit_resumes_to_the_same_weights(kit, net, x, tmp_path):

@@ -14,6 +14,7 @@ from art_ext.defences import PurifierPreprocessor, PurifierTrainer, RDPPreproces
 from art_ext.nn import FeatureExtractor
 from art_ext.objectives import Weights
 from art_ext.training import Objective
+from tests.defences.schedules import Apart
 
 FAST = {"nb_epochs": 1, "batch_size": 4}
 
@@ -474,7 +475,7 @@ class Killed(Exception):
     pass
 
 
-class KillsAt(Counter):
+class KillsAt(Apart, Counter):
     def __init__(self, epoch):
         super().__init__()
         self.epoch = epoch
@@ -483,15 +484,6 @@ class KillsAt(Counter):
         super().step()
         if self.steps == self.epoch:
             raise Killed
-
-    def identity(self):
-        return {}  # when it kills is no part of the training
-
-    def state_dict(self):
-        return {}
-
-    def load_state_dict(self, state):
-        pass
 
 
 def test_killed_training_resumes_to_the_same_weights(kit, net, x, y, tmp_path):

@@ -20,7 +20,7 @@ from art_ext.nn.modes import all_seeded
 
 
 class Answers:
-    """Asks models.
+    """The classes that models answer with, the number of their answers, and how many images pass at once.
 
     Args:
         settings: of the evaluation.
@@ -50,7 +50,6 @@ class Answers:
             repeats: number of answers; the model's own unless given.
         """
         times = self.repeats(model) if repeats is None else repeats
-
         nobody = torch.empty(0, dtype=torch.int64, device=x.device)
 
         def asked(piece: int) -> Tensor:
