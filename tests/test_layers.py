@@ -16,7 +16,7 @@ import art_ext
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = (
-    {"files", "images", "nn", "plain", "plugins"},
+    {"files", "images", "moved", "nn", "plain", "plugins"},
     {"attacks", "card"},
     {"training"},
     {"classifiers", "purifiers", "detectors"},

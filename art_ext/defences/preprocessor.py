@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypedDict
@@ -54,6 +55,7 @@ class PurifierPreprocessor(PreprocessorPyTorch):
 
     params = ["clip_values", "channels_first", "batch_size", "verbose"]
     held: ClassVar[tuple[str, ...]] = ()
+    _device: torch.device
 
     def __init__(
         self,
@@ -89,6 +91,21 @@ class PurifierPreprocessor(PreprocessorPyTorch):
         self.verbose = verbose
         self._check_params()
         purifier.to(self._device).eval().requires_grad_(False)
+
+    def move_to(self, device: torch.device) -> None:
+        """Move the purifier to a device, with a warning where it was elsewhere.
+
+        :param device: Where it is to purify from now on.
+        """
+        if device == self._device:
+            return
+        warnings.warn(
+            f"the purifier moves from {self._device} to {device}, where its classifier is: give both the same "
+            "device_type",
+            stacklevel=3,
+        )
+        self.purifier.to(device)
+        self._device = device
 
     def forward(self, x: Tensor, y: Any | None = None) -> tuple[Tensor, Any | None]:
         """Purify a batch; differentiable. What lies outside the range is clamped, with one warning.

@@ -46,7 +46,8 @@ class PurifierTrainer(Settled, Trainer):
         """Prepare the training of a classifier's purifier.
 
         :param classifier: An ART classifier with clip values and one `PurifierPreprocessor` among its
-                           `preprocessing_defences`, which is trained in place.
+                           `preprocessing_defences`, which is trained in place, on the classifier's device: a purifier
+                           elsewhere moves there, with a warning.
         :param seed: Of the order of the images and of everything random in a step.
         :param checkpoint: A file to keep the state of the training in; an existing one is resumed.
         :param verbose: Show a progress bar.
@@ -59,11 +60,6 @@ class PurifierTrainer(Settled, Trainer):
         super().__init__(classifier)
         self._module = as_module(classifier, postprocessing=False)  # refuses what is no ART classifier
         self.preprocessor = preprocessor_of(classifier)
-        if self.preprocessor.device != classifier.device:  # training would move the classifier
-            raise ValueError(
-                f"expected the classifier and its purifier on one device, got {classifier.device} and "
-                f"{self.preprocessor.device}: give both the same device_type"
-            )
         purifier = self.preprocessor.purifier
         if not isinstance(purifier, self.kind):
             raise ValueError(
@@ -71,7 +67,8 @@ class PurifierTrainer(Settled, Trainer):
             )
         check_options(type(purifier), options)
         self.how = How(seed, checkpoint, verbose, precision, devices, augment)
-        self.how.check(self.preprocessor.device)
+        self.how.check(classifier.device)
+        self.preprocessor.move_to(classifier.device)
         self.history: list[dict[str, float]] = []
         with seeded(seed):  # helper networks are new
             self.stages = purifier.stages(self._module, **options)

@@ -155,11 +155,20 @@ def test_other_images_and_the_input_stay_as_they_are() -> None:
     [
         ({"check_every": 0}, "check_every >= 1, got 0"),
         ({"eot_samples": 0}, "eot_samples >= 1"),
-        ({"eot_samples": 2}, r"eot_samples=1 \(no randomness\) or eot_samples >= 10 with check_every, got 2"),
-        ({"eot_samples": 9}, "eot_samples >= 10 with check_every, got 9"),
         ({"steps": -1}, "steps=-1"),
     ],
 )
 def test_what_is_refused(change: dict[str, int], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         pgd_until_broken(Threshold(), images(0.9), torch.tensor([1]), **{**OPTIONS, "check_every": 5, **change})
+
+
+@pytest.mark.parametrize(("samples", "points"), [(2, "14.8"), (5, "6.7"), (9, "3.9")])
+def test_few_samples_are_said_to_leave_too_much(samples: int, points: str) -> None:
+    # The most of p (1 - p)^k on a fine grid of p.
+    p = torch.linspace(0, 1, 100_001, dtype=torch.float64)
+    assert float(points) == pytest.approx(float(100 * (p * (1 - p) ** samples).max()), abs=0.05)
+    with pytest.warns(UserWarning, match=f"expected eot_samples >= 10 .* got {samples}: .* up to {points} points"):
+        pgd_until_broken(
+            Threshold(), images(0.9), torch.tensor([1]), **{**OPTIONS, "check_every": 5, "eot_samples": samples}
+        )

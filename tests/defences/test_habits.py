@@ -82,13 +82,6 @@ def test_preprocessors_say_what_they_are():
     )
 
 
-def test_a_classifier_elsewhere_than_its_purifier_is_refused_before_anything_moves(monkeypatch):
-    classifier = defended(RDP(**RDP.small))
-    monkeypatch.setattr(classifier.preprocessing_defences[0], "_device", torch.device("cuda:1"))
-    with pytest.raises(ValueError, match="on one device, got cpu and cuda:1: give both the same device_type"):
-        RDPTrainer(classifier)
-
-
 def test_a_feature_extractor_elsewhere_is_refused_rather_than_moved(monkeypatch):
     features = nn.Conv2d(C, 2, 3, device="meta")
     preprocessor = RDPPreprocessor(C, 4, 1, "residual", features=features, device_type="cpu")

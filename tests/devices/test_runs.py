@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from art_ext import attacks
 from art_ext.attacks.active import Leave
 from art_ext.cli import app
+from art_ext.defences import DIRTrainer, PurifierPreprocessor
 from art_ext.detectors import DETECTORS
 from art_ext.evaluation import Attack, Defended, Threat, evaluate
 from art_ext.purifiers import PURIFIERS
@@ -180,3 +182,19 @@ def test_the_command_line(mode: FakeCuda, tmp_path: Path) -> None:
         result = CliRunner().invoke(app, words)
         assert result.exit_code in (0, 3), result.output  # 3: a check failed, as checks of such toys may
     assert (tmp_path / "report" / "report.json").is_file()
+
+
+def test_a_purifier_elsewhere_than_its_classifier_moves_to_it_and_not_the_other_way(mode: FakeCuda) -> None:
+    (x, y), classifier = toys.images(), toys.classifier()
+    preprocessor = PurifierPreprocessor(toys.purifier("dir"))  # on the device, its classifier is not
+    assert preprocessor.device.type == "cuda"
+    estimator = PyTorchClassifier(
+        classifier, nn.CrossEntropyLoss(), tuple(x.shape[1:]), toys.CLASSES, clip_values=(0, 1), device_type="cpu",
+        preprocessing_defences=[preprocessor],
+    )  # fmt: skip
+    estimator.predict(x.numpy())
+    with pytest.warns(UserWarning, match="the purifier moves from cuda:0 to cpu, where its classifier is: give both"):
+        trainer = DIRTrainer(estimator, steps=1, radius_steps=1)
+    trainer.fit(x.numpy(), y.numpy(), nb_epochs=1)
+    assert {p.device.type for p in (*preprocessor.purifier.parameters(), *classifier.parameters())} == {"cpu"}
+    assert estimator.predict(x.numpy()).shape == (len(x), toys.CLASSES)

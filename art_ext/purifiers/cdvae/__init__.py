@@ -1,5 +1,6 @@
 """CD-VAE: class-disentanglement by a variational autoencoder [Yang et al., NeurIPS 2021]."""
 
+from art_ext.moved import moved
 from art_ext.purifiers.cdvae.analysis import (
     DELTAS,
     IMAGES,
@@ -32,3 +33,5 @@ __all__ = [
     "reconstruction_accuracy",
     "trade_off",
 ]
+
+__getattr__ = moved(__name__, "art_ext.objectives", "CDVAEGame", "CDVAETraining", "Curriculum")
