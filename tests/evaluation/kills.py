@@ -1,4 +1,4 @@
-"""Evaluations that are killed, terminated, or made by two processes at once: do they give the report of an unbroken one?
+"""Evaluations killed, terminated, or made by two processes at once: do they give the report of an unbroken one?
 
     python -m tests.evaluation.kills 20 10 10     # kill -9, SIGTERM, pairs of processes in one folder
 
@@ -40,11 +40,11 @@ class Blur(nn.AvgPool2d):
 """
 """A purifier that draws and one that does not."""
 
-COMMAND = (
-    "evaluate --data fashion_mnist --images 64 --classifier fashion_mnist_cnn "
-    "--attack native:PGD:steps=5 --attack native:APGD:steps=6 --attack torchattacks:PGD:steps=3 --eot-samples 2 "
-    "--repeats 3 --batch-size 32 --device cpu"
-).split()
+COMMAND = [
+    "evaluate", "--data", "fashion_mnist", "--images", "64", "--classifier", "fashion_mnist_cnn", "--attack",
+    "native:PGD:steps=5", "--attack", "native:APGD:steps=6", "--attack", "torchattacks:PGD:steps=3", "--eot-samples",
+    "2", "--repeats", "3", "--batch-size", "32", "--device", "cpu",
+]  # fmt: skip
 
 Outcome = tuple[str, dict[str, str]]
 """The report's findings, and a hash of each file of examples by its place."""
