@@ -37,7 +37,7 @@ from typing import Any
 
 import preset_cifar10
 import torch
-from preset_makers import MAKERS
+from preset_makers import MAKERS, ROBUST, TRAINED_FOR
 from preset_measures import measure
 
 from art_ext import presets
@@ -136,7 +136,7 @@ def save(made: dict[str, Any], command: str, args: argparse.Namespace) -> preset
     training |= {"seconds": round(made.pop("seconds")), "torch": torch.__version__, "threads": torch.get_num_threads()}
     module, name, half = made.pop("module"), made.pop("name", args.name), made.pop("half", False)
     module = module.to(memory_format=torch.contiguous_format)  # as it will be loaded
-    made = {"data": DATA} | made
+    made = {"data": DATA, "classifier": TRAINED_FOR.get(name, ""), "robust": name in ROBUST} | made
     made["measured"] = measure(module, args.test, args.folder, args.data if "cifar10" in name else None)
     module = module.half() if half else module
     return presets.save(module, name, folder=args.folder, command=command, training=training, **made)

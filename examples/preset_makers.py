@@ -65,7 +65,18 @@ RDP_ARGUMENTS: dict[str, dict[str, Any]] = {
     "fashion_mnist_rdp": {"channels": 1, "width": 24, "blocks": 8, "block": "residual", "fold": 2},
     "cifar10_rdp": {"channels": 3, "width": 48, "blocks": 8, "block": "residual", "fold": 2},
 }  # fmt: skip
-
+TRAINED_FOR = {
+    "fashion_mnist_rdp": "fashion_mnist_cnn",
+    "fashion_mnist_dir": "fashion_mnist_robust",
+    "fashion_mnist_atop": "fashion_mnist_cnn",
+    "fashion_mnist_cdvae": "fashion_mnist_cdvae_classifier",
+    "cifar10_dir": "cifar10_robust",
+    "cifar10_atop": "cifar10_resnet",
+    "cifar10_cdvae": "cifar10_cdvae_classifier",
+}
+"""The classifier that a purifier was trained for or with, by presets."""
+ROBUST = ("fashion_mnist_robust", "fashion_mnist_drrdn", "cifar10_robust", "cifar10_drrdn")
+"""Classifiers that were trained against attacks."""
 
 Plan = Sequence[tuple[Objective, int, float]]
 """Stages, each with its epochs and its highest rate."""

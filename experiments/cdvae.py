@@ -15,7 +15,7 @@ from art_ext.classifiers import ClassifierObjective, SmallCNN, WideResNet
 from art_ext.data import Images
 from art_ext.detectors import Mahalanobis, Residual, on_residuals, threshold_at
 from art_ext.evaluation import Attack, Interval, Probe, Report, Threat, detection, mean_interval
-from art_ext.evaluation.report import several
+from art_ext.evaluation.report import several, worst
 from art_ext.files import replacing
 from art_ext.nn import FeatureExtractor
 from art_ext.objectives import CDVAEGame, CDVAETraining
@@ -479,7 +479,7 @@ def unseen_table(linf: Sequence[Report], l2: Report, without: Collection[str] = 
 def _strong(report: Report, model: str) -> list[float]:
     """Per image, the share of redraws in which neither PGD nor AutoAttack broke it, over the images that all saw."""
     titles = [*TABLE_7["PGD-200"], *TABLE_7["AutoAttack"]]
-    return several.left([c for c in report.attacked(model) if several.title(c) in titles])
+    return worst.left([c for c in report.attacked(model) if several.title(c) in titles])
 
 
 def findings(others: Mapping[str, Any]) -> list[str]:

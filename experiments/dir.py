@@ -16,7 +16,7 @@ from art_ext.attacks import Averaged
 from art_ext.classifiers import ClassifierObjective, TradesObjective
 from art_ext.defences import ArtPurifier
 from art_ext.evaluation import Attack, Probe, Threat
-from art_ext.evaluation.report import several
+from art_ext.evaluation.report import several, worst
 from art_ext.files import replacing
 from art_ext.nn import seeded
 from art_ext.objectives import DIRPretraining, DIRRestoration
@@ -435,7 +435,7 @@ def compared_table(reports: Mapping[str, Any]) -> str:
             lines.append(f"- {name}: {several.gap(ours.survived, theirs.survived)}")
     counted = [several.counted(both, m) for m in (DEFENDED, TARGET)]
     for repeats in (1, several.STATED):
-        left, beside = (several.left(cells, repeats) for cells in counted)
+        left, beside = (worst.left(cells, repeats) for cells in counted)
         n = min(len(left), len(beside))
         lines.append(f"- worst case, R = {repeats}: {several.gap(left[:n], beside[:n])}")
     return several.table([*reports.values()], COLUMNS, worst_over) + "\n\n" + "\n".join(lines)

@@ -35,24 +35,30 @@ def verify(
 
 
 def compare(
-    reports: Annotated[list[Path], typer.Argument(help="Two or more folders of reports, or report.json files.")],
+    reports: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of reports, or report.json files; one is enough if it has several models."),
+    ],
+    against: Annotated[
+        str | None, typer.Option(help="A model's name: each other one minus this. Default: all pairs.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Markdown file to write both tables to.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Put several reports side by side: accuracies, and paired differences where the images are the same."""
+    """Put models of one report or of several side by side, with paired differences where the images are the same."""
     with explained(debug):
         from art_ext.cli.display import console, table
         from art_ext.evaluation.report import compare as side
         from art_ext.files import replacing
 
         found = _named(reports)
+        header, rows = side.differences(found, against)
         console().print(table("Accuracy with 95 % intervals", *side.side_by_side(found)))
-        header, rows = side.differences(found)
         if rows:
             console().print(table("Paired differences on the same images", header, rows))
         if out is not None:
             with replacing(out) as temporary:
-                temporary.write_text(side.markdown(found), "utf-8")
+                temporary.write_text(side.markdown(found, against), "utf-8")
             say(f"written to {out}")
 
 

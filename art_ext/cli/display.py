@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,10 @@ STYLES = {
     "not run": "dim",
     "undetermined": "dim",
 }
+QUIET = {"pass": "passed", "undetermined": "undetermined (too few images to tell)", "not run": "not run"}
+"""Verdicts that ask for nothing, in the terminal's words."""
+NAME = 40
+"""Characters of a name that stays on one line."""
 WIDE = 160
 """Columns where the output is no terminal."""
 
@@ -51,17 +56,19 @@ def progress(unit: str) -> Progress:
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table of plain texts, in which nothing is markup or an escape sequence; verdicts in their colours."""
     made = Table(title=Text(shown(title)), title_justify="left", title_style="bold")
-    for name in header:
-        made.add_column(Text(shown(name)), overflow="fold")
+    for i, name in enumerate(header):
+        whole = i == 0 and all(len(row[0]) <= NAME for row in rows)
+        made.add_column(Text(shown(name)), overflow="fold", no_wrap=whole)
     for row in rows:
         made.add_row(*(Text(shown(cell), style=STYLES.get(cell, "")) for cell in row))
     return made
 
 
 def show(report: Report) -> None:
-    """Prints accuracies, repeats, estimates, attacks that do not count, checks and notes."""
+    """Prints accuracies, what stands beside them, criteria, the checks that warn or fail, and a headline a model."""
     from art_ext.evaluation.report.criteria import outcomes
-    from art_ext.evaluation.report.tables import check_table, more_tables, radius
+    from art_ext.evaluation.report.headline import left, stands_on
+    from art_ext.evaluation.report.tables import more_tables, radius
 
     out = console()
     out.print(table(f"Accuracy with 95 % intervals, {radius(report)}", *report.table()))
@@ -71,11 +78,25 @@ def show(report: Report) -> None:
     if asked:
         told = [[str(o.criterion), o.model, o.outcome, o.detail] for o in asked]
         out.print(table("What the defence had to reach", ["criterion", "model", "outcome", "found"], told))
-    header, rows = check_table(report)
-    if rows:
-        out.print(table("Checks", header, rows))
+    _show_checks(out, report)
     for note in report.notes:
         say(f"note: {note}")
+    for model in report.models():
+        say(f"{model}: {left(report, model)} {stands_on(report, model)}".rstrip())
+
+
+def _show_checks(out: Console, report: Report) -> None:
+    """Prints the checks that fail or warn, with what to do, and how many did not; all of them stand in the report."""
+    from art_ext.evaluation.report.remedies import remedy
+
+    loud = [v for verdict in ("fail", "warn") for v in report.checks if v.verdict == verdict]
+    if loud:
+        rows = [[v.check, v.model, v.verdict, f"{v.detail}. {remedy(v)}".removesuffix(". ")] for v in loud]
+        out.print(table("Checks that fail or warn", ["check", "model", "verdict", "detail, and what to do"], rows))
+    quiet = Counter(v.verdict for v in report.checks if v.verdict not in ("fail", "warn"))
+    if quiet:
+        counts = ", ".join(f"{count} {QUIET[verdict]}" for verdict, count in quiet.most_common())
+        say(f"checks: {counts}; every one stands in report.md and report.html")
 
 
 def write(report: Report, folder: Path, exports: Sequence[str] = (), logger: str | None = None) -> None:

@@ -44,7 +44,11 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
         str | None, typer.Option(help="Separately trained classifier for transfer attacks, as --classifier.")
     ] = None,
     robust: Annotated[
-        str | None, typer.Option(help="Adversarially trained baseline of the same size, as --classifier.")
+        str | None,
+        typer.Option(
+            help="Adversarially trained baseline of the same size, as --classifier; the same words again where the "
+            "classifier itself was trained so."
+        ),
     ] = None,
     suite: Annotated[
         str | None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,17 +57,20 @@ def models_of(
     classes = {role: check_classifier(n, x, y, f"--{role}", finite=False) for role, n in networks.items()}
     if len(set(classes.values())) > 1:
         raise ValueError(f"expected models of the same classes, got {classes}")
-    models = [] if bare else [Defended(UNDEFENDED, networks["classifier"])]
+    trained = is_robust(specs)
+    named = _name(specs["classifier"] or "") if trained else UNDEFENDED
+    models = [] if bare else [Defended(named, networks["classifier"], robust=trained)]
     for purifier in purifiers:
         cleaner = load_purifier(purifier, device=where, method=method)
         users.add("the purifier", cleaner, purifier)
         check_purifier(cleaner, x)
         _compare(Path(purifier), networks["classifier"], x, normal)
+        _compare_preset(purifier, networks["classifier"], x)
         models.append(Defended(_name(purifier), networks["classifier"], cleaner, networks.get("surrogate")))
     names = [model.name for model in models]
     if len({*names}) < len(names):
         raise ValueError(f"expected purifiers of different names, got {', '.join(names)}")
-    if "robust" in networks:
+    if "robust" in networks and not (trained and specs["robust"] == specs["classifier"]):
         models.append(Defended(ROBUST, networks["robust"], robust=True))
     return models, classes["classifier"]
 
@@ -84,8 +87,33 @@ def _compare(folder: Path, classifier: nn.Module, x: Tensor, normal: dict[str, A
         warn(f"{folder} was trained otherwise than it is evaluated: {found}")
 
 
+def _compare_preset(name: str, classifier: nn.Module, x: Tensor) -> None:
+    """Warns where a preset was trained for a classifier that answers otherwise than the one behind it."""
+    from art_ext import presets
+    from art_ext.cli.fingerprint import answers, apart
+
+    wanted = presets.describe(name).classifier if name in presets.names() and not Path(name).exists() else ""
+    if not wanted:
+        return
+    then, now = (answers(c, x.shape[1:], x.device) for c in (presets.load(wanted).to(x.device), classifier))
+    if then is not None and now is not None and apart(then, now) > 0:
+        warn(
+            f"{name} was trained for the classifier {wanted}, and another one stands behind it: its numbers say little "
+            f"about the method. Say --classifier {wanted}, or train one for yours (art-ext train)"
+        )
+
+
+def is_robust(specs: Mapping[str, str | None]) -> bool:
+    """Whether --classifier was trained against attacks: a preset of that kind, or named by --robust, too."""
+    from art_ext import presets
+
+    spec = specs["classifier"] or ""
+    known = spec in presets.names() and not Path(spec).exists() and presets.describe(spec).robust
+    return known or specs["robust"] == spec
+
+
 def _name(spec: str) -> str:
-    """For the report: the preset, the folder's name, or the function's."""
+    """For the report: the preset, the folder's name, the function's or the file's."""
     path = Path(spec)
     name = path.resolve().name if path.is_dir() else spec.rpartition(":")[2]
     return f"purifier {name}" if name in (UNDEFENDED, ROBUST) else name

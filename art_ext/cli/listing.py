@@ -60,7 +60,14 @@ def _presets() -> list[dict[str, Any]]:
 
     described = [presets.describe(name) for name in presets.names()]
     return [
-        {"name": p.name, "class": p.class_name, "data": p.data, "measured": dict(p.measured), "paper": p.paper}
+        {
+            "name": p.name,
+            "class": p.class_name,
+            "data": p.data,
+            "measured": dict(p.measured),
+            "paper": p.paper,
+            "classifier": p.classifier,
+        }
         for p in described
     ]
 

@@ -22,13 +22,16 @@ from art_ext.cli.fingerprint import AFTERWARDS, SHA256, answers
 from art_ext.cli.fitting import STATE
 from art_ext.cli.preparing import Job
 from art_ext.cli.records import CONFIG, RECORD, json_object
-from art_ext.cli.terminal import say
+from art_ext.cli.terminal import say, warn
 from art_ext.files import replacing
+from art_ext.nn.modes import evaluating, seeded
 from art_ext.purifiers import Purifier
 from art_ext.purifiers.saving import WEIGHTS
 
 HOW = ("augment", "precision", "processes", "validation_share", "patience")
 """Keys of the record where they are not as usual."""
+TOLD = 256
+"""Images of which a training says whether they are still right."""
 CLASSIFIER, EXPORTED, SCRIPTED = "classifier.safetensors", "classifier.pt2", "classifier.pt"
 """Of a classifier that was trained: the weights of the user's network; the whole with what --mean and --std put before
 it; and, of TorchScript, which cannot be exported, the user's network alone."""
@@ -133,6 +136,32 @@ def _export(network: nn.Module, x: Tensor, file: Path) -> None:
 def _save_weights(network: nn.Module, file: Path) -> None:
     with replacing(file) as temporary:
         save_file({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}, temporary)
+
+
+def tell_accuracy(job: Job, x: Tensor, y: Tensor | None) -> None:
+    """Says how many of the first training images the classifier gets right, with and without the purifier.
+
+    Warns where the purifier surely loses half of them: such a training has gone wrong.
+
+    Args:
+        job: what was trained.
+        x: images (N, C, H, W).
+        y: labels (N,); None says nothing.
+    """
+    if y is None or job.network is None or not isinstance(job.model, Purifier):
+        return
+    from art_ext.evaluation.statistics import mean_interval, paired_difference
+
+    device = next(job.model.parameters()).device
+    x, y = x[:TOLD].to(device), y[:TOLD].to(device)
+    with torch.no_grad(), evaluating(job.model, job.network), seeded(0):
+        bare, purified = (
+            (f(x).argmax(1) == y).double().tolist() for f in (job.network, nn.Sequential(job.model, job.network))
+        )
+    say(f"accuracy on the first images of the training: {mean_interval(bare)} without the purifier, "
+        f"{mean_interval(purified)} with it")  # fmt: skip
+    if paired_difference(bare, purified).low > sum(bare) / len(bare) / 2:
+        warn("the purifier loses more than half of them: try more epochs or images, or a lower --learning-rate")
 
 
 def advise(

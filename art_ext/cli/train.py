@@ -80,7 +80,7 @@ def train(  # noqa: PLR0913, PLR0917  each is an option
         from art_ext.cli.fitting import How, claim, fit_stages, placed, split
         from art_ext.cli.images import load_images
         from art_ext.cli.methods import method_of
-        from art_ext.cli.outcome import advise, save
+        from art_ext.cli.outcome import advise, save, tell_accuracy
         from art_ext.cli.outcome import said as line_of
         from art_ext.cli.preparing import classifier_of, prepared
         from art_ext.training import by_first, launched, make_fabric
@@ -109,6 +109,7 @@ def train(  # noqa: PLR0913, PLR0917  each is an option
         if not fabric.is_global_zero:
             return
         written = save(job, found.x[:1], out, line_of(context), epochs)
+        tell_accuracy(job, found.x, found.labels)
     say(f"written to {out}: {', '.join(written)}")
     same = {"size": size, "channels": channels, "mean": mean, "std": std, "keys": None if keys == "x,y" else keys,
             "device": None if device == "auto" else device}  # fmt: skip

@@ -45,6 +45,8 @@ class Preset:
         sha256: of the weights file.
         training: schedule, seed, versions, seconds.
         measured: accuracies with n, as the making command found them.
+        classifier: of a purifier the preset that it was trained for or with; empty where it was trained for none.
+        robust: a classifier that was trained against attacks.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Preset:
     sha256: str
     training: Mapping[str, Any]
     measured: Mapping[str, Any]
+    classifier: str = ""
+    robust: bool = False
 
 
 def names(folder: Path | str = FOLDER) -> list[str]:
@@ -123,7 +127,7 @@ def save(
         half: answers that count, such as `lambda network: network(x).argmax(1)`, of a network in eval mode and without
             gradients. The weights are stored as float16, half as large, where that leaves every answer as it is; they
             are float32 again when loaded. None stores them as they are.
-        facts: the remaining fields of `Preset`: paper, data, command, training, measured.
+        facts: the remaining fields of `Preset`, from paper on.
 
     Raises:
         ValueError: the name is no plain file name, the class is not registered, or a fact is not what TOML can hold.

@@ -97,7 +97,7 @@ def test_refused_before_anything_is_written(
 def test_what_is_no_folder_of_reports_is_refused(refused: Any, done: Path, tmp_path: Path) -> None:
     assert "no manifest.json" in refused("verify", tmp_path)
     assert "expected each report once" in refused("compare", done, done / "report.json")
-    assert "at least two reports" in refused("compare", done)
+    assert "expected one model to compare with" in refused("compare", done, "--against", "nothing")
     (tmp_path / "about.toml").write_text("purpose = 3\n")
     words = ("evaluate", "--classifier", "fashion_mnist_cnn", "--data", "fashion_mnist", "--out", tmp_path / "out")
     assert "expected texts" in refused(*words, "--about", tmp_path / "about.toml")

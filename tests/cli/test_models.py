@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from art_ext import presets
 from art_ext.cli.classifiers import load_classifier
 from art_ext.cli.code import code
-from art_ext.cli.purifiers import load_purifier
+from art_ext.cli.evaluated import models_of
+from art_ext.cli.purifiers import load_purifier, purifier_presets
 from art_ext.cli.trying import check_classifier, check_purifier
+from art_ext.cli.users import Users
+from art_ext.data import fashion_mnist
 from art_ext.evaluation import Defended
 from art_ext.nn.modes import evaluating
 
@@ -138,3 +141,48 @@ def test_purifiers_by_preset_folder_and_function(files: Any, tmp_path: Path) -> 
         load_purifier(str(files.rdp), device=CPU, method="rpd")
     with pytest.raises(ValueError, match=r"1 channel\(s\), what the purifier takes, got 3"):
         check_purifier(files.purifier, torch.rand(2, 3, 6, 8))
+
+
+def models(classifier: str, *purifiers: str, robust: str | None = None, bare: bool = False) -> list[Defended]:
+    specs = {"classifier": classifier, "surrogate": None, "robust": robust}
+    normal = {"mean": None, "std": None, "device": CPU}
+    return models_of(specs, purifiers, None, fashion_mnist("test", 4), normal, bare, Users())[0]
+
+
+def test_a_preset_behind_another_classifier_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    models("fashion_mnist_cdvae_classifier", "fashion_mnist_cdvae")
+    assert not capsys.readouterr().err
+    models("fashion_mnist_cnn", "fashion_mnist_cdvae", "fashion_mnist_rdp")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "warning: fashion_mnist_cdvae was trained for the classifier fashion_mnist_cdvae_classifier, and another one "
+        "stands behind it"
+    )
+
+
+def test_the_same_classifier_under_another_name_is_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "net.py"
+    file.write_text("from art_ext import presets\n\ndef make():\n    return presets.load('fashion_mnist_cnn')\n")
+    models(f"{file}:make", "fashion_mnist_atop")
+    assert not capsys.readouterr().err
+
+
+def test_every_preset_of_a_purifier_names_a_classifier_of_its_data() -> None:
+    for name in purifier_presets():
+        found = presets.describe(name).classifier
+        family = name.rsplit("_", 1)[0].removesuffix("_atop")
+        assert not found or (found in presets.names() and found.startswith(family)), name
+    wanting = [name for name in purifier_presets() if not presets.describe(name).classifier]
+    assert wanting == ["cifar10_rdp", "fashion_mnist_atop_pretrained"]  # trained for none
+
+
+def test_a_classifier_that_was_trained_against_attacks_is_not_undefended() -> None:
+    assert [(m.name, m.robust) for m in models("fashion_mnist_cnn")] == [("undefended", False)]
+    assert [(m.name, m.robust) for m in models("fashion_mnist_drrdn")] == [("fashion_mnist_drrdn", True)]
+    found = models("fashion_mnist_cnn", "fashion_mnist_rdp", robust="fashion_mnist_robust")
+    assert [(m.name, m.robust) for m in found] == [
+        ("undefended", False), ("fashion_mnist_rdp", False), ("robust baseline", True),
+    ]  # fmt: skip
+    own = models("fashion_mnist_cnn", "fashion_mnist_rdp", robust="fashion_mnist_cnn")  # said of the classifier itself
+    assert [(m.name, m.robust) for m in own] == [("fashion_mnist_cnn", True), ("fashion_mnist_rdp", False)]
+    assert [m.name for m in models("fashion_mnist_robust", "fashion_mnist_dir", bare=True)] == ["fashion_mnist_dir"]

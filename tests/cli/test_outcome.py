@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shlex
 import shutil
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,8 +21,10 @@ from torch import nn
 from art_ext.classifiers import SmallDRRDN
 from art_ext.cli import fingerprint
 from art_ext.cli.classifiers import Normalised, load_classifier, users_own
+from art_ext.cli.outcome import tell_accuracy
+from art_ext.evaluation import mean_interval
 from art_ext.images import Normalize
-from art_ext.purifiers import RDP
+from art_ext.purifiers import RDP, Purifier
 
 CPU = torch.device("cpu")
 TINY = ("--width", 2, "--blocks", 2, "--block", "residual", "--fold", 2, "--steps", 1, "--epochs", 1)
@@ -58,6 +62,42 @@ def test_the_next_command_runs_as_it_is_printed(call: Any, files: Any, trained: 
     done = call(*command, *FEW)
     assert "warning" not in done.stderr
     assert Path(f"{out}_evaluation", "report.json").is_file()
+
+
+def told(capsys: pytest.CaptureFixture[str], purifier: Purifier) -> tuple[str, str]:
+    """What is said of a purifier before a classifier that is right about every image of its kind."""
+    y = torch.arange(40) % 2
+    x = torch.full((40, 1, 6, 8), 0.2)
+    x[y == 1] = 0.8
+    right = nn.Sequential(nn.AvgPool2d((6, 8)), nn.Flatten(), nn.Linear(1, 2))
+    right[2].weight.data, right[2].bias.data = torch.tensor([[-1.0], [1.0]]), torch.tensor([0.5, -0.5])
+    job: Any = SimpleNamespace(model=purifier, network=right)
+    tell_accuracy(job, x, y)
+    tell_accuracy(job, x, None)  # nothing without labels
+    found = capsys.readouterr()
+    return found.out, found.err
+
+
+def test_a_training_that_destroys_images_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    purifier = RDP(channels=1, width=2, blocks=1, block="residual")
+    grey = copy.deepcopy(purifier)
+    for made, value in ((purifier, None), (grey, 0.0)):
+        made.purify = (lambda x: x) if value is None else (lambda x: 0.2 + 0 * x)
+    out, err = told(capsys, purifier)
+    every, none = (str(mean_interval([value] * 40)) for value in (1.0, 0.0))
+    assert out == f"accuracy on the first images of the training: {every} without the purifier, {every} with it\n"
+    assert not err
+    out, err = told(capsys, grey)
+    assert "50.0 %" in out
+    assert not err  # half of them: not surely more
+    grey.purify = lambda x: 1 - x
+    out, err = told(capsys, grey)
+    assert f", {none} with it" in out
+    assert err.startswith("warning: the purifier loses more than half of them: try more epochs")
+
+
+def test_a_training_says_its_accuracy(trained: tuple[Path, Any]) -> None:
+    assert re.search(r"accuracy on the first images of the training: .* n=\d+ with it", trained[1].stdout)
 
 
 def test_keys_are_of_the_next_command_too(call: Any, files: Any, tmp_path: Path) -> None:

@@ -665,7 +665,9 @@ def test_the_best_attack_is_counted_both_ways() -> None:
 
 def test_seeds_need_three() -> None:
     found = said(seeded_thrice(*apart(40)), "seeds")  # 88 of 128 are left by the third
-    assert found[1].startswith("100.0, 100.0, 68.8 % left, standard deviation 18.0; 3 seeds together break more: ")
+    assert found[1].startswith(
+        "100.0, 100.0, 68.8 % left, standard deviation 18.0; broken by 3 seeds together minus by the first: "
+    )
     two = report_of(cell("full", first(5)), probes=(probe("seed", first(5)), probe("seed", first(9))))
     assert verdict(two, "seeds") == "not run"
 
@@ -833,6 +835,32 @@ def test_clean_cost_is_paired(lost: int, expected: str) -> None:
     assert said(report, "clean accuracy cost") == (
         expected, f"{lost / 2:.1f} points [{100 * low:.1f}, {100 * high:.1f}] n=200 lost",
     )  # fmt: skip
+
+
+def destroyed(bare: int, left: int, classifier: str = "a") -> Report:
+    """Clean answers to 100 images of ten classes, before and behind a purifier."""
+    clean = [Cell(m, "clean", "none", (first(n, 100),)) for m, n in (("bare", bare), ("m", left))]
+    inspected = (ModelInfo("bare", 10, classifier="a"), ModelInfo("m", 10, defended=True, classifier=classifier))
+    cells = (*clean, cell("undefended", first(0, 100), "bare"), cell("full", first(0, 100), "m"))
+    labels = tuple(range(10)) * 10
+    return Report({"norm": "Linf", "eps": 0.1}, cells, (), (), {}, labels=labels, inspected=inspected)
+
+
+@pytest.mark.parametrize(
+    ("bare", "left", "classifier", "expected"),
+    [
+        (80, 12, "a", "fail"),  # no more than one constant answer, and 68 points lost
+        (14, 12, "a", "undetermined"),  # the classifier is no better
+        (80, 12, "b", "undetermined"),  # another classifier says nothing of what is lost
+        (80, 40, "a", "pass"),  # dear, which is said by the cost
+    ],
+)
+def test_a_purifier_that_destroys_images_is_named(bare: int, left: int, classifier: str, expected: str) -> None:
+    report = destroyed(bare, left, classifier)
+    found, text = said(report, "clean accuracy")
+    assert found == expected
+    assert ("hardly anything is left; the defence costs 68.0 points" in text) == (expected == "fail")
+    assert (verdict(report, "clean accuracy cost") == "not run") == (classifier == "b")
 
 
 def test_some_checks_can_be_asked_for() -> None:

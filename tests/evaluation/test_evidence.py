@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,6 +21,8 @@ from art_ext.evaluation.judge import MODEL_CHECKS
 from art_ext.evaluation.judge.checks import CHECKS
 from art_ext.evaluation.report import compare
 from art_ext.evaluation.report.exports import EXPORTS, to_csv, to_junit, to_latex, to_sarif
+from art_ext.evaluation.report.page import page
+from art_ext.evaluation.report.pairs import pair_table
 from art_ext.evaluation.report.remedies import NEXT
 from art_ext.evaluation.report.rows import rows
 
@@ -247,7 +250,7 @@ def other(report: Report, **changes: object) -> Report:
 def test_reports_of_the_same_images_are_paired(report: Report) -> None:
     second = other(report)
     header, found = compare.differences({"a": report, "b": second})
-    assert len(found) == 4  # two defended models in each
+    assert len(found) == 6  # pairs of two defended models in each
     row = next(r for r in found if r[:2] == ["a: blur | <b>", "b: blur | <b>"])
     values = [
         [float(all(c.correct[0][i] for c in r.attacked("blur | <b>"))) for i in range(7)] for r in (report, second)
@@ -264,8 +267,10 @@ def test_reports_of_other_images_or_threats_are_not_paired(report: Report) -> No
         ({"threat": {"norm": "Linf", "eps": 0.1}}, "another threat"),
     ]:
         _, found = compare.differences({"a": report, "b": other(report, **changes)})
-        assert found
-        assert all(row[2:] == [f"not paired: {why}"] * 2 for row in found)
+        across = [row for row in found if row[0][0] != row[1][0]]
+        assert len(across) == 4
+        assert all(row[2:] == [f"not paired: {why}"] * 2 for row in across)
+        assert not any("not paired" in cell for row in found if row not in across for cell in row)
 
 
 def test_every_model_stands_side_by_side(report: Report) -> None:
@@ -275,5 +280,40 @@ def test_every_model_stands_side_by_side(report: Report) -> None:
     assert "inside the threat" in found[0][-1]
     assert all(len(row) == len(header) for row in found)
     assert compare.markdown({"a": report, "b": report}).count("blur \\| &lt;b&gt;") >= 3
-    with pytest.raises(ValueError, match="at least two reports"):
-        compare.side_by_side({"a": report})
+
+
+def test_models_of_one_report_are_paired(report: Report) -> None:
+    _, found = compare.differences({"a": report})
+    assert [row[:2] for row in found] == [["a: blur | <b>", "a: noise_&"]]
+    names = ("blur | <b>", "noise_&")
+
+    def share(name: str, i: int) -> float:
+        """Of the repeats in which every attack left the image right."""
+        cells = report.attacked(name)
+        right = [all(c.correct[r][i] for c in cells) for r in range(cells[0].repeats)]
+        return sum(right) / len(right)
+
+    values = [[share(name, i) for i in range(7)] for name in names]
+    clean = [list(report.clean(name).survived) for name in names]
+    assert found[0][3] == paired_difference(*values).points
+    assert found[0][2] == paired_difference(*clean).points
+    assert found[0][2:] == pair_table(report)[1][0][2:]
+    assert "## Differences" not in report.markdown()
+    assert "Differences between the models. Points by which the first is better" in report.markdown()
+    assert "<h2>Differences between the models</h2>" in page(report)
+
+
+def test_every_model_against_one(report: Report) -> None:
+    _, found = compare.differences({"a": report}, "bare")
+    assert [row[:2] for row in found] == [["a: blur | <b>", "a: bare"], ["a: noise_&", "a: bare"]]
+    assert compare.differences({"a": report}, "a: bare")[1] == found
+    assert compare.markdown({"a": report}, "bare").count("a: bare") == 3
+    for wrong, reports in [("nothing", {"a": report}), ("bare", {"a": report, "b": report})]:
+        with pytest.raises(ValueError, match=f"expected one model to compare with, out of .*got '{wrong}'"):
+            compare.differences(reports, wrong)
+
+
+def test_a_single_model_is_no_comparison(report: Report) -> None:
+    alone = replace(report, cells=tuple(c for c in report.cells if c.model == "bare"))
+    with pytest.raises(ValueError, match="one of several models, to compare, got 1 model"):
+        compare.side_by_side({"a": alone})

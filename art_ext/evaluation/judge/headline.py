@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from art_ext.evaluation.judge.rules import HIDDEN, WARN, Found
 from art_ext.evaluation.report import Cell, Refusal, Report
 from art_ext.evaluation.report.data import Said
-from art_ext.evaluation.statistics import above, below, paired_difference
+from art_ext.evaluation.report.tables import bare_of
+from art_ext.evaluation.statistics import Interval, above, below, paired_difference
 
 COST = 0.05
 """Clean accuracy that a defence may cost without a warning."""
@@ -39,7 +40,8 @@ def _listed(cells: Sequence[Cell]) -> str:
 def clean_accuracy(report: Report, model: str) -> Found:
     """Fails where clean accuracy is surely below the share of the most frequent label: labels, range or weights.
 
-    Passes where it is surely above.
+    Of a defended model also where it is not surely above, and surely 5 points below that without the defence. Passes
+    where it is surely above.
     """
     clean = report.clean(model)
     if not clean.images or not report.labels:
@@ -55,16 +57,28 @@ def clean_accuracy(report: Report, model: str) -> Found:
         return "fail", text
     if right == clean.images or above(right, clean.images, constant) <= HIDDEN:
         return "pass", text
+    lost = _lost(report, model)
+    if lost is not None and lost.low > COST:
+        return "fail", f"{text}: hardly anything is left; the defence costs {lost.points}"
     return "undetermined", f"{text}: neither surely more nor surely fewer"
 
 
 def clean_accuracy_cost(report: Report, model: str) -> Found | None:
     """How much clean accuracy the defence costs, paired; warns where that is surely more than 5 points."""
-    bare = report.undefended()
-    if bare is None or not report.info(model).defended:
+    if report.undefended() is None or not report.info(model).defended:
+        return None
+    lost = _lost(report, model)
+    if lost is None:
+        return "not run", "its classifier alone was not evaluated"
+    said: Said = "warn" if lost.low > COST else "pass" if lost.high <= COST else "undetermined"
+    return said, f"{lost.points} lost"
+
+
+def _lost(report: Report, model: str) -> Interval | None:
+    """Clean accuracy of its classifier alone minus that of a defended model, None where one was not evaluated."""
+    bare = bare_of(report, model) if report.info(model).defended else None
+    if bare is None:
         return None
     before, after = (report.clean(m).survived for m in (bare, model))
     n = min(len(before), len(after))
-    lost = paired_difference(before[:n], after[:n])
-    said: Said = "warn" if lost.low > COST else "pass" if lost.high <= COST else "undetermined"
-    return said, f"{lost.points} lost"
+    return paired_difference(before[:n], after[:n])

@@ -66,7 +66,7 @@ def asked_attacks(report: Report, model: str) -> Found | None:
     white = [c for c in asked if c.knowledge in WHITE]
     left = left_once(white or asked)
     who = "the asked white-box attacks" if white else "the asked attacks, of which none is white-box"
-    gains = [gain(c.once, left, f"the probe {c.attack} breaks more than {who}") for c in probes]
+    gains = [gain(c.once, left, f"broken by the probe {c.attack} minus by {who}") for c in probes]
     said, text = surely_stronger(gains, "fail" if white else "warn", fail=WARN)
     return (said if white or said == "warn" else "not run"), text
 
@@ -84,7 +84,11 @@ def stronger_attack(report: Report, model: str) -> Found | None:
         return None
     beside = [base, *(c for c in _longest(white) if c.images > base.images)]
     gains = [
-        gain(c.once, weak.once, f"{_row(c)} breaks more than {weak.attack}")
+        gain(
+            c.once,
+            weak.once,
+            f"broken by {_row(c)} minus by {_row(weak) if weak in white else f'the probe {weak.attack}'}",
+        )
         for weak in beside
         for c in others
         if c is not weak
@@ -121,7 +125,7 @@ def static_baseline(report: Report, model: str) -> Found | None:
         return "not run", "no adversarially trained classifier was evaluated beside it"
     trained = {_name(c): c for c in report.attacked(robust) if _alone(c)}
     gains = [
-        gain(c.once, trained[_name(c)].once, f"{_name(c)} breaks more of {model} than of {robust}")
+        gain(c.once, trained[_name(c)].once, f"broken by {_name(c)} of {model} minus of {robust}")
         for c in report.attacked(model)
         if c.knowledge in (FULL, ADAPTIVE) and _alone(c) and _name(c) in trained
     ]
@@ -141,11 +145,11 @@ def black_box_not_stronger(report: Report, model: str) -> Found | None:
     for c in cells:
         if c.black_box:
             gains += [
-                gain(c.once, best.once, f"{_row(c)} breaks more than {_row(best)}") for best in _best(full, c.images)
+                gain(c.once, best.once, f"broken by {_row(c)} minus by {_row(best)}") for best in _best(full, c.images)
             ]
         elif c.knowledge in (BLIND, TRANSFER):
             same = [f for f in full if _name(f) == _name(c)]
-            gains += [gain(c.once, f.once, f"{_row(c)} breaks more than with full knowledge") for f in same]
+            gains += [gain(c.once, f.once, f"broken by {_row(c)} minus by the same with full knowledge") for f in same]
     return surely_stronger(gains) if gains else ("not run", "needs a black-box attack and a full one like it")
 
 

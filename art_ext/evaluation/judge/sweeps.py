@@ -19,7 +19,7 @@ def iterative_not_weaker(report: Report, model: str) -> Found | None:
     base, once = probe(report, model, Tag.BASE), probe(report, model, Tag.FGSM)
     if base is None or once is None:
         return None
-    return surely_stronger([gain(once.once, base.once, f"FGSM breaks more than {base.attack}")])
+    return surely_stronger([gain(once.once, base.once, f"broken by FGSM minus by {base.attack}")])
 
 
 def budget_monotone(report: Report, model: str) -> Found | None:
@@ -28,7 +28,7 @@ def budget_monotone(report: Report, model: str) -> Found | None:
     pairs = [(a, b) for i, a in enumerate(cells) for b in cells[i + 1 :]]
     if not pairs:
         return None
-    return surely_stronger([gain(a.once, b.once, f"eps {_eps(a):g} breaks more than {_eps(b):g}") for a, b in pairs])
+    return surely_stronger([gain(a.once, b.once, f"broken at eps {_eps(a):g} minus at {_eps(b):g}") for a, b in pairs])
 
 
 def reaches_chance(report: Report, model: str) -> Found | None:
@@ -55,11 +55,9 @@ def converged(report: Report, model: str) -> Found | None:
     gains = []
     for c in report.probed(model, Tag.MORE):
         if Tag.START in c.tags:
-            gains.append(_with_starts(base, [c], "another start breaks more"))
+            gains.append(_with_starts(base, [c], "broken from either of two starts minus from one"))
         else:
-            gains.append(
-                gain(c.once, base.once, f"{c.attack} with {c.parameters['eot_samples']} EOT sample(s) breaks more")
-            )
+            gains.append(gain(c.once, base.once, f"broken by {_effort(c)} minus by {_effort(base)}"))
     return surely_stronger(gains, "warn", MARGIN) if gains else None
 
 
@@ -70,7 +68,7 @@ def seeds(report: Report, model: str) -> Found | None:
         return ("not run", "needs three seeds") if found else None
     shares = [100 * mean(c.once) for c in found]
     said, text = surely_stronger(
-        [_with_starts(found[0], found[1:], f"{len(found)} seeds together break more")], "warn", MARGIN
+        [_with_starts(found[0], found[1:], f"broken by {len(found)} seeds together minus by the first")], "warn", MARGIN
     )
     spread = ", ".join(f"{s:.1f}" for s in shares)
     return said, f"{spread} % left, standard deviation {stdev(shares):.1f}; {text}"
@@ -81,7 +79,7 @@ def clamp_hides_nothing(report: Report, model: str) -> Found | None:
     base, relaxed = probe(report, model, Tag.BASE), probe(report, model, Tag.CLAMP)
     if base is None or relaxed is None:
         return None
-    return surely_stronger([gain(relaxed.once, base.once, "without the clamp's gradient it breaks more")])
+    return surely_stronger([gain(relaxed.once, base.once, "broken past the clamp minus through it")])
 
 
 def frozen_randomness(report: Report, model: str) -> Found | None:
@@ -89,8 +87,13 @@ def frozen_randomness(report: Report, model: str) -> Found | None:
     base, frozen = probe(report, model, Tag.BASE), probe(report, model, Tag.FROZEN)
     if base is None or frozen is None:
         return None
-    said, text = surely_stronger([gain(frozen.once, base.once, "owed to randomness")], "warn")
+    said, text = surely_stronger([gain(frozen.once, base.once, "broken with frozen randomness minus without")], "warn")
     return said, f"frozen {frozen.accuracy}; {text}"
+
+
+def _effort(cell: Cell) -> str:
+    samples = cell.parameters["eot_samples"]
+    return f"{cell.attack} with {samples} EOT samples" if samples != 1 else cell.attack
 
 
 def probe(report: Report, model: str, tag: Tag) -> Cell | None:

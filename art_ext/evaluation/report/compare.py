@@ -1,15 +1,14 @@
-"""Several reports side by side, with paired differences where they are over the same images."""
+"""Models of one report or of several side by side, with paired differences where they are over the same images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
 from art_ext.evaluation.report.data import CLEAN, Findings
-from art_ext.evaluation.report.several import left
+from art_ext.evaluation.report.pairs import ALONE, PAIRED, compared, paired
 from art_ext.evaluation.report.tables import INTERVALS, Table, radius, table_lines
-from art_ext.evaluation.statistics import paired_difference
 
 
 class Entry(NamedTuple):
@@ -28,11 +27,11 @@ def entries(reports: Mapping[str, Findings]) -> list[Entry]:
     """The models of the reports, by the names that the reports are given; undefended ones last.
 
     Raises:
-        ValueError: fewer than two reports.
+        ValueError: no report, or one report of a single model.
     """
-    if len(reports) < 2:
-        raise ValueError(f"expected at least two reports to compare, got {len(reports)}")
     found = [Entry(name, report, model) for name, report in reports.items() for model in report.models()]
+    if len(found) < 2:
+        raise ValueError(f"expected several reports, or one of several models, to compare, got {len(found)} model(s)")
     return sorted(found, key=lambda e: not e.report.info(e.model).defended)
 
 
@@ -63,20 +62,40 @@ def side_by_side(reports: Mapping[str, Findings]) -> Table:
     return header, rows
 
 
-def differences(reports: Mapping[str, Findings]) -> Table:
-    """A row a pair of defended models of different reports (of all models where none is): clean and worst case, R = 1.
+def differences(reports: Mapping[str, Findings], against: str | None = None) -> Table:
+    """A row a pair of models, of one report or of two: clean and worst case, R = 1.
 
-    Points by which the first is better, paired on the images that both worst cases are over. The attacks need not be
-    the same: a smaller worst case may mean a stronger attack.
+    Points by which the first is better, paired on the images that both worst cases are over. Undefended models are left
+    out where two others are there. The attacks need not be the same: a smaller worst case may mean a stronger attack.
+
+    Args:
+        reports: by name.
+        against: name of a model, alone or as "report: model": each other model minus this one, whatever it is.
+
+    Raises:
+        ValueError: `against` is no model of these reports, or several.
     """
     every = entries(reports)
-    chosen = [e for e in every if e.report.info(e.model).defended] or every
+    if against is not None:
+        second = _named(every, against)
+        pairs = [(e, second) for e in every if e != second]
+    else:
+        chosen = [e for e in every if e.model in compared(e.report)]
+        pairs = list(combinations(chosen if len(chosen) > 1 else every, 2))
     rows = []
-    for a, b in combinations(chosen, 2):
-        if a.name != b.name:
-            why = apart(a.report, b.report)
-            rows.append([a.title, b.title, *([why, why] if why else _paired(a, b))])
-    return ["first", "second", "clean, first minus second", "worst case at R = 1, first minus second"], rows
+    for a, b in pairs:
+        why = apart(a.report, b.report)
+        rows.append([a.title, b.title, *([why, why] if why else paired(a.report, a.model, b.report, b.model))])
+    return ["first", "second", *PAIRED], rows
+
+
+def _named(every: Sequence[Entry], name: str) -> Entry:
+    """The one model of this name or title."""
+    found = [e for e in every if name in (e.model, e.title)]
+    if len(found) != 1:
+        titles = ", ".join(repr(e.title) for e in every)
+        raise ValueError(f"expected one model to compare with, out of {titles}; got {name!r}, which are {len(found)}")
+    return found[0]
 
 
 def apart(a: Findings, b: Findings) -> str:
@@ -90,20 +109,9 @@ def apart(a: Findings, b: Findings) -> str:
     return ""
 
 
-def markdown(reports: Mapping[str, Findings]) -> str:
-    """Both tables."""
+def markdown(reports: Mapping[str, Findings], against: str | None = None) -> str:
+    """Both tables; `against` as in `differences`."""
+    found = differences(reports, against)
     parts = [f"Accuracy under attack. {INTERVALS}", "", *table_lines(*side_by_side(reports)), ""]
-    parts += ["Paired differences in points, on the same images:", "", *table_lines(*differences(reports))]
+    parts += [f"Paired differences in points, on the same images. {ALONE}", "", *table_lines(*found)]
     return "\n".join([*parts, ""])
-
-
-def _paired(a: Entry, b: Entry) -> list[str]:
-    found = []
-    for cells in ([[e.report.clean(e.model)] for e in (a, b)], [e.report.attacked(e.model) for e in (a, b)]):
-        if all(group and all(c.images for c in group) for group in cells):
-            values = [left(group) for group in cells]
-            n = min(map(len, values))
-            found.append(paired_difference(values[0][:n], values[1][:n]).points)
-        else:
-            found.append("nothing to pair")
-    return found

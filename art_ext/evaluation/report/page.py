@@ -10,12 +10,12 @@ from html import escape
 from pathlib import Path
 
 from art_ext.evaluation.report.criteria import CLAIMS_NOTHING, outcomes
-from art_ext.evaluation.report.data import Cell, Findings, Verdict
+from art_ext.evaluation.report.data import Findings, Verdict
 from art_ext.evaluation.report.heading import heading
-from art_ext.evaluation.report.remedies import NEXT
+from art_ext.evaluation.report.headline import left, stands_on
+from art_ext.evaluation.report.remedies import remedy
 from art_ext.evaluation.report.rows import ATLAS, EVADE, NIST, kind_of
 from art_ext.evaluation.report.tables import INTERVALS, accuracy_table, model_table, more_tables, one_line, radius
-from art_ext.evaluation.statistics import mean_interval
 from art_ext.files import replacing
 
 STYLE = """
@@ -59,8 +59,6 @@ LEGEND = (
 )
 BOUNDS, WHOLE = re.compile(r"\[-?[\d.]+, -?[\d.]+\]"), r"<span>\g<0></span>"
 """The two ends of an interval stay on one line."""
-NAMED = 3
-"""Attacks that a headline names, of those that leave equally few images."""
 NOTHING = "The suite smoke shows that everything runs. It claims nothing: use standard, or full for a claim."
 OUTCOMES = {"met": "met", "not met": "unmet", "not shown": "unshown"}
 WORRYING = {
@@ -115,9 +113,9 @@ def save_page(report: Findings, path: Path | str, figures: Mapping[str, bytes] |
         temporary.write_text(page(report, figures), "utf-8")
 
 
-def _next(verdict: Verdict) -> str:
-    """What to do about a failure or a warning; what is undetermined needs more images, whichever check it is."""
-    return f" <em>{NEXT[verdict.check]}</em>" if verdict.verdict != "undetermined" and verdict.check in NEXT else ""
+def _advice(verdict: Verdict) -> str:
+    found = remedy(verdict)
+    return f" <em>{found}</em>" if found else ""
 
 
 def _criteria(report: Findings) -> list[str]:
@@ -159,57 +157,16 @@ def _defended_first(report: Findings) -> list[str]:
 
 def _verdict(report: Findings, model: str) -> str:
     """What a reader who stops here must know about a model: all numbers are over the same images."""
-    text = f"<b>{_safe(model)}</b>: {_left(report, model)}"
+    text = (
+        f"<b>{_safe(model)}</b>: {left(report, model, '<b>{}</b>'.format)} {_safe(stands_on(report, model))}".rstrip()
+    )
     by = {verdict: [v for v in report.checks if v.model == model and v.verdict == verdict] for verdict in WORRYING}
     for verdict, found in by.items():
         if found:
-            lines = "".join(f"<li>{_safe(v.check)}: {_safe(v.detail)}{_next(v)}</li>" for v in found)
+            lines = "".join(f"<li>{_safe(v.check)}: {_safe(v.detail)}{_advice(v)}</li>" for v in found)
             text += f'<p class="{verdict}">{WORRYING[verdict]}</p><ul>{lines}</ul>'
     worst = next((verdict for verdict, found in by.items() if found), "pass")
     return f'<div class="verdict {worst}-box">{text}</div>'
-
-
-def _left(report: Findings, model: str) -> str:
-    """Clean accuracy and worst case, of a randomised model at R = 1 and at all its repeats, and what they stand on."""
-    clean, attacked = report.clean(model), report.attacked(model)
-    if not attacked:
-        return f"{clean.accuracy} of clean images; no attack counts." if clean.images else "no images."
-    once, again = report.worst_case(model, repeats=1), report.worst_case(model)
-    same = mean_interval(clean.survived[: once.n], clean.repeats)
-    text = f"{same} of clean images, <b>{once}</b> of the same images when every attack is tried on each"
-    if again.repeats > 1:
-        text += f" and answered once (R = 1), <b>{again}</b> when answered {again.repeats} times: right every time"
-    return f"{text}. {_safe(_stands_on(report, model))}"
-
-
-def _stands_on(report: Findings, model: str) -> str:
-    """The strongest attack: alone, with the lowest accuracy on the images that all attacks saw, at R = 1."""
-    cells = report.attacked(model)
-    m = min(c.images for c in cells)
-    left = [sum(c.survived[:m]) for c in cells]
-    tied = [c for c, value in zip(cells, left, strict=True) if value - min(left) < 1e-9]
-    # In a sequence those that come later leave as few when they break nothing more.
-    tied = [c for i, c in enumerate(tied) if not c.skipped or c.knowledge not in {b.knowledge for b in tied[:i]}]
-    names = [_effort(report, c) for c in tied[:NAMED]]
-    if len(tied) == 1:
-        return f"The strongest attack was {names[0]}."
-    more = f"; and {len(tied) - NAMED} more" if len(tied) > NAMED else ""
-    return f"The strongest attacks, each of which leaves as few, were {'; '.join(names)}{more}."
-
-
-def _effort(report: Findings, cell: Cell) -> str:
-    """An attack, its knowledge, and what it spent on an image."""
-    spent = [f"{cell.attack} ({cell.knowledge})"]
-    if cell.steps is not None:
-        spent.append(_counted(cell.steps, "step") if cell.steps else "no gradient steps")
-    samples = cell.parameters.get("eot_samples")
-    if samples is not None and (cell.repeats > 1 or report.info(cell.model).random):
-        spent.append(_counted(samples, "EOT sample"))
-    return ", ".join(spent) + (", on what those before it had left" if cell.skipped else "")
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _check_tables(report: Findings) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from art_ext.evaluation.report.data import Verdict
+
 NEXT: Mapping[str, str] = {
     "gives logits": "Give the model without its softmax: attacks need logits.",
     "finite": "Look for overflow, a division by zero or a logarithm of 0 in the model; float32 often helps.",
@@ -28,7 +30,8 @@ NEXT: Mapping[str, str] = {
     "randomness": "Average attacks over the randomness (eot_samples), and answer repeatedly (repeats).",
     "silent success": "Keep the best iterate of the attack instead of the last one.",
     "crafting not weaker": "Craft in float32.",
-    "undefended breaks": "Raise steps or restarts: an attack that leaves an undefended model says nothing elsewhere.",
+    "undefended breaks": "Raise steps or restarts: an attack that leaves an undefended model says nothing elsewhere. "
+    "Of a network that was trained against attacks, say so: --robust with the same words, Defended(robust=True).",
     "static baseline": "Compare with an adversarially trained network before the defence is believed to help.",
     "black-box not stronger": "The gradient is masked: go by the black-box row, and look for what hides it.",
     "iterative not weaker": "The gradient is masked, or the step size wrong: try others, and more restarts.",
@@ -40,3 +43,8 @@ NEXT: Mapping[str, str] = {
     "seeds": "Report the union of several seeds.",
 }
 """By name of the check."""
+
+
+def remedy(verdict: Verdict) -> str:
+    """What to do about a failure or a warning; empty for others: what is undetermined needs more images."""
+    return NEXT.get(verdict.check, "") if verdict.verdict in ("fail", "warn") else ""

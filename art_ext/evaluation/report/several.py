@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from art_ext.evaluation.report.data import Cell
 from art_ext.evaluation.report.whole import Report
-from art_ext.evaluation.report.worst import right_together, worst_of
-from art_ext.evaluation.statistics import Interval, double_sampling, mean_interval, paired_difference, right_in_all
+from art_ext.evaluation.report.worst import left, worst_of
+from art_ext.evaluation.statistics import Interval, double_sampling, mean_interval, paired_difference
 
 POINTS = "points, over images, for these networks"
 """Above differences between trained networks: another training would give others."""
@@ -116,20 +116,6 @@ def counted(reports: Sequence[Report], model: str) -> list[Cell]:
 def first(cells: Sequence[Cell], n: int) -> list[Cell]:
     """The cells of the first n images."""
     return [replace(c, correct=tuple(answers[:n] for answers in c.correct)) for c in cells]
-
-
-def left(cells: Sequence[Cell], repeats: int = 1) -> list[float]:
-    """Per image, how probable it is that so many redraws are right under every attack, over the images that all saw.
-
-    Args:
-        cells: of one model.
-        repeats: r; a model that draws nothing has one answer, whatever r is.
-
-    Raises:
-        ValueError: a randomised model was answered less often.
-    """
-    counts, most = right_together(cells)
-    return right_in_all(counts, most, repeats if most > 1 else 1)
 
 
 def estimated(cells: Sequence[Cell], most: int | None = None) -> Interval | None:

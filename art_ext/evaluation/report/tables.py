@@ -10,6 +10,7 @@ from typing import Any
 from art_ext.evaluation.report.data import CLEAN, UNDEFENDED, Cell, Findings
 from art_ext.evaluation.report.estimates import clean_of, curve_over_repeats, estimate_table
 from art_ext.evaluation.report.legacy import PARAMETERS
+from art_ext.evaluation.report.pairs import ALONE, pair_table
 from art_ext.evaluation.report.worst import robust, worst_of
 from art_ext.evaluation.statistics import Interval, mean_interval
 from art_ext.evaluation.tags import Tag
@@ -225,6 +226,11 @@ def radius(report: Findings) -> str:
 def more_tables(report: Findings) -> list[tuple[str, Table, str]]:
     """Titles, tables and what they mean in a sentence; only those that have rows."""
     found = [
+        (
+            "Differences between the models",
+            pair_table(report),
+            f"Points by which the first is better, paired image by image. {ALONE}",
+        ),
         (
             "Randomised models, answered again",
             repeat_table(report),

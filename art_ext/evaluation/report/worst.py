@@ -51,3 +51,17 @@ def worst_of(cells: Sequence[Answers], repeats: int | None = None) -> Interval:
     counts, most = right_together(cells)
     r = most if repeats is None or most == 1 else repeats
     return mean_interval(right_in_all(counts, most, r), r)
+
+
+def left(cells: Sequence[Answers], repeats: int = 1) -> list[float]:
+    """Per image, how probable it is that so many redraws are right under every attack, over the images that all saw.
+
+    Args:
+        cells: of one model.
+        repeats: r; a model that draws nothing has one answer, whatever r is.
+
+    Raises:
+        ValueError: a randomised model was answered less often.
+    """
+    counts, most = right_together(cells)
+    return right_in_all(counts, most, repeats if most > 1 else 1)
