@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from art_ext.data import Images
-    from art_ext.evaluation import Attack, Defended, Report, Suite, Threat
+    from art_ext.evaluation import Attack, Defended, Probe, Report, Suite, Threat
 
 
 def evaluate(  # noqa: PLR0913, PLR0917  each is an option
@@ -84,6 +84,13 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
     crafting: Annotated[
         str, typer.Option(help="Gradients of native attacks: float32, or bfloat16, checked on the first 64 images.")
     ] = "float32",
+    probe: Annotated[
+        str | None,
+        typer.Option(
+            help="images,steps of the sweeps behind the checks, such as 64,20, or none: faster, without these checks. "
+            "Default: the suite's."
+        ),
+    ] = None,
     shard: Annotated[
         str | None, typer.Option(help="i/n, i from 0: every n-th batch alone, for n machines; art-ext report merges.")
     ] = None,
@@ -154,7 +161,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
         by = executor_of(workers, executor, slurm, load)
         models, classes = models_of(specs, purifier or (), method, found, normal, bare, users)
         chosen = suite_of(name, threat, classes, found.x.shape[1], attack)
-        settings = chosen.options | _settings(knowledge, surrogate, numbers)
+        settings = chosen.options | _settings(knowledge, surrogate, numbers) | _probe(probe)
         settings |= {"seed": seed, "batch_size": batch_size, "shard": part, "data": facts, "crafting": crafting}
         settings |= {"threat": threat, "folder": out, "require": criteria, "executor": by}
         report = replace(_run(models, chosen.attacks, found, where, settings), about=texts)
@@ -210,9 +217,21 @@ def _finish(report: Report, out: Path, part: tuple[int, int], exports: Sequence[
 
 def _threat(kind: type[Threat], norm: str, eps: str) -> Threat:
     threat = kind(norm, options.number(eps, "--eps"), eps.strip())
-    if norm == "Linf" and threat.eps > 1:
+    if norm == "Linf" and threat.eps > 1:  # before a model is loaded
         raise ValueError(f"expected --eps for images in [0, 1], such as 8/255, got {eps}")
     return threat
+
+
+def _probe(text: str | None) -> dict[str, Probe | None]:
+    """What --probe replaces of the suite's settings."""
+    from art_ext.evaluation import Probe
+
+    if text is None:
+        return {}
+    found = re.fullmatch(r"(\d+),(\d+)", text.replace(" ", ""))
+    if text != "none" and not found:
+        raise ValueError(f"expected --probe as images,steps, such as 64,20, or none; got {text!r}")
+    return {"probe": Probe(int(found[1]), int(found[2])) if found else None}
 
 
 def _shard(text: str | None) -> tuple[int, int]:

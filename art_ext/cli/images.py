@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from art_ext.cli.errors import machine_failed
+from art_ext.cli.terminal import say
 
 if TYPE_CHECKING:
     from art_ext.data import Images
 
 SHIPPED = "fashion_mnist"
+CLASSES = 20
+"""Of a folder, whose names are printed."""
 GREY = ("1", "L", "LA", "La")
 """Pillow's modes of images without colour."""
 
@@ -104,7 +107,12 @@ def _folder(path: Path, size: tuple[int, int] | None, channels: int | None) -> I
 
     if channels not in (None, 1, 3):
         raise ValueError(f"expected --channels 1 or 3, got {channels}")
-    return image_folder(path, size=size, channels=cast(Literal[1, 3], channels or _channels(path)))
+    found = image_folder(path, size=size, channels=cast(Literal[1, 3], channels or _channels(path)))
+    if found.classes:
+        names = ", ".join(f"{i} {name}" for i, name in enumerate(found.classes[:CLASSES]))
+        more = f" and {len(found.classes) - CLASSES} more" if len(found.classes) > CLASSES else ""
+        say(f"classes of {path}, which have to be in the order of the classifier's logits: {names}{more}", err=True)
+    return found
 
 
 def _channels(path: Path) -> int:

@@ -140,7 +140,7 @@ def number(text: str, what: str) -> float:
     """
     above, slash, below = text.replace(" ", "").partition("/")
     try:
-        found = float(Fraction(int(above), int(below))) if slash else float(above)
+        found = float(Fraction(above) / Fraction(int(below))) if slash else float(above)
     except (ValueError, ArithmeticError):
         found = math.nan
     if not math.isfinite(found):

@@ -163,6 +163,8 @@ def check_call(
     _check_images(x, y)
     if not isinstance(threat, Threat):
         raise TypeError(f"expected threat as a Threat, got {type(threat).__name__}")
+    if threat.norm == "Linf" and threat.eps > 1:
+        raise ValueError(f"expected eps for images in [0, 1], such as 8 / 255, got {threat.eps:g}")
     for what, things, kind in (("model", models, Defended), ("attack", attacks, Attack)):
         wrong = [type(t).__name__ for t in things if not isinstance(t, kind)]
         if wrong:

@@ -171,6 +171,21 @@ def test_strict_is_content_without_a_failure(call: Any, command: Any, done: Path
     call(*command, "--out", done, "--strict", code=3 if failed else 0)
 
 
+def test_without_probes_their_checks_are_left_out(call: Any, command: Any, tmp_path: Path) -> None:
+    shown = call(*command, "--probe", "none", "--out", tmp_path / "none")
+    report = Report.load(tmp_path / "none" / "report.json")
+    assert not report.probes
+    assert not {v.check for v in report.checks} & {"converged", "budget monotone"}
+    call(*command, "--probe", "5, 3", "--out", tmp_path / "few")
+    probes = Report.load(tmp_path / "few" / "report.json").probes
+    assert {(c.images, c.attack) for c in probes if "base" in c.tags} == {(5, "native PGD-3")}
+    for wanted in ("Checks that fail or warn", "checks: ", "; every one stands in report.md and report.html"):
+        assert wanted in shown.stdout
+    assert "│ pass" not in shown.stdout
+    assert [line.split(":")[0] for line in shown.stdout.splitlines()[-3:-1]] == ["undefended", "rdp"]
+    assert "of clean images, " in shown.stdout.splitlines()[-2]
+
+
 def test_without_the_baseline(call: Any, command: Any, tmp_path: Path) -> None:
     call(*command, "--no-purifier-baseline", "--out", tmp_path)
     assert Report.load(tmp_path / "report.json").models() == ["rdp"]
@@ -203,6 +218,7 @@ def test_attacks_from_text() -> None:
         (("--attack", "native:PGD:images=0"), "images >= 1"),
         (("--norm", "L7"), "one of Linf"),
         (("--eps", "8"), "such as 8/255, got 8"),
+        (("--probe", "64"), "expected --probe as images,steps, such as 64,20, or none; got '64'"),
         (("--eps", "-0.1"), "of at least 0, got -0.1"),
         (("--shard", "2/2"), "i from 0 to n - 1"),
         (("--images", "13"), "at most 12"),

@@ -51,3 +51,11 @@ def test_the_shipped_set_is_that_of_the_package(split: Any, tmp_path: Path, monk
     found, expected = load_images(Path("fashion_mnist"), split=split), fashion_mnist(split)
     assert torch.equal(found.x, expected.x)
     assert (found.order is None) == (split == "train")
+
+
+def test_the_order_of_a_folders_classes_is_said(files: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    found = load_images(files.folder, split="test")
+    assert found.classes is not None
+    said = ", ".join(f"{i} {name}" for i, name in enumerate(found.classes))
+    line = f"classes of {files.folder}, which have to be in the order of the classifier's logits: {said}\n"
+    assert capsys.readouterr().err == line

@@ -57,6 +57,9 @@ def test_what_is_no_finite_number(text: str) -> None:
 def test_values_as_they_are_read() -> None:
     assert number(" 8 / 255 ", "--eps") == 8 / 255
     assert value("8/255") == 8 / 255
+    assert number("8.0/255", "it") == number(" 8 / 255", "it") == 8 / 255
+    with pytest.raises(ValueError, match="expected it as a number or a fraction such as 8/255, got '8/255/3'"):
+        number("8/255/3", "it")
     assert pairs(["a=[1, 2]", "b=x"]) == {"a": [1, 2], "b": "x"}
     assert value("[" * 100_000) == "[" * 100_000
 

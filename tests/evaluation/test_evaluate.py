@@ -264,6 +264,16 @@ def test_knowledge_that_is_given_twice_is_given_once(problem: Problem) -> None:
     assert given_knowledge({Knowledge.FULL, Knowledge.BLIND}) == (Knowledge.BLIND, Knowledge.FULL)
 
 
+def test_a_radius_in_the_units_of_bytes_is_refused(problem: Problem) -> None:
+    def asked(threat: Threat) -> Report:
+        model, attack = Defended("bare", problem.classifier), Attack("native", "FGSM")
+        return evaluate([model], [attack], problem.x, problem.y, threat=threat, probe=None)
+
+    with pytest.raises(ValueError, match=r"expected eps for images in \[0, 1\], such as 8 / 255, got 8"):
+        asked(Threat("Linf", 8))
+    assert asked(Threat("L2", 8)).threat["eps"] == 8
+
+
 def test_models_of_different_classes_are_refused(problem: Problem) -> None:
     two = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
     with pytest.raises(ValueError, match="logits"):

@@ -160,7 +160,11 @@ def test_other_images_are_not_more_images(problem: Problem, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("change", "what"),
-    [({"seed": 1}, "settings"), ({"threat": Threat("Linf", 0.1)}, "threat"), ({"repeats": 3}, "settings")],
+    [
+        ({"seed": 1}, r"settings \(seed 0 there, 1 now\)"),
+        ({"threat": Threat("Linf", 0.1)}, r"threat \(eps 0\.\d+ there, 0\.1 now"),
+        ({"repeats": 3}, r"settings \(repeats \d there, 3 now\)"),
+    ],
 )
 def test_a_folder_of_another_evaluation_is_refused(
     problem: Problem, tmp_path: Path, change: dict[str, object], what: str

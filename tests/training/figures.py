@@ -32,11 +32,18 @@ SMALL: dict[str, dict[str, Any]] = {
 OPTIONS: dict[str, dict[str, Any]] = {
     "rdp": {"steps": 2, "learning_rate": 3e-3, "eps": 0.05},
     "cdvae": {"train_classifier": True},
-    "dir": {"steps": 2, "radius_steps": 2, "pixel": 100.0, "pretraining_rate": 5e-3, "learning_rate": 1e-3},
+    "dir": {
+        "steps": 2,
+        "radius_steps": 2,
+        "pixel": 1000.0,
+        "alpha": 1.0,
+        "pretraining_rate": 5e-3,
+        "learning_rate": 1e-3,
+    },
     "atop": {"learning_rate": 5e-4, "adversarial": 0.1},
     "drrdn": {"steps": 3, "step_size": None, "eps": 0.05, "learning_rate": 3e-2},
 }
-EPOCHS: dict[str, int | list[int]] = {"rdp": 5, "cdvae": 8, "dir": [12, 3], "atop": 9, "drrdn": 12}
+EPOCHS: dict[str, int | list[int]] = {"rdp": 5, "cdvae": 8, "dir": [20, 4], "atop": 9, "drrdn": 12}
 
 
 def defended(name: str) -> tuple[nn.Module, nn.Module, nn.Module]:

@@ -89,7 +89,7 @@ def differing(
         mine["attacks"] = [{**b, "images": a["images"]} if _grown(a["images"], b["images"]) else b for a, b in pairs]
     found = {k for k in {*there, *mine} if k not in NOTED and there.get(k) != mine.get(k)}
     found -= {k for k in found if k.startswith("answers of ") and _agree(there.get(k), mine.get(k))}
-    return sorted(f"{k} ({_parts(there.get(k), mine.get(k))})" if k.startswith("model ") else k for k in found)
+    return sorted(f"{k}{_apart(k, there.get(k), mine.get(k))}" for k in found)
 
 
 def notes(there: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
@@ -106,11 +106,16 @@ def _agree(a: Any, b: Any) -> bool:
     return first.agrees(second)
 
 
-def _parts(a: Any, b: Any) -> str:
-    """Which parts of a model differ."""
-    if a is None or b is None:
-        return "given in one of them only"
-    return ", ".join(k for k in sorted({*a, *b}) if a.get(k) != b.get(k))
+def _apart(key: str, a: Any, b: Any) -> str:
+    """What differs of an entry, in parentheses: parts of a model by name, others with both values; empty for lists."""
+    model = key.startswith("model ")
+    if model and (a is None or b is None):
+        return " (given in one of them only)"
+    if not isinstance(a, Mapping) or not isinstance(b, Mapping):
+        return ""
+    apart = [k for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
+    told = [k if model else f"{k} {json.dumps(a.get(k))} there, {json.dumps(b.get(k))} now" for k in apart]
+    return f" ({'; '.join(told) if not model else ', '.join(told)})"
 
 
 def _grown(old: int | None, new: int | None) -> bool:
