@@ -1,4 +1,4 @@
-"""A whole training by two processes is worth what that by one is, for every method, on held-out images."""
+"""Whole trainings by two processes are worth what those by one are, for every method, on held-out images."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ CHANCE = 0.1
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
-    """Which held-out images are right after a training by two processes, by method."""
+    """How often held-out images are right after trainings by two processes, by method."""
     file = tmp_path_factory.mktemp("figures") / "two.pt"
-    run_module("tests.training.figures", str(file), timeout=900)
+    run_module("tests.training.figures", str(file), timeout=3000)
     found: dict[str, Tensor] = torch.load(file, weights_only=True)
     return found
 
@@ -28,7 +28,7 @@ def test_no_method_is_forgotten() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(4000)
 @pytest.mark.parametrize("name", SMALL)
 def test_the_figures_of_one_process_and_of_two_agree(name: str, of_two: dict[str, Tensor]) -> None:
     new, one, two = (v.double().tolist() for v in (right(defended(name)[2]), trained(name), of_two[name]))
