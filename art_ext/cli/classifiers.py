@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from art_ext import presets
 from art_ext.classifiers import CLASSIFIERS
-from art_ext.cli.code import called, code
+from art_ext.cli.code import called, check_named, code
 from art_ext.cli.compiled import Compiled, load_exported, load_scripted
 from art_ext.cli.errors import machine_failed, suggestion
 from art_ext.cli.records import CONFIG, json_object
@@ -121,6 +121,7 @@ def _network(spec: str, device: torch.device) -> nn.Module:
             f"expected code or a TorchScript or torch.export file, got {spec}: weights alone are no model; write a "
             "function that builds one and loads them, and say file.py:function"
         )
+    check_named(spec)
     close = suggestion(spec, presets.names())
     raise ValueError(
         f"expected a preset ({', '.join(presets.names())}), module:name, file.py:name, .pt or .pt2, got {spec!r}{close}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import sys
@@ -30,6 +31,25 @@ def code(spec: str) -> Any:
         names = [n for n in vars(module) if not n.startswith("_")]
         raise ValueError(f"expected a name in {where}, got {name!r}{suggestion(name, names)}")
     return getattr(module, name)
+
+
+def check_named(spec: str) -> None:
+    """Refuses a file of Python without the name of what is meant in it; says which there are.
+
+    Raises:
+        ValueError: such a file.
+    """
+    file = Path(spec)
+    if file.suffix != ".py" or not file.is_file():
+        return
+    try:
+        body = ast.parse(file.read_bytes()).body
+    except (SyntaxError, ValueError):
+        body = []
+    names = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    names += [t.id for node in body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)]
+    there = ", ".join(name for name in names if not name.startswith("_")) or "none"
+    raise ValueError(f"expected a name in {spec} too, as {spec}:NAME, got the file alone; names there: {there}")
 
 
 def _module(name: str) -> ModuleType:

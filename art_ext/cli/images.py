@@ -98,7 +98,13 @@ def _keys(path: Path, keys: str, labels_needed: bool) -> tuple[str, str | None]:
     if not zipfile.is_zipfile(path):
         raise ValueError(f"expected an npz file or a folder, got {path}, which is neither")
     with zipfile.ZipFile(path) as archive:
-        there = labels_needed or f"{labels}.npy" in archive.namelist()
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        there = labels_needed or labels in names
+    missing = [key for key in (images, labels if there else images) if key not in names]
+    if missing:
+        raise ValueError(
+            f"expected key {missing[0]!r} in {path}, got keys: {', '.join(names)}: say --keys IMAGES,LABELS"
+        )
     return images, labels if there else None
 
 

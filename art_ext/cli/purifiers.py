@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from art_ext import presets
-from art_ext.cli.code import called, code
+from art_ext.cli.code import called, check_named, code
 from art_ext.cli.errors import machine_failed, suggestion
 from art_ext.cli.records import CONFIG, RECORD, json_object
 from art_ext.purifiers import PURIFIERS, Purifier, purifier_class, purifier_names
@@ -43,6 +43,7 @@ def load_purifier(spec: str, *, device: torch.device, method: str | None = None)
     elif spec in (methods := purifier_names()):
         purifier = _untrained(spec)
     else:
+        check_named(spec)
         names = purifier_presets()
         raise ValueError(
             f"expected a purifier's preset ({', '.join(names)}), folder or file.py:name, got {spec!r}"

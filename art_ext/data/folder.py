@@ -50,7 +50,10 @@ def image_folder(
     for (file, _), image in zip(labelled, decoded, strict=True):
         if image.shape != decoded[0].shape:
             first = f"{_size(decoded[0])} in {labelled[0][0]}"
-            raise ValueError(f"expected images of one size, got {first} and {_size(image)} in {file}: say size=")
+            raise ValueError(
+                f"expected images of one size, got {first} and {_size(image)} in {file}: say size=, "
+                "on the command line --size"
+            )
     order = balanced_order([label for _, label in labelled])
     labels = np.array([labelled[i][1] for i in order])
     images = from_arrays(np.stack([decoded[i] for i in order]), labels, channels_first=False)

@@ -186,3 +186,14 @@ def test_a_classifier_that_was_trained_against_attacks_is_not_undefended() -> No
     own = models("fashion_mnist_cnn", "fashion_mnist_rdp", robust="fashion_mnist_cnn")  # said of the classifier itself
     assert [(m.name, m.robust) for m in own] == [("fashion_mnist_cnn", True), ("fashion_mnist_rdp", False)]
     assert [m.name for m in models("fashion_mnist_robust", "fashion_mnist_dir", bare=True)] == ["fashion_mnist_dir"]
+
+
+@pytest.mark.parametrize("load", [load_classifier, load_purifier])
+def test_a_file_without_a_name_is_told_which_there_are(load: Any, tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text("raise SystemExit\nnetwork = _hidden = 3\ndef make(): ...\nclass Net: ...\ndef _build(): ...\n")
+    with pytest.raises(ValueError, match=r"as .*net\.py:NAME, got the file alone; names there: make, Net, network$"):
+        load(str(file), device=CPU)  # and runs nothing of it
+    file.write_text("def (")
+    with pytest.raises(ValueError, match=r"names there: none$"):
+        load(str(file), device=CPU)
