@@ -38,7 +38,7 @@ from typing import Any
 import preset_cifar10
 import torch
 from preset_makers import MAKERS, ROBUST, TRAINED_FOR
-from preset_measures import measure
+from preset_measures import answers, measure
 
 from art_ext import presets
 from art_ext.objectives import Weights
@@ -102,6 +102,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--gamma", type=float, default=2e-3, help="of CD-VAE")
     parser.add_argument("--classifier-epochs", type=int, default=15, help="of the classifier behind CD-VAE")
     parser.add_argument("--clean-share", type=float, default=0.0, help="of RDP's training images")
+    parser.add_argument("--again", action="store_true", help="round and measure the preset that is there, no training")
     return parser
 
 
@@ -111,6 +112,9 @@ def main() -> None:
     changed = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in vars(args).items()
                if _set(parser, k, v)]  # fmt: skip
     command = " ".join(["python examples/make_presets.py", args.name, *changed])
+    if args.again:
+        print(again(args))
+        return
     settle(args)
     made = MAKERS[args.name](args)
     beside = made.pop("beside", None)
@@ -134,12 +138,28 @@ def save(made: dict[str, Any], command: str, args: argparse.Namespace) -> preset
     training = {k: getattr(args, k) for k in ("epochs", "batch_size", "seed", "images")}
     training |= made.pop("further", {})
     training |= {"seconds": round(made.pop("seconds")), "torch": torch.__version__, "threads": torch.get_num_threads()}
-    module, name, half = made.pop("module"), made.pop("name", args.name), made.pop("half", False)
+    module, name = made.pop("module"), made.pop("name", args.name)
     module = module.to(memory_format=torch.contiguous_format)  # as it will be loaded
     made = {"data": DATA, "classifier": TRAINED_FOR.get(name, ""), "robust": name in ROBUST} | made
-    made["measured"] = measure(module, args.test, args.folder, args.data if "cifar10" in name else None)
-    module = module.half() if half else module
+    made["measured"] = rounded_and_measured(module, name, args.test, args)
     return presets.save(module, name, folder=args.folder, command=command, training=training, **made)
+
+
+def again(args: argparse.Namespace) -> presets.Preset:
+    """Rounds, measures and writes a preset that is there, on as many images as before."""
+    found = presets.describe(args.name, args.folder)
+    facts = {k: v for k, v in vars(found).items() if k not in ("name", "class_name", "sha256")}
+    module = presets.load(args.name, args.folder)
+    facts["measured"] = rounded_and_measured(module, args.name, int(found.measured["n"]), args)
+    return presets.save(module, args.name, folder=args.folder, **facts)
+
+
+def rounded_and_measured(module: torch.nn.Module, name: str, n: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Rounds weights where that changes none of n answers, and measures on the same images what is left."""
+    on = (n, args.folder, args.data if "cifar10" in name else None)
+    share = presets.round_weights(module, answers(*on))
+    print(f"{name}: {100 * share:.1f} % of the weights rounded to half precision")
+    return measure(module, *on)
 
 
 def _set(parser: argparse.ArgumentParser, key: str, value: Any) -> bool:

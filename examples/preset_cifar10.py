@@ -109,18 +109,3 @@ def has_bf16() -> bool:
     """Whether this processor multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
     asked = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
     return any(ask is not None and ask() for ask in asked)
-
-
-def halved(module: nn.Module, x: Tensor) -> bool:
-    """Rounds a classifier's weights to what half precision holds, if that changes no answer on x."""
-    before, kept = _answers(module, x), {k: v.clone() for k, v in module.state_dict().items()}
-    module.load_state_dict({k: v.half() if v.is_floating_point() else v for k, v in kept.items()})
-    if torch.equal(_answers(module, x), before):
-        return True
-    module.load_state_dict(kept)
-    return False
-
-
-def _answers(module: nn.Module, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([module(piece).argmax(1) for piece in x.split(200)])

@@ -199,10 +199,9 @@ def make_cifar10(args: argparse.Namespace) -> dict[str, Any]:
     options = preset_cifar10.OBJECTIVES[args.name]
     objective = ClassifierObjective(model, **options)
     seconds = run_and_time([objective], batches, args, [args.epochs], [{"classifier": optimizer}], [triangle])
-    half = preset_cifar10.halved(model.eval(), preset_cifar10.test_images(args.data, args.test).x)
     paper = "arXiv:2202.01181" if "attack" in options else ""
     further = {"precision": args.precision, "sgd_rate": args.sgd_rate, "schedule": preset_cifar10.SCHEDULE, **options}
-    made = {"module": model, "arguments": arguments, "paper": paper, "seconds": seconds, "half": half}
+    made = {"module": model, "arguments": arguments, "paper": paper, "seconds": seconds}
     return made | {"further": further, "data": preset_cifar10.called(args.test)}
 
 
@@ -281,9 +280,6 @@ def make_cdvae(args: argparse.Namespace) -> dict[str, Any]:
     spent = train(ClassifierObjective(classifier, purifier=purifier), run, peak=2e-3)
     beside = {"module": classifier.eval(), "arguments": shape, "paper": "", "seconds": spent, "name": name}
     beside["further"] = {"epochs": args.classifier_epochs}
-    if cifar10:
-        given = [purifier(piece) for piece in preset_cifar10.test_images(args.data, args.test).x.split(200)]
-        beside["half"] = preset_cifar10.halved(classifier, torch.cat(given))
     return made | {"beside": beside | {k: made[k] for k in ("data",) if k in made}}
 
 
@@ -313,8 +309,7 @@ def make_drrdn(args: argparse.Namespace) -> dict[str, Any]:
     model.eval().requires_grad_(False)
     made = {"module": model, "arguments": arguments, "seconds": seconds, "paper": "Yang et al., AAAI 2021"}
     if is_cifar10(args):
-        half = preset_cifar10.halved(model, preset_cifar10.test_images(args.data, args.test).x)
-        made |= {"half": half, "data": preset_cifar10.called(args.test)}
+        made["data"] = preset_cifar10.called(args.test)
         further |= {"precision": args.precision}
     return made | {"further": further}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from art_ext.attacks import Averaged, Linf, ascent, cross_entropy, pgd
 from art_ext.classifiers.drrdn import DRRDN, diagnose
 from art_ext.data import fashion_mnist
 from art_ext.nn import seeded
-from art_ext.purifiers import CDVAE, DIR, RDP, AToP
+from art_ext.purifiers import CDVAE, DIR, RDP, AToP, Purifier
 
 EPS = 0.1
 
@@ -36,6 +37,40 @@ def attacked(
         return torch.cat([attack(ascent(cross_entropy(model, b)), a) for a, b in pieces])
 
 
+def setting(
+    n: int, folder: Path | str, data: Path | str | None
+) -> tuple[torch.Tensor, torch.Tensor, Callable[[str], nn.Module]]:  # fmt: skip
+    """Images, labels, and what loads a preset of the same data by its role; see `measure`."""
+    if data is None:
+        test = fashion_mnist("test")
+        assert test.order is not None
+        stored = test.order.argsort()[:n]
+        x, y, family, classifier = test.x[stored], test.y[stored], "fashion_mnist", "cnn"
+    else:
+        exact = preset_cifar10.test_images(data, n)
+        x, y, family, classifier = exact.x, exact.y, "cifar10", "resnet"
+
+    @cache
+    def load(name: str) -> nn.Module:
+        return presets.load(f"{family}_{classifier if name == 'classifier' else name}", folder)
+
+    return x, y, load
+
+
+def answers(n: int, folder: Path | str, data: Path | str | None) -> Callable[[nn.Module], torch.Tensor]:
+    """What gives the classes of the images that `measure` takes, of a purifier those before its classifier."""
+    x, _, load = setting(n, folder, data)
+
+    def classes(module: nn.Module) -> torch.Tensor:
+        if isinstance(module, Purifier):
+            role = {DIR: "robust", CDVAE: "cdvae_classifier"}.get(type(module), "classifier")
+            module = nn.Sequential(module, load(role))
+        with seeded(0):
+            return torch.cat([module(piece).argmax(1) for piece in x.split(200)])
+
+    return classes
+
+
 def measure(
     module: nn.Module, n: int, folder: Path | str = presets.FOLDER, data: Path | str | None = None
 ) -> dict[str, Any]:
@@ -50,21 +85,8 @@ def measure(
         folder: of the presets that a purifier is measured with.
         data: folder of CIFAR-10, None for Fashion-MNIST.
     """
-    if data is None:
-        test = fashion_mnist("test")
-        assert test.order is not None
-        stored = test.order.argsort()[:n]
-        x, y, attack, family = test.x[stored], test.y[stored], attacked, "fashion_mnist"
-        names = {"classifier": "cnn", "surrogate": "surrogate", "robust": "robust"}
-    else:
-        exact = preset_cifar10.test_images(data, n)
-        x, y, family = exact.x, exact.y, "cifar10"
-        attack = partial(attacked, eps=preset_cifar10.EPS, step_size=2 / 255)
-        names = {"classifier": "resnet", "surrogate": "surrogate", "robust": "robust"}
-
-    def load(name: str) -> nn.Module:
-        return presets.load(f"{family}_{names.get(name, name)}", folder)
-
+    x, y, load = setting(n, folder, data)
+    attack = attacked if data is None else partial(attacked, eps=preset_cifar10.EPS, step_size=2 / 255)
     steps = 40 if data is None else 20
     usual = partial(attack, steps=steps)
     if isinstance(module, RDP):

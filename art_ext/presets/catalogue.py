@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from art_ext.card import Facts, note
 from art_ext.classifiers import CLASSIFIERS
 from art_ext.files import replacing
+from art_ext.nn.modes import evaluating
 from art_ext.purifiers import PURIFIERS, Purifier
 from art_ext.purifiers.saving import load_weights
 
@@ -114,19 +114,17 @@ def save(
     *,
     arguments: Mapping[str, Any],
     folder: Path | str = FOLDER,
-    half: Callable[[nn.Module], Tensor] | None = None,
     **facts: Any,
 ) -> Preset:
     """Writes a preset: weights first, then the description that vouches for them, each at once or not at all.
+
+    Weights that half precision holds exactly, as those of `round_weights`, are stored in it; loaded they are float32.
 
     Args:
         module: an instance of one of `CLASSES`.
         name: of the preset: a plain file name, without a folder.
         arguments: of its constructor.
         folder: where to.
-        half: answers that count, such as `lambda network: network(x).argmax(1)`, of a network in eval mode and without
-            gradients. The weights are stored as float16, half as large, where that leaves every answer as it is; they
-            are float32 again when loaded. None stores them as they are.
         facts: the remaining fields of `Preset`, from paper on.
 
     Raises:
@@ -137,7 +135,7 @@ def save(
         raise ValueError(f"expected an instance of {', '.join(CLASSES)}; got {type(module).__name__}")
     file = Path(folder) / f"{name}.safetensors"
     with replacing(file) as temporary:
-        save_file(_state(module, half), temporary)
+        save_file(_state(module), temporary)
         preset = Preset(name, type(module).__name__, dict(arguments), sha256=_sha256(temporary), **facts)
         description = _toml(preset)  # what cannot be described is not written
     with replacing(Path(folder) / f"{name}.toml") as temporary:
@@ -154,17 +152,40 @@ def _check_name(name: str) -> None:
         )
 
 
-def _state(module: nn.Module, half: Callable[[nn.Module], Tensor] | None) -> dict[str, Tensor]:
-    """The tensors to store, in half precision where `half` allows it."""
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors to store, in half precision where that loses nothing."""
     state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
-    if half is None:
-        return state
-    rounded = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}
-    whole = copy.deepcopy(module).eval()
-    with torch.no_grad():
-        answers = half(whole)
-        whole.load_state_dict(rounded)
-        return rounded if torch.equal(half(whole), answers) else state
+    return {
+        k: v.half() if v.dtype == torch.float32 and torch.equal(v.half().float(), v) else v for k, v in state.items()
+    }
+
+
+def round_weights(module: nn.Module, answers: Callable[[nn.Module], Tensor]) -> float:
+    """Rounds a network's weights in place to what half precision holds, where that leaves every answer as it is.
+
+    All of them if that may be, else tensor by tensor, the largest first; gives the share of the weights.
+
+    Args:
+        module: the network.
+        answers: such as `lambda network: network(x).argmax(1)`; asked in eval mode and without gradients.
+    """
+    whole = {k: v for k, v in module.state_dict().items() if v.dtype == torch.float32}
+
+    def rounded(names: Sequence[str]) -> bool:
+        kept = {k: whole[k].clone() for k in names}
+        for k in names:
+            whole[k].copy_(whole[k].half())
+        if torch.equal(answers(module), expected):
+            return True
+        for k in names:
+            whole[k].copy_(kept[k])
+        return False
+
+    with torch.no_grad(), evaluating(module):
+        expected = answers(module)
+        names = sorted(whole, key=lambda k: -whole[k].numel())
+        done = names if rounded(names) else [k for k in names if rounded([k])]
+    return sum(whole[k].numel() for k in done) / max(1, sum(v.numel() for v in whole.values()))
 
 
 def _sha256(file: Path) -> str:

@@ -107,30 +107,52 @@ def accurate(x):
     return lambda network: network(x).argmax(1)
 
 
-def test_half_precision_where_it_changes_no_answer(tmp_path):
-    """The file is half as large, what is loaded is float32 again, and the saved module stays as it was."""
+def test_what_half_precision_holds_is_stored_in_it(tmp_path):
+    """The file is half as large, and what is loaded is float32 again, bit for bit what was saved."""
     torch.manual_seed(0)
     arguments = {"channels": 1, "classes": 4, "width": 8}
     module, x = CLASSIFIERS["SmallCNN"](**arguments), torch.rand(16, 1, 28, 28)
-    before = {k: v.clone() for k, v in module.state_dict().items()}
     made_with = {"arguments": arguments, "folder": tmp_path} | FACTS
     presets.save(module, "whole", **made_with)
-    presets.save(module, "half", half=accurate(x), **made_with)
+    classes = accurate(x)(module.eval())
+    module.train()
+    assert presets.round_weights(module, accurate(x)) == 1
+    assert module.training
+    assert torch.equal(accurate(x)(module.eval()), classes)
+    presets.save(module, "half", **made_with)
     sizes = {n: (tmp_path / f"{n}.safetensors").stat().st_size for n in ("whole", "half")}
     assert sizes["half"] < 0.6 * sizes["whole"]
-    loaded = presets.load("half", tmp_path)
-    assert {v.dtype for v in loaded.state_dict().values() if v.is_floating_point()} == {torch.float32}
-    assert torch.equal(accurate(x)(loaded), accurate(x)(module.eval()))
-    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+    for key, value in presets.load("half", tmp_path).state_dict().items():
+        assert value.dtype == module.state_dict()[key].dtype
+        assert torch.equal(value, module.state_dict()[key])
 
 
-def test_half_precision_is_not_taken_where_an_answer_changes(tmp_path):
-    """Every digit of the logits is an answer here."""
-    torch.manual_seed(0)
+def test_weights_are_rounded_tensor_by_tensor_where_an_answer_would_change():
+    """Half precision holds 1.0001 as 1: the second class would win no longer."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.Linear(2, 2)).train()
+    with torch.no_grad():
+        module[1].weight.copy_(torch.tensor([[1.0] * 4, [1.0001] * 4]))
+        module[1].bias.copy_(torch.tensor([0.1, 0.1]))
+        module[2].weight.copy_(torch.eye(2))
+        module[2].bias.copy_(torch.tensor([0.3, 0.3]))
+    x = torch.ones(3, 1, 2, 2)
+    assert presets.round_weights(module, accurate(x)) == (4 + 2 + 2) / 16
+    state = {k: v.tolist() for k, v in module.state_dict().items()}
+    assert state["1.weight"] == torch.tensor([[1.0] * 4, [1.0001] * 4]).tolist()
+    assert state["1.bias"] == torch.tensor([0.1, 0.1]).half().tolist()
+    assert state["2.bias"] == torch.tensor([0.3, 0.3]).half().tolist()
+    assert accurate(x)(module).tolist() == [1, 1, 1]
+    assert module.training
+
+
+def test_numbers_beyond_half_precision_are_stored_as_they_are(tmp_path):
     arguments = {"channels": 1, "classes": 4, "width": 2}
-    module, x = CLASSIFIERS["SmallCNN"](**arguments).eval(), torch.rand(3, 1, 28, 28)
-    presets.save(module, "net", half=lambda network: network(x), arguments=arguments, folder=tmp_path, **FACTS)
-    assert torch.equal(presets.load("net", tmp_path)(x), module(x))
+    module = CLASSIFIERS["SmallCNN"](**arguments)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.fill_(70000.0)
+    presets.save(module, "net", arguments=arguments, folder=tmp_path, **FACTS)
+    assert all((p == 70000.0).all() for p in presets.load("net", tmp_path).parameters())
 
 
 # --- refused ---
