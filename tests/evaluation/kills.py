@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -49,6 +50,9 @@ COMMAND = [
 Outcome = tuple[str, str]
 """The report's findings, and a hash of the adversarial examples. What a piece cost stands in its own file."""
 
+Made = Callable[[Path], int]
+"""Makes an evaluation in a folder's `out`; gives the exit code."""
+
 
 def evaluated(folder: Path) -> int:
     """The exit code of one evaluation into folder/out."""
@@ -62,14 +66,14 @@ def evaluated(folder: Path) -> int:
     return done.exit_code
 
 
-def start(folder: Path) -> int:
-    """The process of an evaluation, forked from this one; it ends with the command's exit code."""
+def start(folder: Path, made: Made) -> int:
+    """The process of an evaluation, forked from this one; it ends with the exit code."""
     child = os.fork()
     if not child:
         code = 1
         try:
             torch.set_num_threads(1)
-            code = evaluated(folder)
+            code = made(folder)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -84,32 +88,32 @@ def outcome(folder: Path) -> Outcome:
     return Report.load(out / "report.json").findings().to_json(), sha256_of_file(out / "x_adv.safetensors")
 
 
-def whole(folder: Path) -> Outcome:
+def whole(folder: Path, made: Made) -> Outcome:
     """What an evaluation gives that nothing stops, or goes on with what a stopped one left."""
-    _, status = os.waitpid(start(folder), 0)
+    _, status = os.waitpid(start(folder, made), 0)
     assert status == 0, f"expected an evaluation to end, got status {status} in {folder}"
     return outcome(folder)
 
 
-def stopped(by: signal.Signals, after: float) -> tuple[Outcome, bool]:
+def stopped(by: signal.Signals, after: float, made: Made) -> tuple[Outcome, bool]:
     """What a stopped evaluation gives when it is run again, and whether it was stopped before its end."""
     with tempfile.TemporaryDirectory() as held:
         folder = Path(held)
-        child = start(folder)
+        child = start(folder, made)
         if not ends_within(child, after):
             os.kill(child, by)
         _, status = os.waitpid(child, 0)
         halted = os.WIFSIGNALED(status) if by == signal.SIGKILL else os.WEXITSTATUS(status) == TERMINATED
         assert halted or status == 0, f"expected an end, got status {status}"
-        return whole(folder), halted
+        return whole(folder, made), halted
 
 
-def pair() -> Outcome:
+def pair(made: Made) -> Outcome:
     """What two processes give that start at once in one folder."""
     with tempfile.TemporaryDirectory() as held:
         folder = Path(held)
         (folder / "noise.py").write_text(CODE)
-        children = [start(folder) for _ in range(2)]
+        children = [start(folder, made) for _ in range(2)]
         assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
         return outcome(folder)
 
@@ -118,20 +122,20 @@ def main(kills: int, terminations: int, pairs: int) -> int:
     """Prints a line for each kind of disturbance; gives how many ended with another report or other examples."""
     chance = random.Random(os.urandom(8))
     with tempfile.TemporaryDirectory() as held:
-        first = whole(Path(held))  # first use of everything
+        first = whole(Path(held), evaluated)  # first use of everything
     with tempfile.TemporaryDirectory() as held:
         began = time.monotonic()
-        unbroken = whole(Path(held))
+        unbroken = whole(Path(held), evaluated)
         seconds = time.monotonic() - began
     assert first == unbroken, "expected two unbroken evaluations to be equal"
     print(f"an evaluation takes {seconds:.1f} s", flush=True)
     wrong = 0
     for by, count in ((signal.SIGKILL, kills), (signal.SIGTERM, terminations)):
-        done = [stopped(by, chance.uniform(0, seconds)) for _ in range(count)]
+        done = [stopped(by, chance.uniform(0, seconds), evaluated) for _ in range(count)]
         wrong += sum(found != unbroken for found, _ in done)
         halted = sum(halted for _, halted in done)
         print(f"{by.name}: {halted} of {count} stopped, {sum(f != unbroken for f, _ in done)} other", flush=True)
-    both = [pair() for _ in range(pairs)]
+    both = [pair(evaluated) for _ in range(pairs)]
     print(f"two processes: {pairs} pairs, {sum(found != unbroken for found in both)} other", flush=True)
     return wrong + sum(found != unbroken for found in both)
 

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import signal
-import subprocess
-import sys
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -219,46 +214,6 @@ def test_a_refusal_in_one_shard_refuses_the_whole(problem: Problem) -> None:
     assert whole.findings() == evaluate(model, [attack], problem.x, problem.y, **OPTIONS).findings()
     assert whole.cells[1].refused
     assert {v.check: v.verdict for v in whole.checks}["inside the threat"] == "fail"
-
-
-SCRIPT = """
-import sys, time, torch
-from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Threat, evaluate
-from art_ext.classifiers import SmallCNN
-from art_ext.purifiers import RDP
-
-torch.manual_seed(0)
-torch.set_num_threads(1)
-x, y = torch.rand(24, 1, 8, 8), torch.arange(24) % 4
-net, rdp = SmallCNN(1, 4, 4).eval(), RDP(1, 4, 2, "residual", noise_std=0.05).eval()
-attacks = [Attack("native", "PGD", {"steps": 6}), Attack("art", "PGD", {"steps": 4, "step_size": 0.1}),
-           Attack("autoattack", "custom", {"attacks": ["apgd-ce"]}, images=4, on="deterministic")]
-print("ready", flush=True)
-evaluate([Defended("bare", net), Defended("rdp", net, rdp)], attacks, x, y, threat=Threat("Linf", 0.1), eot_samples=2,
-         repeats=3, batch_size=4, probe=Probe(4, 3), folder=sys.argv[1], progress=False)
-"""
-
-
-@pytest.mark.timeout(600)  # four starts of an interpreter, each some seconds, on whatever machine
-def test_kill_9_at_a_random_moment_loses_nothing(tmp_path: Path) -> None:
-    script = tmp_path / "run.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, str(script)]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, cwd=ROOT, capture_output=True)
-    whole = Report.load(tmp_path / "whole" / REPORT)
-    assert whole.cell("rdp", "art PGD-4 + EOT-2", "full").images == 24
-    moments: list[float] = []
-    while not (tmp_path / "killed" / REPORT).exists():
-        with subprocess.Popen([*command, str(tmp_path / "killed")], cwd=ROOT, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-            moments.append(random.SystemRandom().uniform(0.1, 2.0) if len(moments) < 2 else 400)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(moments[-1])
-            process.send_signal(signal.SIGKILL)
-        assert len(moments) < 5, moments
-    killed = Report.load(tmp_path / "killed" / REPORT)
-    assert killed.findings() == whole.findings(), moments
 
 
 def test_survivors_only_attacks_what_is_left(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:

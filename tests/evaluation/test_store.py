@@ -212,47 +212,6 @@ def test_models_that_share_a_network_share_its_examples(problem: Problem, tmp_pa
     assert len(pieces(tmp_path)) == 3
 
 
-SCRIPT = """
-import sys, torch
-from art_ext.evaluation import Attack, Defended, Probe, Threat, evaluate
-from art_ext.classifiers import SmallCNN
-from art_ext.purifiers import RDP
-
-torch.manual_seed(0)
-torch.set_num_threads(1)
-x, y = torch.rand(40, 1, 8, 8), torch.arange(40) % 4
-net, rdp = SmallCNN(1, 4, 4).eval(), RDP(1, 4, 2, "residual", noise_std=0.05).eval()
-attacks = [Attack("native", "PGD", {"steps": 5}), Attack("art", "PGD", {"steps": 3, "step_size": 0.1})]
-models = [Defended("bare", net), Defended("rdp", net, rdp)]
-print("ready", flush=True)
-sys.stdin.readline()
-report = evaluate(models, attacks, x, y, threat=Threat("Linf", 0.1), eot_samples=2, repeats=2, probe=Probe(8, 2),
-                  folder=sys.argv[1], progress=False)
-print(report.findings().to_json())
-"""
-
-
-@pytest.mark.timeout(300)
-def test_two_processes_in_one_folder_give_one_report(tmp_path: Path) -> None:
-    script = tmp_path / "run.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, str(script), str(tmp_path / "e")]
-    both = [
-        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    for process in both:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in both:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    outs = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert outs[0] == outs[1] != ""
-    assert not list((tmp_path / "e").rglob("*.part"))
-
-
 def test_what_a_dead_process_left_goes_and_what_a_live_one_writes_stays(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", f"""
 from art_ext.files import replacing
