@@ -115,7 +115,7 @@ def save_page(report: Findings, path: Path | str, figures: Mapping[str, bytes] |
 
 def _advice(verdict: Verdict) -> str:
     found = remedy(verdict)
-    return f" <em>{found}</em>" if found else ""
+    return f". <em>{found}</em>" if found else ""
 
 
 def _criteria(report: Findings) -> list[str]:

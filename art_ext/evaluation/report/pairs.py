@@ -13,8 +13,9 @@ ALONE = "Each 95 % interval is that of its own pair: of many pairs without a dif
 
 
 def compared(report: Findings) -> list[str]:
-    """The models that are compared with each other: those with a purifier, and adversarially trained ones."""
-    return [m for m in report.models() if report.info(m).defended or report.info(m).robust]
+    """The models that are compared with each other: those with a purifier, then adversarially trained ones."""
+    found = [m for m in report.models() if report.info(m).defended or report.info(m).robust]
+    return sorted(found, key=lambda m: not report.info(m).defended)
 
 
 def pair_table(report: Findings) -> tuple[list[str], list[list[str]]]:
