@@ -67,7 +67,7 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> T
 def show(report: Report) -> None:
     """Prints accuracies, what stands beside them, criteria, the checks that warn or fail, and a headline a model."""
     from art_ext.evaluation.report.criteria import outcomes
-    from art_ext.evaluation.report.headline import left, stands_on
+    from art_ext.evaluation.report.headline import sentences
     from art_ext.evaluation.report.tables import more_tables, radius
 
     out = console()
@@ -81,8 +81,8 @@ def show(report: Report) -> None:
     _show_checks(out, report)
     for note in report.notes:
         say(f"note: {note}")
-    for model in report.models():
-        say(f"{model}: {left(report, model)} {stands_on(report, model)}".rstrip())
+    for text in sentences(report):
+        say(text)
 
 
 def _show_checks(out: Console, report: Report) -> None:

@@ -103,7 +103,8 @@ def stopped(by: signal.Signals, after: float, made: Made) -> tuple[Outcome, bool
         if not ends_within(child, after):
             os.kill(child, by)
         _, status = os.waitpid(child, 0)
-        halted = os.WIFSIGNALED(status) if by == signal.SIGKILL else os.WEXITSTATUS(status) == TERMINATED
+        # SIGTERM ends a process by itself that has not come to the command yet.
+        halted = os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == TERMINATED
         assert halted or status == 0, f"expected an end, got status {status}"
         return whole(folder, made), halted
 

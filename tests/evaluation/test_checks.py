@@ -760,6 +760,33 @@ def climbs(loss: str, steps: int | None, samples: int = 1, knowledge: str = "ful
                 parameters={"eot_samples": samples}, **facts)  # fmt: skip
 
 
+def test_where_nothing_is_left_no_more_effort_is_asked_for() -> None:
+    broken = replace(climbs("cross_entropy", 10), correct=(first(0),))
+    assert effort(broken) == ("pass", "no image is left that more effort could break")
+    assert effort(climbs("cross_entropy", 10))[0] == "warn"
+
+
+def test_a_radius_too_small_for_the_classifier_is_seen_beside_one_that_is_not() -> None:
+    bare = cell("undefended", first(40), "bare")
+    assert "at eps" not in said(report_of(bare, defended=[]), "undefended breaks", "bare")[1]
+    wide = replace(probe("chance", first(2), eps=0.5), model="bare")
+    found = said(report_of(bare, probes=(wide,), defended=[]), "undefended breaks", "bare")
+    assert found[0] == "fail"
+    assert found[1].startswith(f"40 of {N} images are left; at eps 0.5 PGD leaves 2 of {N}")
+
+
+def test_bpda_is_not_what_a_longest_attack_is_measured_by() -> None:
+    """Full breaks surely more than BPDA of the same length, which says nothing of PGD on exact gradients."""
+
+    def climb(knowledge: str, answers: Flags) -> Cell:
+        return cell(knowledge, answers, attack="PGD-100", steps=100, losses=("cross_entropy",))
+
+    strong, weak = climb("full", first(N - 40)), climb("bpda", first(N))
+    base = probe("base", strong.correct[0][:64])  # fewer images, as good as the attack
+    for pair in ((weak, strong), (strong, weak)):
+        assert verdict(report_of(*pair, probes=(base,)), "a stronger attack was there") != "warn", pair
+
+
 def test_a_claim_needs_a_hundred_steps_on_two_losses() -> None:
     long, other = climbs("cross_entropy", 100), climbs("margin", 100)
     assert effort(long, other) == (
@@ -768,7 +795,7 @@ def test_a_claim_needs_a_hundred_steps_on_two_losses() -> None:
     auto = cell("bpda", first(9), steps=100, losses=("cross_entropy", "dlr"))
     assert effort(auto)[0] == "pass"
     assert effort(long) == (
-        "warn", "no 2 losses were climbed for 100 steps: the longest, cross_entropy-100 (full), has 100 steps",
+        "warn", "fewer than 2 losses were climbed for 100 steps: the longest, cross_entropy-100 (full), has 100 steps",
     )  # fmt: skip
     assert effort(long, climbs("cross_entropy", 1000, knowledge="adaptive"))[0] == "warn"
     assert effort(long, climbs("margin", 99))[0] == "warn"
@@ -791,7 +818,7 @@ def test_effort_on_a_randomised_model_is_averaged() -> None:
     assert effort(full[0], fewer, random=True)[0] == "warn"
     assert effort(full[0], fewer)[0] == "pass"
     assert effort(climbs("cross_entropy", 10, 4), climbs("", None), random=True)[1] == (
-        "no 2 losses were climbed for 100 steps of 20 EOT samples: the longest, cross_entropy-10 (full), has 10 steps "
+        "fewer than 2 losses were climbed for 100 steps of 20 EOT samples: the longest, cross_entropy-10 (full), has 10 steps "
         "of 4 EOT samples"
     )
     assert effort(climbs("", None))[1].endswith("None (full), has steps that are not known")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import statistics
 import subprocess
@@ -139,6 +140,8 @@ def recomputed(data: dict[str, Any], model: str, attack: str, knowledge: str) ->
         same = 100 * statistics.mean(left(data, [clean], r)[: len(worst)])
         return f"{interval(worst, r)} (clean {same:.1f} %{f' R={r}' if r > 1 else ''})"  # FGSM saw seven of twelve
     found = [c for c in mine if c["attack"] == attack]
+    if not found and knowledge == "undefended" and re.search(r" \+ EOT-\d+$", attack):
+        found = [c for c in mine if c["attack"] == attack.rpartition(" + ")[0]]  # the classifier alone draws nothing
     if not found:
         return ""
     return "refused" if found[0].get("refused") else interval(means(data, found[0]), found[0]["repeats"])

@@ -427,7 +427,7 @@ def test_the_headline_says_what_it_stands_on() -> None:
     assert headline(weak, strong, random=True) == "attack was APGD (full), 100 steps, 20 EOT samples."
     # On the three images that both saw both leave one, whatever the first leaves of the fourth.
     less = Cell("m", "PGD", "blind", ((F, T, F, T),), parameters={"steps": 1, "eot_samples": 1})
-    tied = "attacks, each of which leaves as few, were "
+    tied = "attacks, which leave equally many, were "
     assert headline(less, strong) == f"{tied}PGD (blind), 1 step; APGD (full), 100 steps."
     own = Cell("m", "<i>", "full", ((T, F, F, F),))
     blind = Cell("m", "Square", "full", ((T, F, F, F),), steps=0)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from art_ext.evaluation.judge.rules import MARGIN, WARN, Found, Gain, gain, surely_stronger, too_many
 from art_ext.evaluation.judge.sweeps import probe
 from art_ext.evaluation.report import Cell, Report
+from art_ext.evaluation.report.worst import robust
 from art_ext.evaluation.tags import Tag
 from art_ext.evaluation.threat import Knowledge
 
@@ -35,13 +36,15 @@ def attack_effort(report: Report, model: str) -> Found | None:
     wanted = f"{STEPS} steps" + (f" of {SAMPLES} EOT samples" if random else "")
     if len(climbed) >= LOSSES:
         return "pass", f"{len(enough)} white-box attacks of at least {wanted}, on {', '.join(climbed)}"
+    if not any(robust(attacked)):
+        return "pass", "no image is left that more effort could break"
     longest = max(white, key=lambda c: (c.steps or 0) * _samples(c), default=None)
     most = (
         "none is white-box"
         if longest is None
         else f"the longest, {longest.attack} ({longest.knowledge}), has {_effort(longest)}"
     )
-    return "warn", f"no {LOSSES} losses were climbed for {wanted}: {most}"
+    return "warn", f"fewer than {LOSSES} losses were climbed for {wanted}: {most}"
 
 
 def _samples(cell: Cell) -> int:
@@ -99,9 +102,12 @@ def stronger_attack(report: Report, model: str) -> Found | None:
 
 
 def _longest(cells: Sequence[Cell]) -> list[Cell]:
-    """The attack on the cross-entropy alone that saw the most images in the most steps; none where there is none."""
+    """The attack on the cross-entropy alone that saw the most images in the most steps; none where there is none.
+
+    Of those alike one along exact gradients: that it breaks more than BPDA says nothing of the sweeps.
+    """
     able = [c for c in cells if c.losses == ("cross_entropy",) and c.steps]
-    return [max(able, key=lambda c: (c.images, c.steps))] if able else []
+    return [max(able, key=lambda c: (c.images, c.steps, c.knowledge != BPDA))] if able else []
 
 
 def undefended_breaks(report: Report, model: str) -> Found | None:
@@ -110,6 +116,9 @@ def undefended_breaks(report: Report, model: str) -> Found | None:
         return None
     left = left_once(report.attacked(model))
     text = f"{sum(left)} of {len(left)} images are left"
+    wide = probe(report, model, Tag.CHANCE)
+    if sum(left) and wide is not None:
+        text += f"; at eps {float(wide.parameters['eps']):g} PGD leaves {sum(wide.once)} of {wide.images}"
     return too_many(sum(left), len(left), fail=LEFT, warn=BROKEN, text=text, margin=LEFT)
 
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from art_ext.evaluation.report.criteria import CLAIMS_NOTHING
 from art_ext.evaluation.report.data import Cell, Findings
 from art_ext.evaluation.statistics import mean_interval
 
 NAMED = 3
 """Attacks that are named, of those that leave equally few images."""
+
+NOTHING = "The suite smoke shows that everything runs. It claims nothing: use standard, or full for a claim."
+
+
+def sentences(report: Findings) -> list[str]:
+    """What stands before all tables: what the suite claims, where that is nothing, and each model's robustness."""
+    stamp = [NOTHING] if report.suite == CLAIMS_NOTHING else []
+    return stamp + [f"{m}: {left(report, m)} {stands_on(report, m)}".rstrip() for m in report.models()]
 
 
 def left(report: Findings, model: str, strong: Callable[[str], str] = str) -> str:
@@ -49,7 +58,7 @@ def stands_on(report: Findings, model: str) -> str:
     if len(tied) == 1:
         return f"The strongest attack was {names[0]}."
     more = f"; and {len(tied) - NAMED} more" if len(tied) > NAMED else ""
-    return f"The strongest attacks, each of which leaves as few, were {'; '.join(names)}{more}."
+    return f"The strongest attacks, which leave equally many, were {'; '.join(names)}{more}."
 
 
 def _effort(report: Findings, cell: Cell) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from art_ext.evaluation.report.criteria import CLAIMS_NOTHING, outcomes
 from art_ext.evaluation.report.data import Findings, Verdict
 from art_ext.evaluation.report.heading import heading
-from art_ext.evaluation.report.headline import left, stands_on
+from art_ext.evaluation.report.headline import NOTHING, left, stands_on
 from art_ext.evaluation.report.remedies import remedy
 from art_ext.evaluation.report.rows import ATLAS, EVADE, NIST, kind_of
 from art_ext.evaluation.report.tables import INTERVALS, accuracy_table, model_table, more_tables, one_line, radius
@@ -59,7 +59,6 @@ LEGEND = (
 )
 BOUNDS, WHOLE = re.compile(r"\[-?[\d.]+, -?[\d.]+\]"), r"<span>\g<0></span>"
 """The two ends of an interval stay on one line."""
-NOTHING = "The suite smoke shows that everything runs. It claims nothing: use standard, or full for a claim."
 OUTCOMES = {"met": "met", "not met": "unmet", "not shown": "unshown"}
 WORRYING = {
     "fail": "Checks that failed: the numbers of this model are not to be believed before these are explained.",

@@ -16,7 +16,7 @@ NEXT: Mapping[str, str] = {
     "zero gradient": "Attack what hides the gradient with BPDA, a margin loss or Square, and report that row.",
     "gradient through ART": "Let ART's classifier see the whole pipeline: no preprocessing outside the graph.",
     "finite differences": "Look for a custom backward pass, rounding or a detached part; attack through BPDA as well.",
-    "saturated pixels": "Read the row of the attack that passes the clamp, or ask for BPDA.",
+    "saturated pixels": "Ask for BPDA, or go by the check of the attack that passes the clamp, where the probes ran.",
     "attack unit test": "Use stronger attacks (suite full): those of the probe miss examples that are there.",
     "clean accuracy": "Compare labels, order of channels, --mean and --std, and weights with those of the training.",
     "clean accuracy cost": "Weigh what the defence costs without any attack, or ask for more images.",
@@ -30,8 +30,9 @@ NEXT: Mapping[str, str] = {
     "randomness": "Average attacks over the randomness (eot_samples), and answer repeatedly (repeats).",
     "silent success": "Keep the best iterate of the attack instead of the last one.",
     "crafting not weaker": "Craft in float32.",
-    "undefended breaks": "Raise steps or restarts: an attack that leaves an undefended model says nothing elsewhere. "
-    "Of a network that was trained against attacks, say so: --robust with the same words, Defended(robust=True).",
+    "undefended breaks": "Either the attack is too weak, or eps is too small for this classifier: where more steps and "
+    "restarts break no more and a larger eps does, raise --eps. Of a network that was trained against attacks, say so: "
+    "--robust with the same words, Defended(robust=True).",
     "static baseline": "Compare with an adversarially trained network before the defence is believed to help.",
     "black-box not stronger": "The gradient is masked: go by the black-box row, and look for what hides it.",
     "iterative not weaker": "The gradient is masked, or the step size wrong: try others, and more restarts.",

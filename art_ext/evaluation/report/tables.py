@@ -9,6 +9,7 @@ from typing import Any
 
 from art_ext.evaluation.report.data import CLEAN, UNDEFENDED, Cell, Findings
 from art_ext.evaluation.report.estimates import clean_of, curve_over_repeats, estimate_table
+from art_ext.evaluation.report.headline import sentences
 from art_ext.evaluation.report.legacy import PARAMETERS
 from art_ext.evaluation.report.pairs import ALONE, pair_table
 from art_ext.evaluation.report.worst import robust, worst_of
@@ -76,7 +77,13 @@ def _clean(report: Findings, model: str) -> str:
 
 
 def _accuracy(report: Findings, cells: Sequence[Cell], attack: str) -> str:
-    return next(("refused" if c.refused else _row(report, c) for c in cells if c.attack == attack), "")
+    alike = (c for c in cells if c.attack == attack or (c.knowledge == UNDEFENDED and c.attack == _once(attack)))
+    return next(("refused" if c.refused else _row(report, c) for c in alike), "")
+
+
+def _once(attack: str) -> str:
+    """The title of an attack on a model without randomness."""
+    return re.sub(r" \+ EOT-\d+$", "", attack)
 
 
 def _row(report: Findings, cell: Cell) -> str:
@@ -259,7 +266,8 @@ def more_tables(report: Findings) -> list[tuple[str, Table, str]]:
 
 def markdown(report: Findings) -> str:
     """All tables, checks and what was not tested."""
-    lines = [f"Accuracy under attack, {in_cell(radius(report))}. {INTERVALS}", ""]
+    lines = [line for text in sentences(report) for line in (in_cell(text), "")]
+    lines += [f"Accuracy under attack, {in_cell(radius(report))}. {INTERVALS}", ""]
     lines += table_lines(*accuracy_table(report))
     for title, table, text in more_tables(report):
         lines += ["", f"{title}. {text}", "", *table_lines(*table)]
