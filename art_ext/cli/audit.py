@@ -49,6 +49,7 @@ def compare(
     with explained(debug):
         from art_ext.cli.display import console, table
         from art_ext.evaluation.report import compare as side
+        from art_ext.evaluation.report.pairs import ALONE
         from art_ext.files import replacing
 
         found = _named(reports)
@@ -56,6 +57,7 @@ def compare(
         console().print(table("Accuracy with 95 % intervals", *side.side_by_side(found)))
         if rows:
             console().print(table("Paired differences on the same images", header, rows))
+            say(ALONE)
         if out is not None:
             with replacing(out) as temporary:
                 temporary.write_text(side.markdown(found, against), "utf-8")

@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from rich.progress import Progress, TaskID
 
 from art_ext.cli.display import progress
+from art_ext.cli.memory import check_memory
 from art_ext.cli.options import device_of, logger
 from art_ext.cli.preparing import Job
 from art_ext.cli.records import RECORD, json_object
@@ -61,11 +62,22 @@ def claim(out: Path, record: dict[str, Any]) -> None:
     now = json.loads(json.dumps(record))
     differing = sorted(k for k in {*there, *now} if there.get(k) != now.get(k))
     if differing:
-        raise ValueError(
-            f"expected a new folder or the same training, got one of other {', '.join(differing)} in {out}"
-        )
+        told = ", ".join(f"{k}{_values(there.get(k), now.get(k))}" for k in differing)
+        raise ValueError(f"expected a new folder or the same training, got one of other {told} in {out}")
 
 
+def _values(there: Any, now: Any) -> str:
+    """Both values of options that differ, in parentheses; empty for what is long."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        pairs = [(f"{k} ", there.get(k), now.get(k)) for k in sorted({*there, *now}) if there.get(k) != now.get(k)]
+    else:
+        pairs = [("", there, now)]
+    shown = [f"{k}{json.dumps(a)} there, {json.dumps(b)} now" for k, a, b in pairs]
+    return f" ({'; '.join(shown)})" if all(len(text) <= LONG for text in shown) else ""
+
+
+LONG = 80
+"""Characters beyond which a difference is not shown."""
 Split = tuple[Images, Validation | None]
 
 
@@ -128,6 +140,8 @@ def fit_stages(job: Job, split: Split, out: Path, how: How, fabric: Fabric) -> N
     found, validation = split
     augment = augmentation_of(how.augment)
     batches = Batches(found.x, found.labels, batch_size=how.batch_size, seed=how.seed, augment=augment)
+    if fabric.is_global_zero:
+        check_memory(job.model, found.x[:1], how.batch_size, job.method.name)
     tracker = None if how.logger is None or not fabric.is_global_zero else made_logger(how.logger, out / LOGS)
     with progress("steps") as bar, finalized(tracker):
         run(

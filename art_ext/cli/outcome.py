@@ -138,7 +138,7 @@ def _save_weights(network: nn.Module, file: Path) -> None:
         save_file({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}, temporary)
 
 
-def tell_accuracy(job: Job, x: Tensor, y: Tensor | None) -> None:
+def tell_accuracy(job: Job, x: Tensor, y: Tensor | None, steps: int) -> None:
     """Says how many of the first training images the classifier gets right, with and without the purifier.
 
     Warns where the purifier surely loses half of them: such a training has gone wrong.
@@ -147,6 +147,7 @@ def tell_accuracy(job: Job, x: Tensor, y: Tensor | None) -> None:
         job: what was trained.
         x: images (N, C, H, W).
         y: labels (N,); None says nothing.
+        steps: of each stage.
     """
     if y is None or job.network is None or not isinstance(job.model, Purifier):
         return
@@ -161,7 +162,8 @@ def tell_accuracy(job: Job, x: Tensor, y: Tensor | None) -> None:
     say(f"accuracy on the first images of the training: {mean_interval(bare)} without the purifier, "
         f"{mean_interval(purified)} with it")  # fmt: skip
     if paired_difference(bare, purified).low > sum(bare) / len(bare) / 2:
-        warn("the purifier loses more than half of them: try more epochs or images, or a lower --learning-rate")
+        warn(f"the purifier loses more than half of them, after {steps} steps a stage: try more --epochs, smaller "
+             "--batch-size, more images, or a lower --learning-rate")  # fmt: skip
 
 
 def advise(

@@ -91,6 +91,9 @@ def _takes_images(function: Callable[..., Any]) -> bool:
 
 
 def _pretrained(folder: Path, method: str | None) -> Purifier:
+    if not (folder / CONFIG).is_file() and (folder / RECORD).is_file():
+        raise ValueError(f"expected a purifier, got the training of one in {folder} that has not ended: the same "
+                         "command of art-ext train goes on with it")  # fmt: skip
     if not (folder / CONFIG).is_file():
         raise ValueError(f"expected the folder of a purifier ({CONFIG}, {WEIGHTS}), got {folder}")
     failures = []

@@ -109,7 +109,7 @@ def train(  # noqa: PLR0913, PLR0917  each is an option
         if not fabric.is_global_zero:
             return
         written = save(job, found.x[:1], out, line_of(context), epochs)
-        tell_accuracy(job, found.x, found.labels)
+        tell_accuracy(job, found.x, found.labels, epochs * math.ceil(len(found.x) / batch_size))
     say(f"written to {out}: {', '.join(written)}")
     same = {"size": size, "channels": channels, "mean": mean, "std": std, "keys": None if keys == "x,y" else keys,
             "device": None if device == "auto" else device}  # fmt: skip

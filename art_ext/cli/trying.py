@@ -70,5 +70,5 @@ def _tried(network: nn.Module, x: Tensor, who: str) -> Any:
         if machine_failed(error):
             raise
         raise ValueError(
-            f"expected {who} to take images of shape {tuple(x.shape)}, got {type(error).__name__}: {error}"
+            f"expected {who} to take images of shape {tuple(x.shape)}, it raised {type(error).__name__}: {error}"
         ) from error

@@ -370,6 +370,6 @@ def test_a_trace_of_another_language_is_not_printed(call: Any, files: Any, tmp_p
     arguments = ("--data", files.npz, "--classifier", tmp_path / "net.pt", "--out", tmp_path / "out")
     line = ended(call("evaluate", *arguments, code=USAGE))
     assert line.startswith(
-        "error: expected --classifier to take images of shape (1, 1, 6, 8), got RuntimeError: Runtime"
+        "error: expected --classifier to take images of shape (1, 1, 6, 8), it raised RuntimeError: Runtime"
     )
     assert line.endswith("(1x48 and 47x4)")

@@ -72,8 +72,8 @@ def told(capsys: pytest.CaptureFixture[str], purifier: Purifier) -> tuple[str, s
     right = nn.Sequential(nn.AvgPool2d((6, 8)), nn.Flatten(), nn.Linear(1, 2))
     right[2].weight.data, right[2].bias.data = torch.tensor([[-1.0], [1.0]]), torch.tensor([0.5, -0.5])
     job: Any = SimpleNamespace(model=purifier, network=right)
-    tell_accuracy(job, x, y)
-    tell_accuracy(job, x, None)  # nothing without labels
+    tell_accuracy(job, x, y, 20)
+    tell_accuracy(job, x, None, 20)  # nothing without labels
     found = capsys.readouterr()
     return found.out, found.err
 
@@ -93,7 +93,9 @@ def test_a_training_that_destroys_images_is_told(capsys: pytest.CaptureFixture[s
     grey.purify = lambda x: 1 - x
     out, err = told(capsys, grey)
     assert f", {none} with it" in out
-    assert err.startswith("warning: the purifier loses more than half of them: try more epochs")
+    assert err.startswith(
+        "warning: the purifier loses more than half of them, after 20 steps a stage: try more --epochs"
+    )
 
 
 def test_a_training_says_its_accuracy(trained: tuple[Path, Any]) -> None:

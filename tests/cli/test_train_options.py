@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import zlib
@@ -66,6 +67,14 @@ def test_another_option_is_another_training(refused: Any, call: Any, command: An
     for changed, name in ((("--augment", "shift_and_flip:2"), "augment"), ((), "augment"), (
         ("--augment", "shift_and_flip:1", "--precision", "bf16-mixed"), "precision")):  # fmt: skip
         assert f"got one of other {name}" in refused(*command, *changed, "--out", tmp_path / "rdp")
+    changed = ("--augment", "shift_and_flip:1", "--learning-rate", "0.5")
+    told = refused(*command, *changed, "--out", tmp_path / "rdp")
+    assert re.search(r"other tuning \(learning_rate .* there, 0\.5 now\) in ", told)
+    (tmp_path / "rdp" / "config.json").unlink()
+    assert "the training of one in" in refused(
+        "evaluate", "--classifier", "fashion_mnist_cnn", "--data", "fashion_mnist", "--purifier", tmp_path / "rdp",
+        "--out", tmp_path / "e",
+    )  # fmt: skip
 
 
 def test_figures_are_logged(call: Any, command: Any, tmp_path: Path) -> None:

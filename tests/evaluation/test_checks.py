@@ -818,8 +818,8 @@ def test_effort_on_a_randomised_model_is_averaged() -> None:
     assert effort(full[0], fewer, random=True)[0] == "warn"
     assert effort(full[0], fewer)[0] == "pass"
     assert effort(climbs("cross_entropy", 10, 4), climbs("", None), random=True)[1] == (
-        "fewer than 2 losses were climbed for 100 steps of 20 EOT samples: the longest, cross_entropy-10 (full), has 10 steps "
-        "of 4 EOT samples"
+        "fewer than 2 losses were climbed for 100 steps of 20 EOT samples: the longest, cross_entropy-10 (full), has "
+        "10 steps of 4 EOT samples"
     )
     assert effort(climbs("", None))[1].endswith("None (full), has steps that are not known")
     assert effort(climbs("margin", 500, knowledge="blind"))[1].endswith("none is white-box")

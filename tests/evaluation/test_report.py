@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -418,6 +419,30 @@ def headline(*cells: Cell, random: bool = False) -> str:
     about = {"randomised": {"m": random}}
     html = page(Report({"norm": "Linf", "eps": 0.1}, (clean, *cells), (), (), about))
     return html.split('<div class="verdict')[1].split("The strongest ")[1].split("</div>")[0]
+
+
+def test_markdown_begins_with_a_sentence_a_model_and_with_what_smoke_claims(report: Report) -> None:
+    lines = report.markdown().splitlines()
+    assert [line.split(":")[0] for line in lines[:4:2]] == report.models()
+    assert " of the same images when every attack is tried on each. The strongest attack" in lines[0]
+    stamped = replace(report, suite="smoke").markdown().splitlines()
+    assert stamped[0].startswith("The suite smoke shows that everything runs. It claims nothing")
+    assert stamped[2:] == lines
+
+
+def test_the_classifier_alone_stands_beside_a_randomised_model() -> None:
+    """Its attack has no EOT samples, so it has another title."""
+    cells = [
+        Cell("bare", "clean", "none", ((True,) * 4,)), Cell("m", "clean", "none", ((True,) * 4,) * 2),
+        Cell("bare", "PGD-5", "undefended", ((True, False, False, False),)),
+        Cell("m", "PGD-5 + EOT-4", "full", ((True, True, False, False),) * 2),
+        Cell("m", "PGD-5 from bare", "transfer", ((True, True, False, True),) * 2),
+    ]  # fmt: skip
+    report = Report({"norm": "Linf", "eps": 0.1}, tuple(cells), (), (), {"defended": ["m"]})
+    header, rows = report.table()
+    shown = {row[1]: row[header.index("bare classifier")] for row in rows}
+    assert shown["PGD-5 + EOT-4"].startswith("25.0 %")
+    assert not shown["PGD-5 from bare"]
 
 
 def test_the_headline_says_what_it_stands_on() -> None:

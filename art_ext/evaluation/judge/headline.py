@@ -40,8 +40,8 @@ def _listed(cells: Sequence[Cell]) -> str:
 def clean_accuracy(report: Report, model: str) -> Found:
     """Fails where clean accuracy is surely below the share of the most frequent label: labels, range or weights.
 
-    Of a defended model also where it is not surely above, and surely 5 points below that without the defence. Passes
-    where it is surely above.
+    Of a defended model also where it is not surely above, and the defence surely takes more than half of what its
+    classifier has above that share. Passes where it is surely above.
     """
     clean = report.clean(model)
     if not clean.images or not report.labels:
@@ -58,7 +58,7 @@ def clean_accuracy(report: Report, model: str) -> Found:
     if right == clean.images or above(right, clean.images, constant) <= HIDDEN:
         return "pass", text
     lost = _lost(report, model)
-    if lost is not None and lost.low > COST:
+    if lost is not None and lost.low > max(0.0, right / clean.images + lost.mean - constant) / 2:
         return "fail", f"{text}: hardly anything is left; the defence costs {lost.points}"
     return "undetermined", f"{text}: neither surely more nor surely fewer"
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from art_ext.evaluation.report.data import CLEAN, Findings
 from art_ext.evaluation.report.pairs import ALONE, PAIRED, compared, paired
-from art_ext.evaluation.report.tables import INTERVALS, Table, radius, table_lines
+from art_ext.evaluation.report.tables import INTERVALS, Table, bare_of, radius, table_lines
 
 
 class Entry(NamedTuple):
@@ -44,11 +44,14 @@ def side_by_side(reports: Mapping[str, Findings]) -> Table:
         once = str(report.worst_case(model, repeats=1)) if attacked else "no attack counts"
         again = report.worst_case(model) if attacked else None
         clean = report.clean(model)
+        bare = bare_of(report, model) if report.info(model).defended else None
+        alone = bare is not None and report.attacked(bare)
         failed = [v.check for v in report.checks if v.model == model and v.verdict == "fail"]
         rows.append([
             entry.title, radius(report), report.suite or "own choice",
             str(clean.accuracy) if clean.images else "", once,
-            str(again) if again is not None and again.repeats > 1 else "", ", ".join(failed),
+            str(again) if again is not None and again.repeats > 1 else "",
+            str(report.worst_case(bare, repeats=1)) if bare is not None and alone else "", ", ".join(failed),
         ])  # fmt: skip
     header = [
         "report: model",
@@ -57,6 +60,7 @@ def side_by_side(reports: Mapping[str, Findings]) -> Table:
         CLEAN,
         "worst case, R = 1",
         "worst case, all repeats",
+        "its classifier alone, R = 1",
         "failed checks",
     ]
     return header, rows
@@ -94,7 +98,8 @@ def _named(every: Sequence[Entry], name: str) -> Entry:
     found = [e for e in every if name in (e.model, e.title)]
     if len(found) != 1:
         titles = ", ".join(repr(e.title) for e in every)
-        raise ValueError(f"expected one model to compare with, out of {titles}; got {name!r}, which are {len(found)}")
+        what = f"which {len(found)} reports have: say REPORT: MODEL" if found else "which no report has"
+        raise ValueError(f"expected one model to compare with, out of {titles}; got {name!r}, {what}")
     return found[0]
 
 
