@@ -11,12 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from art_ext import plots, presets
+from art_ext.cli.display import show
 from art_ext.data import fashion_mnist
-from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Report, Threat, evaluate, save_page
+from art_ext.evaluation import Attack, Defended, Knowledge, Probe, Threat, evaluate, save_page
 from art_ext.purifiers import RDP
 
 # AutoAttack stops at what breaks the model that it sees: here for the attacker who sees all of it.
@@ -48,19 +46,6 @@ def attacks(steps: int, eot_samples: int, queries: int) -> list[Attack]:
             label=f"native APGD-CE and APGD-T + EOT-{eot_samples}",
         ),
     ]
-
-
-def show(report: Report) -> None:
-    header, rows = report.table()
-    table = Table(
-        *header, title="Accuracy, 95 % interval, number of images", caption="n differs by row", show_lines=False
-    )
-    for row, after in zip(rows, [*rows[1:], [None]], strict=True):
-        table.add_row(*(v.replace(" % [", " %\n[") for v in row), end_section=row[0] != after[0])
-    console = Console(width=120)
-    console.print(table)
-    for verdict in report.checks:
-        console.print(f"{verdict.verdict:>8}  {verdict.model}: {verdict.check}, {verdict.detail}", highlight=False)
 
 
 def main() -> None:

@@ -96,7 +96,7 @@ def _show_checks(out: Console, report: Report) -> None:
     quiet = Counter(v.verdict for v in report.checks if v.verdict not in ("fail", "warn"))
     if quiet:
         counts = ", ".join(f"{count} {QUIET[verdict]}" for verdict, count in quiet.most_common())
-        say(f"checks: {counts}; every one stands in report.md and report.html")
+        say(f"checks: {counts}; all of them stand in the report")
 
 
 def write(report: Report, folder: Path, exports: Sequence[str] = (), logger: str | None = None) -> None:

@@ -57,7 +57,7 @@ def converged(report: Report, model: str) -> Found | None:
         if Tag.START in c.tags:
             gains.append(_with_starts(base, [c], "broken from either of two starts minus from one"))
         else:
-            gains.append(gain(c.once, base.once, f"broken by {_effort(c)} minus by {_effort(base)}"))
+            gains.append(gain(c.once, base.once, f"broken by {c.attack} minus by {base.attack}"))
     return surely_stronger(gains, "warn", MARGIN) if gains else None
 
 
@@ -89,11 +89,6 @@ def frozen_randomness(report: Report, model: str) -> Found | None:
         return None
     said, text = surely_stronger([gain(frozen.once, base.once, "broken with frozen randomness minus without")], "warn")
     return said, f"frozen {frozen.accuracy}; {text}"
-
-
-def _effort(cell: Cell) -> str:
-    samples = cell.parameters["eot_samples"]
-    return f"{cell.attack} with {samples} EOT samples" if samples != 1 else cell.attack
 
 
 def probe(report: Report, model: str, tag: Tag) -> Cell | None:
