@@ -139,9 +139,9 @@ def _save_weights(network: nn.Module, file: Path) -> None:
 
 
 def tell_accuracy(job: Job, x: Tensor, y: Tensor | None, steps: int) -> None:
-    """Says how many of the first training images the classifier gets right, with and without the purifier.
+    """Prints how many of the first training images the classifier gets right, with and without the purifier.
 
-    Warns where the purifier surely loses half of them: such a training has gone wrong.
+    A warning follows where the purifier surely loses half of them: such a training has gone wrong.
 
     Args:
         job: what was trained.
