@@ -57,7 +57,8 @@ def check_memory(model: nn.Module, x: Tensor, batch_size: int, name: str) -> Non
         name: of the method.
     """
     device = next(model.parameters()).device
-    there, needed = free(device), batch_size * activations(model, x.to(device))
+    pair = x[:1].to(device).repeat(2, 1, 1, 1)  # batch normalisation may want two
+    there, needed = free(device), batch_size * activations(model, pair) / 2
     if there is not None and needed > there / PASSES:
         warn(
             f"one pass of {batch_size} images keeps {needed / GIB:.1f} GiB, a step up to {PASSES} times that, and "

@@ -30,8 +30,8 @@ from art_ext.purifiers.saving import WEIGHTS
 
 HOW = ("augment", "precision", "processes", "validation_share", "patience")
 """Keys of the record where they are not as usual."""
-TOLD = 256
-"""Images of which a training says whether they are still right."""
+TOLD, PIECE = 256, 32
+"""Images of which a training says whether they are still right, and how many are asked about at once."""
 CLASSIFIER, EXPORTED, SCRIPTED = "classifier.safetensors", "classifier.pt2", "classifier.pt"
 """Of a classifier that was trained: the weights of the user's network; the whole with what --mean and --std put before
 it; and, of TorchScript, which cannot be exported, the user's network alone."""
@@ -156,9 +156,11 @@ def tell_accuracy(job: Job, x: Tensor, y: Tensor | None, steps: int) -> None:
     device = next(job.model.parameters()).device
     x, y = x[:TOLD].to(device), y[:TOLD].to(device)
     with torch.no_grad(), evaluating(job.model, job.network), seeded(0):
-        bare, purified = (
-            (f(x).argmax(1) == y).double().tolist() for f in (job.network, nn.Sequential(job.model, job.network))
+        answers = (
+            torch.cat([f(piece).argmax(1) for piece in x.split(PIECE)])
+            for f in (job.network, nn.Sequential(job.model, job.network))
         )
+        bare, purified = ((found == y).double().tolist() for found in answers)
     say(f"accuracy on the first images of the training: {mean_interval(bare)} without the purifier, "
         f"{mean_interval(purified)} with it")  # fmt: skip
     if paired_difference(bare, purified).low > sum(bare) / len(bare) / 2:
