@@ -136,7 +136,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
     with explained(debug, resumes=True) as users:
         from dataclasses import replace
 
-        from art_ext.cli.evaluated import models_of
+        from art_ext.cli.evaluated import models_of, warn_of_other_trainings
         from art_ext.cli.images import load_images
         from art_ext.cli.workers import Loaded, executor_of, is_follower
         from art_ext.evaluation import Threat
@@ -160,6 +160,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
         load = Loaded(specs, purifier or (), method, few, standard, bare, name, threat, attack)
         by = executor_of(workers, executor, slurm, load)
         models, classes = models_of(specs, purifier or (), method, found, normal, bare, users)
+        warn_of_other_trainings(purifier or (), models, found, normal)
         chosen = suite_of(name, threat, classes, found.x.shape[1], attack)
         settings = chosen.options | _settings(knowledge, surrogate, numbers) | _probe(probe)
         settings |= {"seed": seed, "batch_size": batch_size, "shard": part, "data": facts, "crafting": crafting}

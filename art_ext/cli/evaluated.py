@@ -64,8 +64,6 @@ def models_of(
         cleaner = load_purifier(purifier, device=where, method=method)
         users.add("the purifier", cleaner, purifier)
         check_purifier(cleaner, x)
-        _compare(Path(purifier), networks["classifier"], x, normal)
-        _compare_preset(purifier, networks["classifier"], x)
         models.append(Defended(_name(purifier), networks["classifier"], cleaner, networks.get("surrogate")))
     names = [model.name for model in models]
     if len({*names}) < len(names):
@@ -73,6 +71,24 @@ def models_of(
     if "robust" in networks and not (trained and specs["robust"] == specs["classifier"]):
         models.append(Defended(ROBUST, networks["robust"], robust=True))
     return models, classes["classifier"]
+
+
+def warn_of_other_trainings(
+    purifiers: Sequence[str], models: Sequence[Defended], found: Images, normal: dict[str, Any]
+) -> None:
+    """Warns of purifiers that were trained for another classifier than the one behind them.
+
+    Args:
+        purifiers: as `models_of` has them.
+        models: what it gave.
+        found: the images.
+        normal: mean, std and device.
+    """
+    x = found.x[:3].to(normal["device"])
+    defended = [model for model in models if model.purifier is not None]
+    for spec, model in zip(expanded(purifiers), defended, strict=True):
+        _compare(Path(spec), model.classifier, x, normal)
+        _compare_preset(spec, model.classifier, x)
 
 
 def _compare(folder: Path, classifier: nn.Module, x: Tensor, normal: dict[str, Any]) -> None:

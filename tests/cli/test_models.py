@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from art_ext import presets
 from art_ext.cli.classifiers import load_classifier
 from art_ext.cli.code import code
-from art_ext.cli.evaluated import models_of
+from art_ext.cli.evaluated import models_of, warn_of_other_trainings
 from art_ext.cli.purifiers import load_purifier, purifier_presets
 from art_ext.cli.trying import check_classifier, check_purifier
 from art_ext.cli.users import Users
@@ -146,7 +146,10 @@ def test_purifiers_by_preset_folder_and_function(files: Any, tmp_path: Path) -> 
 def models(classifier: str, *purifiers: str, robust: str | None = None, bare: bool = False) -> list[Defended]:
     specs = {"classifier": classifier, "surrogate": None, "robust": robust}
     normal = {"mean": None, "std": None, "device": CPU}
-    return models_of(specs, purifiers, None, fashion_mnist("test", 4), normal, bare, Users())[0]
+    found = fashion_mnist("test", 4)
+    made = models_of(specs, purifiers, None, found, normal, bare, Users())[0]
+    warn_of_other_trainings(purifiers, made, found, normal)
+    return made
 
 
 def test_a_preset_behind_another_classifier_is_told(capsys: pytest.CaptureFixture[str]) -> None:
