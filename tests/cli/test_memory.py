@@ -22,17 +22,17 @@ def test_what_is_kept_is_counted_once_and_without_the_weights() -> None:
 
 def test_a_step_too_large_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     network, x = nn.Conv2d(1, 4, 3), torch.rand(1, 1, 32, 32)  # keeps 4 KiB an image
-    monkeypatch.setattr(memory, "free", lambda device: 2**30)
+    monkeypatch.setattr(memory, "free", lambda: 2**30)
     check_memory(network, x, 2**16, "rdp")
     assert not capsys.readouterr().err
     check_memory(network, x, 2**17, "rdp")
     told = "warning: one pass of 131072 images keeps 0.5 GiB, a step up to 4 times that, and 1.0 GiB are free: if the"
     assert capsys.readouterr().err.startswith(told)
-    monkeypatch.setattr(memory, "free", lambda device: None)
+    monkeypatch.setattr(memory, "free", lambda: None)
     check_memory(network, x, 2**19, "rdp")
     assert not capsys.readouterr().err
 
 
 def test_the_memory_of_this_machine() -> None:
-    found = free(torch.device("cpu"))
+    found = free()
     assert found is None or 2**20 < found < 2**50

@@ -174,7 +174,7 @@ def test_attacks_that_return_the_clean_image_where_they_fail_are_no_fault(proble
     assert said(report, "attack moves").verdict == "pass"
     found = said(report, "asked attacks")
     assert found.verdict == "undetermined"  # twelve images exclude little
-    assert "than the asked white-box attacks: 0.0 points" in found.detail
+    assert "minus by the asked white-box attacks: 0.0 points" in found.detail
 
 
 def test_wrong_labels_fail_on_the_undefended_model_too(problem: Problem) -> None:

@@ -423,11 +423,11 @@ def headline(*cells: Cell, random: bool = False) -> str:
 
 def test_markdown_begins_with_a_sentence_a_model_and_with_what_smoke_claims(report: Report) -> None:
     lines = report.markdown().splitlines()
-    assert [line.split(":")[0] for line in lines[:4:2]] == report.models()
+    assert [line.split(":")[0] for line in lines[:3]] == [*(f"- {model}" for model in report.models()), ""]
     assert " of the same images when every attack is tried on each. The strongest attack" in lines[0]
     stamped = replace(report, suite="smoke").markdown().splitlines()
-    assert stamped[0].startswith("The suite smoke shows that everything runs. It claims nothing")
-    assert stamped[2:] == lines
+    assert stamped[0].startswith("- The suite smoke shows that everything runs. It claims nothing")
+    assert stamped[1:] == lines
 
 
 def test_the_classifier_alone_stands_beside_a_randomised_model() -> None:
@@ -438,7 +438,8 @@ def test_the_classifier_alone_stands_beside_a_randomised_model() -> None:
         Cell("m", "PGD-5 + EOT-4", "full", ((True, True, False, False),) * 2),
         Cell("m", "PGD-5 from bare", "transfer", ((True, True, False, True),) * 2),
     ]  # fmt: skip
-    report = Report({"norm": "Linf", "eps": 0.1}, tuple(cells), (), (), {"defended": ["m"]})
+    both = (ModelInfo("bare", classifier="a"), ModelInfo("m", defended=True, classifier="a"))
+    report = Report({"norm": "Linf", "eps": 0.1}, tuple(cells), (), (), {}, inspected=both)
     header, rows = report.table()
     shown = {row[1]: row[header.index("bare classifier")] for row in rows}
     assert shown["PGD-5 + EOT-4"].startswith("25.0 %")

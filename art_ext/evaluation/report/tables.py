@@ -77,13 +77,11 @@ def _clean(report: Findings, model: str) -> str:
 
 
 def _accuracy(report: Findings, cells: Sequence[Cell], attack: str) -> str:
-    alike = (c for c in cells if c.attack == attack or (c.knowledge == UNDEFENDED and c.attack == _once(attack)))
+    # The classifier alone draws nothing; without its hash, these cells may be another network's.
+    once = re.sub(r" \+ EOT-\d+$", "", attack)
+    own = [c for c in cells if c.knowledge == UNDEFENDED and report.info(c.model).classifier]
+    alike = [c for c in cells if c.attack == attack] or [c for c in own if c.attack == once]
     return next(("refused" if c.refused else _row(report, c) for c in alike), "")
-
-
-def _once(attack: str) -> str:
-    """The title of an attack on a model without randomness."""
-    return re.sub(r" \+ EOT-\d+$", "", attack)
 
 
 def _row(report: Findings, cell: Cell) -> str:
@@ -266,7 +264,7 @@ def more_tables(report: Findings) -> list[tuple[str, Table, str]]:
 
 def markdown(report: Findings) -> str:
     """All tables, checks and what was not tested."""
-    lines = [line for text in sentences(report) for line in (in_cell(text), "")]
+    lines = [*map(_item, sentences(report)), ""]
     lines += [f"Accuracy under attack, {in_cell(radius(report))}. {INTERVALS}", ""]
     lines += table_lines(*accuracy_table(report))
     for title, table, text in more_tables(report):
