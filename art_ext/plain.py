@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+SHORT = 80
+"""Characters of a difference that is still shown."""
 MOST_ENTRIES = 10_000
 """Entries of the largest array that a configuration may hold; more belongs among the weights."""
 
@@ -42,6 +45,21 @@ def plain(value: Any, what: str = "value") -> Any:
     if isinstance(value, np.generic | np.ndarray | Tensor):
         return _plain_array(value, what)
     return _plain_collection(value, what)
+
+
+def differences(there: Any, now: Any) -> str:
+    """What differs of two settings, each in a few words with both values; empty where a value is long.
+
+    Args:
+        there: plain, as it was kept; of mappings the keys are named.
+        now: plain, as it is given.
+    """
+    if isinstance(there, Mapping) and isinstance(now, Mapping):
+        pairs = [(f"{k} ", there.get(k), now.get(k)) for k in sorted({*there, *now}) if there.get(k) != now.get(k)]
+    else:
+        pairs = [("", there, now)]
+    told = [f"{k}{json.dumps(a)} there, {json.dumps(b)} now" for k, a, b in pairs]
+    return "; ".join(told) if all(len(text) <= SHORT for text in told) else ""
 
 
 def _plain_collection(value: Any, what: str) -> Any:

@@ -14,8 +14,8 @@ from torch import Tensor
 from art_ext.attacks import NORMS
 from art_ext.defences import as_purifier
 from art_ext.evaluation import Attack, Cell, Probe, Report, Threat, paired_difference
-from art_ext.evaluation.report import several, worst
-from art_ext.evaluation.report.worst import worst_of
+from art_ext.evaluation.report import several
+from art_ext.evaluation.report.worst import left, worst_of
 from art_ext.objectives import AToPFineTuning, AToPPretraining
 from art_ext.purifiers import AToP
 from art_ext.purifiers.atop import RandomTransform
@@ -350,7 +350,7 @@ def remains(reports: Sequence[Report], names: Sequence[str], beside: str) -> str
     cells = {m: several.first(of_model, n) for m, of_model in every.items()}
     told = []
     for r in (1, several.STATED):
-        kept = {m: worst.left(cells[m], r) for m in models}
+        kept = {m: left(cells[m], r) for m in models}
         leading, *others = sorted(models, key=lambda m: -sum(kept[m]))
         text = f"at R = {r} {leading} is the best of them with {worst_of(cells[leading], r)}"
         if others:
@@ -381,7 +381,7 @@ def differences(reports: Sequence[Report], pairs: Sequence[tuple[str, str]]) -> 
             for what, cells in ours.items():
                 row = {}
                 for r in (r for r in SHOWN if r <= min(c.repeats for c in (*cells, *theirs[what]))):
-                    a, b = worst.left(cells, r), worst.left(theirs[what], r)
+                    a, b = left(cells, r), left(theirs[what], r)
                     n = min(len(a), len(b))
                     row[f"R = {r}"] = several.gap(a[:n], b[:n])
                 rows.append({several.POINTS: f"{' minus '.join(pair)}, {what}", **row})

@@ -142,9 +142,9 @@ def pictures(lab: Lab) -> dict[str, Any]:
 
 P = "cifar10_cifar10_"
 BEFORE = (
-    "Parts `white` and `autoattack` were measured before the weights of RDP, DIR, CD-VAE and the surrogate were "
-    "rounded to half precision, as they ship now: that changes none of 1,000 clean answers (256 of DIR), and what "
-    "PGD-20 leaves of 1,000 images by 0.6 points at most (RDP)."
+    "Parts `white` and `autoattack` are from before the weights of RDP, DIR, CD-VAE and the surrogate were rounded to "
+    "half precision, as they ship now; none was rounded where that changes a clean answer to the images that its "
+    "preset is measured on."
 )
 SECTIONS = {
     "white": "Each attacker takes 20 steps. `transfer` and `blind` attack another network and the classifier without "

@@ -10,8 +10,8 @@ from typing import Any
 from art_ext import presets
 from art_ext.evaluation import Interval, Report, mean_interval, paired_difference
 from art_ext.evaluation.detection import compared
-from art_ext.evaluation.report import several, worst
-from art_ext.evaluation.report.worst import worst_of
+from art_ext.evaluation.report import several
+from art_ext.evaluation.report.worst import left, worst_of
 from experiments.page import read, there
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not shown at this n"
@@ -74,7 +74,7 @@ class Worst:
     def found(self, folder: Path) -> tuple[str, str]:
         """What was measured, and the verdict."""
         reports = [Report.load(folder / f"{name}.json") for name in self.files]
-        mine, other = (worst.left(several.counted(reports, model)) for model in (self.ours, self.theirs))
+        mine, other = (left(several.counted(reports, model)) for model in (self.ours, self.theirs))
         n = min(len(mine), len(other))
         return told(mine[:n], other[:n], 0.0)
 

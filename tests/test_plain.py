@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from art_ext.plain import MOST_ENTRIES, number, plain
+from art_ext.plain import MOST_ENTRIES, differences, number, plain
 
 
 class Colour(Enum):
@@ -135,3 +135,10 @@ def test_number_outside_its_bounds(value: float, bounds: dict[str, Any], wanted:
 
 def test_infinity_where_it_is_allowed() -> None:
     assert number(np.inf, "order", finite=False) == math.inf
+
+
+def test_what_differs_is_told_with_both_values() -> None:
+    assert differences({"a": 1, "b": 2, "c": "x"}, {"a": 1, "b": 3}) == 'b 2 there, 3 now; c "x" there, null now'
+    assert differences(0.1, None) == "0.1 there, null now"
+    assert not differences({"a": "x" * 99}, {"a": "y"})
+    assert not differences({"a": 1}, {"a": 1})

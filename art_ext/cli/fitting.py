@@ -23,6 +23,7 @@ from art_ext.data import Images
 from art_ext.data.augmentations import augmentation_of, check_augmentation
 from art_ext.files import remove_stale, replacing
 from art_ext.objectives.robustness import Robustness
+from art_ext.plain import differences
 from art_ext.training import (
     Batches,
     Callbacks,
@@ -62,22 +63,11 @@ def claim(out: Path, record: dict[str, Any]) -> None:
     now = json.loads(json.dumps(record))
     differing = sorted(k for k in {*there, *now} if there.get(k) != now.get(k))
     if differing:
-        told = ", ".join(f"{k}{_values(there.get(k), now.get(k))}" for k in differing)
+        values = {k: differences(there.get(k), now.get(k)) for k in differing}
+        told = ", ".join(f"{k} ({text})" if text else k for k, text in values.items())
         raise ValueError(f"expected a new folder or the same training, got one of other {told} in {out}")
 
 
-def _values(there: Any, now: Any) -> str:
-    """Both values of options that differ, in parentheses; empty for what is long."""
-    if isinstance(there, dict) and isinstance(now, dict):
-        pairs = [(f"{k} ", there.get(k), now.get(k)) for k in sorted({*there, *now}) if there.get(k) != now.get(k)]
-    else:
-        pairs = [("", there, now)]
-    shown = [f"{k}{json.dumps(a)} there, {json.dumps(b)} now" for k, a, b in pairs]
-    return f" ({'; '.join(shown)})" if all(len(text) <= LONG for text in shown) else ""
-
-
-LONG = 80
-"""Characters beyond which a difference is not shown."""
 Split = tuple[Images, Validation | None]
 
 

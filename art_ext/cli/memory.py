@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from art_ext.cli.terminal import warn
-from art_ext.nn.modes import seeded
+from art_ext.nn.modes import evaluating, seeded, trainable
 
 GIB = 2**30
 PASSES = 4
@@ -18,8 +17,8 @@ PASSES = 4
 
 def activations(model: nn.Module, x: Tensor) -> int:
     """Bytes that a forward pass of these images keeps for the backward pass, without the model's own tensors."""
-    trained = copy.deepcopy(model).train().requires_grad_(True)
-    own = {t.untyped_storage().data_ptr() for t in (*trained.parameters(), *trained.buffers())}
+    parameters = list(model.parameters())
+    own = {t.untyped_storage().data_ptr() for t in (*parameters, *model.buffers())}
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -28,8 +27,12 @@ def activations(model: nn.Module, x: Tensor) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with seeded(0), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        out = trained(x)  # held until the end, so that no place is used twice
+    # In eval mode, so that running statistics stay as they are.
+    with (
+        seeded(0), evaluating(model), trainable(parameters, parameters), torch.enable_grad(),
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+    ):  # fmt: skip
+        out = model(x)  # held until the end, so that no place is used twice
         del out
     return sum(kept.values())
 
@@ -58,8 +61,7 @@ def check_memory(model: nn.Module, x: Tensor, batch_size: int, name: str) -> Non
     """
     if next(model.parameters()).device.type != "cpu":
         return
-    pair = x[:1].repeat(2, 1, 1, 1)  # batch normalisation may want two
-    there, needed = free(), batch_size * activations(model, pair) / 2
+    there, needed = free(), batch_size * activations(model, x[:1])
     if there is not None and needed > there / PASSES:
         warn(
             f"one pass of {batch_size} images keeps {needed / GIB:.1f} GiB, a step up to {PASSES} times that, and "

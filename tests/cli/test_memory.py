@@ -17,6 +17,8 @@ def test_what_is_kept_is_counted_once_and_without_the_weights() -> None:
     assert activations(network, x) == 4 * (6 * 8 + 4 * 6 * 8)
     assert activations(network, x.repeat(3, 1, 1, 1)) == 3 * activations(network, x)
     assert not network.training
+    assert activations(network.train(), x) == 4 * (6 * 8 + 4 * 6 * 8)
+    assert network.training
     assert not any(p.requires_grad for p in network.parameters())
 
 

@@ -764,6 +764,10 @@ def test_where_nothing_is_left_no_more_effort_is_asked_for() -> None:
     broken = replace(climbs("cross_entropy", 10), correct=(first(0),))
     assert effort(broken) == ("pass", "no image is left that more effort could break")
     assert effort(climbs("cross_entropy", 10))[0] == "warn"
+    few = replace(broken, attack="b", correct=(first(0, 4),))  # it saw four images alone
+    assert effort(few, climbs("cross_entropy", 10))[0] == "warn"
+    lucky = replace(broken, correct=(first(64), tuple(not v for v in first(64))))  # each is right in one of two repeats
+    assert effort(lucky)[0] == "warn"
 
 
 def test_a_radius_too_small_for_the_classifier_is_seen_beside_one_that_is_not() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from art_ext.evaluation.judge.rules import MARGIN, WARN, Found, Gain, gain, surely_stronger, too_many
 from art_ext.evaluation.judge.sweeps import probe
 from art_ext.evaluation.report import Cell, Report
-from art_ext.evaluation.report.worst import robust
 from art_ext.evaluation.tags import Tag
 from art_ext.evaluation.threat import Knowledge
 
@@ -36,7 +35,7 @@ def attack_effort(report: Report, model: str) -> Found | None:
     wanted = f"{STEPS} steps" + (f" of {SAMPLES} EOT samples" if random else "")
     if len(climbed) >= LOSSES:
         return "pass", f"{len(enough)} white-box attacks of at least {wanted}, on {', '.join(climbed)}"
-    if not any(robust(attacked)):
+    if all_broken(attacked):
         return "pass", "no image is left that more effort could break"
     longest = max(white, key=lambda c: (c.steps or 0) * _samples(c), default=None)
     most = (
@@ -160,6 +159,13 @@ def black_box_not_stronger(report: Report, model: str) -> Found | None:
             same = [f for f in full if _name(f) == _name(c)]
             gains += [gain(c.once, f.once, f"broken by {_row(c)} minus by the same with full knowledge") for f in same]
     return surely_stronger(gains) if gains else ("not run", "needs a black-box attack and a full one like it")
+
+
+def all_broken(cells: Sequence[Cell]) -> bool:
+    """Whether each image that any cell saw is wrong in every repeat of one of them."""
+    n = max((c.images for c in cells), default=0)
+    answers = [c.survived for c in cells]
+    return all(any(i < len(survived) and not survived[i] for survived in answers) for i in range(n))
 
 
 def left_once(cells: Sequence[Cell]) -> list[bool]:

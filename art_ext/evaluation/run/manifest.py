@@ -20,6 +20,7 @@ from art_ext.evaluation.settings import Settings, stated
 from art_ext.evaluation.targets import Defended
 from art_ext.evaluation.threat import Threat
 from art_ext.nn.hashing import sha256
+from art_ext.plain import differences
 
 PLAN = "evaluation.json"
 NOTED = ("machine",)
@@ -107,15 +108,16 @@ def _agree(a: Any, b: Any) -> bool:
 
 
 def _apart(key: str, a: Any, b: Any) -> str:
-    """What differs of an entry, in parentheses: parts of a model by name, others with both values; empty for lists."""
-    model = key.startswith("model ")
-    if model and (a is None or b is None):
-        return " (given in one of them only)"
-    if not isinstance(a, Mapping) or not isinstance(b, Mapping):
-        return ""
-    apart = [k for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
-    told = [k if model else f"{k} {json.dumps(a.get(k))} there, {json.dumps(b.get(k))} now" for k in apart]
-    return f" ({'; '.join(told) if not model else ', '.join(told)})"
+    """What differs of an entry, in parentheses: parts of a model, settings with both values; empty for lists."""
+    if key.startswith("model "):
+        text = "given in one of them only" if a is None or b is None else ", ".join(_parts(a, b))
+    else:
+        text = differences(a, b) if isinstance(a, Mapping) and isinstance(b, Mapping) else ""
+    return f" ({text})" if text else ""
+
+
+def _parts(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    return [k for k in sorted({*a, *b}) if a.get(k) != b.get(k)]
 
 
 def _grown(old: int | None, new: int | None) -> bool:
