@@ -67,7 +67,7 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> T
 def show(report: Report) -> None:
     """Prints accuracies, what stands beside them, criteria, the checks that warn or fail, and a headline a model."""
     from art_ext.evaluation.report.criteria import outcomes
-    from art_ext.evaluation.report.headline import sentences
+    from art_ext.evaluation.report.sentences import sentences
     from art_ext.evaluation.report.tables import more_tables, radius
 
     out = console()

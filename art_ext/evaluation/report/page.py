@@ -12,9 +12,9 @@ from pathlib import Path
 from art_ext.evaluation.report.criteria import CLAIMS_NOTHING, outcomes
 from art_ext.evaluation.report.data import Findings, Verdict
 from art_ext.evaluation.report.heading import heading
-from art_ext.evaluation.report.headline import NOTHING, left, stands_on
 from art_ext.evaluation.report.remedies import remedy
 from art_ext.evaluation.report.rows import ATLAS, EVADE, NIST, kind_of
+from art_ext.evaluation.report.sentences import NOTHING, left, stands_on
 from art_ext.evaluation.report.tables import INTERVALS, accuracy_table, model_table, more_tables, one_line, radius
 from art_ext.files import replacing
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from art_ext.evaluation.report.data import CLEAN, UNDEFENDED, Cell, Findings
 from art_ext.evaluation.report.estimates import clean_of, curve_over_repeats, estimate_table
-from art_ext.evaluation.report.headline import sentences
 from art_ext.evaluation.report.legacy import PARAMETERS
 from art_ext.evaluation.report.pairs import ALONE, pair_table
+from art_ext.evaluation.report.sentences import sentences
 from art_ext.evaluation.report.worst import robust, worst_of
 from art_ext.evaluation.statistics import Interval, mean_interval
 from art_ext.evaluation.tags import Tag
