@@ -26,6 +26,7 @@ import torch
 
 from art_ext.evaluation import Report
 from art_ext.evaluation.executors import given_executor
+from art_ext.nn.precision import FLOAT32, PRECISIONS
 from art_ext.training import launched, make_fabric
 from experiments import render, runner
 from experiments.core import SCALES, Experiment
@@ -57,6 +58,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     workers.add_argument("--workers", type=int, help="processes of this machine that make the reports' blocks")
     workers.add_argument("--executor", help="ray, ray://HOST:PORT or slurm in their place")
     parser.add_argument("--precision", default="32-true", help="of trainings; what is measured is float32")
+    parser.add_argument("--crafting", choices=PRECISIONS, default=FLOAT32, help="of the native attacks' gradients")
     parser.add_argument("--batch-size", type=int, default=256, help="most images of one pass of an evaluation")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--runs", type=Path, default=RUNS, help="networks and examples")
@@ -102,7 +104,8 @@ def run(args: argparse.Namespace) -> None:
     runs = args.runs / "dry" if args.dry_run else args.runs
     lab = Lab(experiment, args.folder, runs, out, fabric, args.seed, args.dry_run, deadline)
     try:
-        made = [*runner.carry_out(lab, names, (args.shard[0], args.shard[1]), out, args.batch_size, executor)]
+        shard = (args.shard[0], args.shard[1])
+        made = [*runner.carry_out(lab, names, shard, out, args.batch_size, executor, args.crafting)]
     except OutOfTime as late:
         print(late)
         return

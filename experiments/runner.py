@@ -14,6 +14,7 @@ from art_ext.evaluation.blocks import BLOCK
 from art_ext.evaluation.executors import Executor
 from art_ext.evaluation.report import several
 from art_ext.files import replacing
+from art_ext.nn.precision import FLOAT32
 from experiments import data as sets
 from experiments.core import Experiment, Part, Table, Work
 from experiments.lab import TRIAL_STEPS, Lab
@@ -24,7 +25,7 @@ FEW = ("steps", "queries", "targets", "N", "max_iter", "scales")
 
 def carry_out(
     lab: Lab, names: Sequence[str], shard: tuple[int, int], out: Path, batch: int = 256,
-    executor: Executor | str | int | None = None,
+    executor: Executor | str | int | None = None, crafting: str = FLOAT32,
 ) -> Iterator[Path]:  # fmt: skip
     """Makes the results of the parts named, and gives the files that are there now.
 
@@ -38,6 +39,7 @@ def carry_out(
         out: folder of the results.
         batch: most images of one pass.
         executor: who makes the blocks of the reports, see `evaluate`.
+        crafting: precision of the native attacks' gradients, see `evaluate`.
 
     Raises:
         OutOfTime: the time was up before the networks were there.
@@ -51,7 +53,7 @@ def carry_out(
     lab.closed = True
     rank, world = lab.fabric.global_rank, lab.fabric.world_size
     mine = (shard[0] * world + rank, shard[1] * world)
-    cut = {name: report_of(lab, name, models[name], mine, batch, executor) for name in models}
+    cut = {name: report_of(lab, name, models[name], mine, batch, executor, crafting) for name in models}
     for name in names:
         part, path = experiment.parts[name], out / f"{experiment.file(name, lab.seed)}.json"
         if isinstance(part, Part):
@@ -67,7 +69,7 @@ def carry_out(
 
 def report_of(
     lab: Lab, name: str, models: Sequence[Defended], shard: tuple[int, int], batch: int,
-    executor: Executor | str | int | None = None,
+    executor: Executor | str | int | None = None, crafting: str = FLOAT32,
 ) -> int:  # fmt: skip
     """One process's share of a report, in its own folder, and into how many the report is cut.
 
@@ -86,7 +88,7 @@ def report_of(
         models, attacks, images.x, images.y, threat=part.threat, knowledge=part.knowledge, executor=executor,
         probe=None if lab.dry else part.probe, folder=_folder(lab, name, shard[0], used), shard=(shard[0], used),
         data=sets.called(lab.experiment.data, lab.folder, part.first) | facts(lab, part) | dict(part.about),
-        **{"eot_samples": 20, "average": "gradients", "repeats": 10, "batch_size": batch, **options},
+        crafting=crafting, **{"eot_samples": 20, "average": "gradients", "repeats": 10, "batch_size": batch, **options},
     )  # fmt: skip
     return used
 

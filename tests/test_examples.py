@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -65,9 +67,18 @@ def test_guide_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 def test_quickstart(tmp_path: Path) -> None:
-    out = run(
-        "01_quickstart.py", "--images", 4, "--steps", 2, "--draws", 2, "--queries", 5, "--workers", 1, "--out", tmp_path
-    )
+    """With random images in place of CIFAR-10's, which do not ship."""
+    folder = tmp_path / "data" / "cifar-10-batches-bin"
+    folder.mkdir(parents=True)
+    rows = torch.randint(0, 256, (2, 3073), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    rows[:, 0] %= 10
+    (folder / "test_batch.bin").write_bytes(rows.numpy().tobytes())
+    few = ("--images", 4, "--steps", 2, "--draws", 2, "--queries", 5, "--workers", 1)
+    out = run("01_quickstart.py", *few, "--cifar10", tmp_path / "data", "--out", tmp_path)
+    coloured = Report.load(tmp_path / "cifar10.json")
+    assert (coloured.models(), len(coloured.labels)) == (["undefended", "adversarially trained", "RDP"], 1)
+    check_every_number(coloured, (tmp_path / "cifar10.html").read_text("utf-8"))
+    assert "CIFAR-10, the first 1 test images:" in out
     report = Report.from_json((tmp_path / "report.json").read_text())
     header, rows = report.table()
     assert header == ["model", "attack", "bare classifier", "blind", "bpda", "full"]
@@ -84,8 +95,14 @@ def test_quickstart(tmp_path: Path) -> None:
     html = (tmp_path / "report.html").read_text("utf-8")
     check_every_number(report, html)
     assert html.count("data:image/png;base64,") == 4
-    pictures = ("images.png", "accuracy.png", "curves.png", "repeats.png")
+    pictures = ("images.png", "accuracy.png", "curves.png", "repeats.png", "cifar10.png")
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+
+
+def test_quickstart_without_cifar10_says_where_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = runpy.run_path(str(ROOT / "examples" / "01_quickstart.py"))
+    script["on_cifar10"](argparse.Namespace(images=4, cifar10=tmp_path))
+    assert re.match(r"no table for CIFAR-10: expected .*kriz/cifar\.html", capsys.readouterr().out)
 
 
 def test_a_whole_evaluation_in_under_40_lines(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The images of an npz, of a folder, or of the data set that ships with the package."""
+"""The images of an npz, of a folder, of CIFAR-10, or of the data set that ships with the package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from art_ext.cli.terminal import say
 if TYPE_CHECKING:
     from art_ext.data import Images
 
-SHIPPED = "fashion_mnist"
+SHIPPED, CIFAR10 = "fashion_mnist", "cifar10"
 CLASSES = 20
 """Of a folder, whose names are printed."""
 GREY = ("1", "L", "LA", "La")
@@ -32,8 +32,8 @@ def load_images(
     """Images with labels, in balanced order; those to train on keep theirs, but in a folder.
 
     Args:
-        path: npz, folder, or "fashion_mnist".
-        split: of the data set that ships with the package.
+        path: npz, folder, "fashion_mnist" or "cifar10" (see `art_ext.data.cifar10`).
+        split: of these two data sets.
         keys: names of the arrays of an npz.
         size: (height, width) to stretch the images of a folder to.
         channels: of the images of a folder.
@@ -45,14 +45,21 @@ def load_images(
     """
     from art_ext import data
 
-    if path.is_dir():
+    named = str(path) if str(path) in (SHIPPED, CIFAR10) and not path.exists() else ""
+    binary = path.is_dir() and path.name == data.CIFAR10_FOLDER
+    if path.is_dir() and not binary:
         return _folder(path, size, channels)
     if size is not None or channels is not None:
         raise ValueError(f"expected --size and --channels with a folder of images, got them with {path}")
-    if str(path) == SHIPPED and not path.exists():
+    if named == SHIPPED:
         return data.fashion_mnist(split)
+    if named or binary:
+        found = data.cifar10(split, folder=path if binary else None)
+        return _balanced(found) if split == "test" else found
     if not path.exists():
-        raise ValueError(f"expected an npz file, a folder or {SHIPPED} as --data, got {path}, which is not there")
+        raise ValueError(
+            f"expected an npz file, a folder, {SHIPPED} or {CIFAR10} as --data, got {path}, which is not there"
+        )
     with readable(path):
         images, labels = _keys(path, keys, labels_needed)
         found = data.from_npz(path, images=images, labels=labels)

@@ -27,7 +27,8 @@ Classifier = Annotated[
 Data = Annotated[
     Path,
     typer.Option(
-        help="npz with arrays x and y, a folder with one subfolder a class, or fashion_mnist, the subset shipped here."
+        help="npz with arrays x and y, a folder with one subfolder a class, fashion_mnist (the subset shipped here) or "
+        "cifar10 (cifar-10-batches-bin in data/, or where ART_EXT_DATA says)."
     ),
 ]
 Keys = Annotated[str, typer.Option(help="Names of the arrays of images and labels in an npz.")]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from art_ext.cli.images import load_images
-from art_ext.data import balanced_order, fashion_mnist
+from art_ext.data import balanced_order, cifar10, fashion_mnist
 
 
 def test_the_images_of_a_folder_come_in_balanced_order(files: Any) -> None:
@@ -51,6 +51,23 @@ def test_the_shipped_set_is_that_of_the_package(split: Any, tmp_path: Path, monk
     found, expected = load_images(Path("fashion_mnist"), split=split), fashion_mnist(split)
     assert torch.equal(found.x, expected.x)
     assert (found.order is None) == (split == "train")
+
+
+@pytest.mark.parametrize("given", ["cifar10", "cifar-10-batches-bin"])
+def test_cifar10_is_read_by_name_or_folder(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError), match="which is not there"):
+        load_images(Path(given), split="test")
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    rows = np.random.default_rng(0).integers(0, 256, (6, 3073), dtype=np.uint8)
+    rows[:, 0] = (3, 3, 3, 5, 5, 5)
+    rows.tofile(folder / "test_batch.bin")
+    monkeypatch.setenv("ART_EXT_DATA", str(tmp_path))
+    found, stored = load_images(Path(given), split="test"), cifar10("test")
+    assert [sorted(pair.tolist()) for pair in found.y.split(2)] == [[3, 5]] * 3
+    assert found.order is not None
+    assert torch.equal(found.x, stored.x[found.order])
 
 
 def test_the_order_of_a_folders_classes_is_said(files: Any, capsys: pytest.CaptureFixture[str]) -> None:
