@@ -55,29 +55,59 @@ class Watched(Processes):
         self.ended = time.monotonic()
 
 
-def measured(images: int, steps: int) -> dict[str, Any]:
-    """An evaluation by one and by two workers: throughput, what is lost between units, and unit times."""
+def measured(images: int, steps: int, rounds: int) -> dict[str, Any]:
+    """An evaluation by one and by two workers in turn: throughput, what is lost between units, and unit times.
+
+    Each figure is the median of the rounds; the machine may be faster in one run than in another.
+    """
     torch.set_num_threads(1)
+    found: dict[str, Any] = {"load_before": os.getloadavg()[0], "images": images, "steps": steps}
+    runs = [{workers: by(workers, images, steps) for workers in (1, 2)} for _ in range(rounds)]
+    for workers in (1, 2):
+        found[f"{workers} workers"] = {
+            k: runs[0][workers][k] if k == "units" else statistics.median(run[workers][k] for run in runs)
+            for k in runs[0][workers] if k != "ratios"
+        }  # fmt: skip
+    found["1 workers"]["ratios"] = sorted(ratio for run in runs for ratio in run[1]["ratios"])
+    speedups = [run[2]["units_a_second"] / run[1]["units_a_second"] for run in runs]
+    return found | {"speedup": statistics.median(speedups), "speedups": speedups, "load_after": os.getloadavg()[0]}
+
+
+def by(workers: int, images: int, steps: int) -> dict[str, Any]:
+    """One evaluation by so many workers with one thread each."""
     data = fashion_mnist("test")
     models = [Defended(name, presets.load(f"fashion_mnist_{name}")) for name in ("cnn", "robust")]
     attacks = [Attack("native", "PGD", {"steps": steps}), Attack("native", "APGD", {"steps": steps})]
-    found: dict[str, Any] = {"load_before": os.getloadavg()[0], "images": images, "steps": steps}
-    for workers in (1, 2):
-        by, start, x, y = Watched(workers, threads=1), time.monotonic(), data.x[:images], data.y[:images]
-        options: dict[str, Any] = {"probe": None, "progress": False, "all_steps": True, "executor": by}
-        evaluate(models, attacks, x, y, threat=THREAT, knowledge=[Knowledge.FULL], **options)
-        whole, times = time.monotonic() - start, by.progress.times
-        first = min(end - took for end, took, _ in times)
-        span, busy = max(end for end, _, _ in times) - first, sum(took for _, took, _ in times)
-        middle = statistics.median(took / cost for _, took, cost in times)
-        found[f"{workers} workers"] = {
-            "units": len(times), "units_a_second": len(times) / span, "busy_s": busy, "span_s": span,
-            "between_units": 1 - busy / (workers * span), "start_s": first - by.began, "whole_s": whole,
-            "driver_s_a_unit": (whole - (by.ended - by.began)) / len(times),
-            "ratios": sorted(round(took / cost / middle, 3) for _, took, cost in times),
-        }  # fmt: skip
-    one, two = (found[f"{k} workers"]["units_a_second"] for k in (1, 2))
-    return found | {"speedup": two / one, "load_after": os.getloadavg()[0]}
+    who, start, x, y = Watched(workers, threads=1), time.monotonic(), data.x[:images], data.y[:images]
+    options: dict[str, Any] = {"probe": None, "progress": False, "all_steps": True, "executor": who}
+    evaluate(models, attacks, x, y, threat=THREAT, knowledge=[Knowledge.FULL], **options)
+    whole, times = time.monotonic() - start, who.progress.times
+    first = min(end - took for end, took, _ in times)
+    span, busy = max(end for end, _, _ in times) - first, sum(took for _, took, _ in times)
+    middle = statistics.median(took / cost for _, took, cost in times)
+    return {
+        "units": len(times), "units_a_second": len(times) / span, "busy_s": busy, "span_s": span,
+        "between_units": between(times, workers) / busy, "idle": 1 - busy / (workers * span),
+        "start_s": first - who.began, "whole_s": whole,
+        "driver_s_a_unit": (whole - (who.ended - who.began)) / len(times),
+        "ratios": [round(took / cost / middle, 3) for _, took, cost in times],
+    }  # fmt: skip
+
+
+def between(times: Sequence[tuple[float, float, float]], workers: int) -> float:
+    """Seconds that workers waited between two units of theirs, given when each unit ended and how long it took.
+
+    Which worker had a unit is not recorded: of those that were free, the one that became so last.
+    """
+    ends: list[float] = []
+    waited = 0.0
+    for start, end in sorted((end - took, end) for end, took, _ in times):
+        free = [e for e in ends if e <= start]
+        if free and (len(ends) == workers or start - max(free) < min(end - start, 1.0)):
+            waited += start - max(free)
+            ends.remove(max(free))
+        ends.append(end)
+    return waited
 
 
 def full_units(seconds: dict[str, float], n: int) -> tuple[list[Unit], dict[str, float]]:
@@ -172,14 +202,17 @@ def rendered(found: dict[str, Any]) -> str:
     here, cost = found["measured"], found["imagenet"]
     one, two = here["1 workers"], here["2 workers"]
     busy = [f"{100 * w['between_units']:.1f} %" for w in (one, two)]
+    idle = f"{100 * two['idle']:.1f} %"
     days = {w["workers"]: [f"{w[k] / 86400:.1f} d" for k in ("ideal_s", "makespan_s")] for w in found["simulated"]}
     cores = found["machine"]["cores"]
     lines = [
         MARKS[0], "",
         f"Measured on {cores} cores ({here['images']} images, {one['units']} units, one thread each; "
         f"load of the machine {here['load_before']:.1f} before, {here['load_after']:.1f} after): two workers have "
-        f"{here['speedup']:.2f} times the throughput of one. Outside units one worker spends {busy[0]} of its time, "
-        f"two spend {busy[1]}. A worker starts in {one['start_s']:.0f} s.", "",
+        f"{here['speedup']:.2f} times the throughput of one (of {len(here['speedups'])} rounds, "
+        f"{min(here['speedups']):.2f} to {max(here['speedups']):.2f}). Between two units of its own one worker waits "
+        f"{busy[0]} of its time, each of two {busy[1]}; with the beginning and the end, when one of them has no unit, "
+        f"two are idle for {idle}. A worker starts in {one['start_s']:.0f} s.", "",
         f"Simulated: suite `full`, {found['n']} images of ImageNet, three models, {100 * FAILING:.0f} % of what is "
         f"handed out fails at a random point, every {SLOW_WORKERS}th worker is {SLOWER:g} times slower; "
         "a step of diffusion is taken to cost what AToP's network does.", "",
@@ -202,11 +235,11 @@ def rendered(found: dict[str, Any]) -> str:
 def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--render", action="store_true")
-    for name, usual in (("--images", 512), ("--steps", 20), ("--n", 5000)):
+    for name, usual in (("--images", 512), ("--steps", 20), ("--n", 5000), ("--rounds", 3)):
         parser.add_argument(name, type=int, default=usual)
     options = parser.parse_args(given)
     if not options.render:
-        here = measured(options.images, options.steps)
+        here = measured(options.images, options.steps, options.rounds)
         torch.manual_seed(0)
         OUT.write_text(
             json.dumps(modelled(here, pass_seconds(resnet50()), pass_seconds(AToP()), options.n), indent=1) + "\n"

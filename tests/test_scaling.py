@@ -38,6 +38,13 @@ def test_the_units_of_the_full_suite_are_those_of_its_schedule() -> None:
     assert sum(unit.cost for unit in units) == pytest.approx(0.5 * sum(passes.values()))
 
 
+def test_what_workers_wait_is_counted_by_hand() -> None:
+    one = [(2.0, 2.0, 1.0), (4.5, 2.0, 1.0), (7.0, 2.25, 1.0)]  # (end, took, cost): waits 0.5 and 0.25
+    assert scaling.between(one, 1) == pytest.approx(0.75)
+    other = [(3.0, 2.5, 1.0), (5.0, 1.9, 1.0)]  # of a second worker, which begins at 0.5: waits 0.1
+    assert scaling.between([*one, *other], 2) == pytest.approx(0.85)
+
+
 def test_resnet50_has_the_size_of_its_paper() -> None:
     with torch.device("meta"):
         network = resnet50()
