@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from art_ext import plots, presets
 from art_ext.evaluation import Attack, Probe, Report, Threat
@@ -33,8 +35,8 @@ from experiments.page import about, code, load, options, read, rows_of, section,
 from experiments.runner import laid_out
 
 SCALES: Mapping[str, dict[str, Any]] = {
-    "small": {"images": 512, "unseen": 256, "strong": 128, "probe": Probe(32, 10), "samples": 5},
-    "paper": {"images": 1000, "unseen": 1000, "strong": 1000, "probe": Probe(), "samples": 20},
+    "small": {"images": 512, "unseen": 256, "drawn": 64, "strong": 128, "probe": Probe(32, 10), "samples": 5},
+    "paper": {"images": 1000, "unseen": 1000, "drawn": 1000, "strong": 1000, "probe": Probe(), "samples": 20},
 }  # fmt: skip
 ROBUST = "adversarially trained"
 PURIFIED = ("RDP", "DIR", "AToP", "CD-VAE")
@@ -62,6 +64,8 @@ ITEMS = (
     Item("pictures", "images, adversaries, what each purifier makes of them", ("pictures",)),
 )  # fmt: skip
 DECLARED = ("cifar10",)
+H100, PART = 989e12, 0.05
+"""Operations a second of an H100 in bfloat16, without sparsity (its data sheet), and the share of it assumed here."""
 COLUMNS = {
     **{f"PGD-20, {k}": (f"native PGD-20, {k}",) for k in ("transfer", "blind", "bpda", "adaptive")},
     "PGD-20": ("native PGD-20",),
@@ -94,7 +98,7 @@ def declare(data: str, scale: str) -> Experiment:
     """The table of settings."""
     s, linf, every = SCALES[scale], Threat("Linf", SETS[data].eps), tuple(MODELS)
     options = {"average": "logits", "eot_samples": s["samples"]}
-    more = {"targets": 3, "queries": 200} if scale == "small" else {}
+    more = {"targets": 1, "queries": 100} if scale == "small" else {}
     short, middle, long = (Attack("native", "PGD", {"steps": n}) for n in (20, 40, 200))
 
     def part(models: tuple[str, ...], attacks: tuple[Attack, ...], images: str, **told: Any) -> Part:
@@ -109,7 +113,7 @@ def declare(data: str, scale: str) -> Experiment:
         "stadv": part(every, (Attack("native", "StAdv", {"steps": 40}),), "unseen"),
         "autoattack": part(FIXED, (Attack("native", "AutoAttack"),), "images"),
         "autoattack_eot": part(
-            DRAWN, (Attack("native", "AutoAttack", more, label="native AutoAttack under EOT"),), "images"
+            DRAWN, (Attack("native", "AutoAttack", more, label="native AutoAttack under EOT"),), "drawn"
         ),
         "strong": part(every, (long, Attack("native", "Square", {"queries": 1000}, on="randomised")), "strong",
                        options={**options, "eot_samples": 20}),
@@ -150,8 +154,8 @@ SECTIONS = {
              "is averaged over five samples at each step.",
     "adaptive": "The attack that each method's own training or inner working suggests, 20 steps.",
     "autoattack": "Native AutoAttack, on what draws nothing.",
-    "autoattack_eot": "Native AutoAttack on what draws: gradients averaged over five samples, APGD-T with three "
-                      "targets, Square with 200 queries, and no FAB-T.",
+    "autoattack_eot": "Native AutoAttack on what draws: gradients averaged over five samples, APGD-T with one "
+                      "target, Square with 100 queries, and no FAB-T.",
     "l2": "L2, radius 0.5, 40 steps: none of them was trained for it.",
     "stadv": "StAdv moves pixels; it has a bound of its own and does not count in the worst case.",
     "strong": "PGD-200 averaged over 20 samples, and Square over as many.",
@@ -192,11 +196,40 @@ def page(folder: Path) -> list[str]:
 
 
 def hours(reports: Mapping[str, Report]) -> str:
-    """What the presets and the reports took, as a section."""
+    """What the presets and the reports took, and what an H100 would need, as a section."""
     known = {n: presets.describe(n).training for n in presets.names() if n.startswith("cifar10_")}
-    rows = [[f"training of {n}", f"{float(t['seconds']) / 3600:.2f}"] for n, t in known.items() if "seconds" in t]
+    rows = [
+        [f"training of {n}", "", f"{float(t['seconds']) / 3600:.2f}", ""] for n, t in known.items() if "seconds" in t
+    ]
+    cost = {name: operations(name) for name in MODELS}
     for name, report in reports.items():
         spent = sum(cell.seconds for cell in report.cells) / 3600
-        rows.append([f"attacks of part `{name}`, n = {len(report.labels)}", f"{spent:.2f}"])
-    return section("Time", "Hours of one core, which others shared now and then; of a part, what its examples took.",
-                   rows_of(["what", "hours"], rows))  # fmt: skip
+        done = sum(float(counted(cell) @ cost[cell.model]) for cell in report.cells)
+        away = done / (H100 * PART)
+        rows.append(
+            [f"attacks of part `{name}`, n = {len(report.labels)}", f"{done:.2g}", f"{spent:.2f}", f"{away:.1f}"]
+        )
+    return section("Time", "Hours of one core, which others shared now and then; of a part, what its examples took. "
+                   "Operations are the multiplications and additions of the passes that were counted (a backward pass "
+                   f"is two), those of checks left out. The H100 is one that reaches {100 * PART:.0f} % of its "
+                   "989 TFLOP/s in bfloat16: an assumption, no measurement.",
+                   rows_of(["what", "operations", "hours here", "seconds of an H100"], rows))  # fmt: skip
+
+
+def counted(cell: Any) -> Tensor:
+    """Passes of images through the classifier and through the purifier (2,), a backward one as two."""
+    seen = {k: float(cell.observed.get(k, 0)) for k in ("forward", "backward", "purifier_forward", "purifier_backward")}
+    return torch.tensor(
+        [seen["forward"] + 2 * seen["backward"], seen["purifier_forward"] + 2 * seen["purifier_backward"]]
+    )
+
+
+def operations(name: str) -> Tensor:
+    """Of one image's forward pass through a model's classifier and purifier (2,), counted by torch."""
+    found = []
+    for part in (MODELS[name].classifier, MODELS[name].purifier):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            if part is not None:
+                presets.load(f"cifar10_{part}")(torch.rand(1, 3, 32, 32))
+        found.append(float(counter.get_total_flops()))
+    return torch.tensor(found)

@@ -162,14 +162,13 @@ def test_batches_change_nothing_but_rounding(batch_size: int, alone: Path, tmp_p
 
 
 def test_an_actor_that_is_added_takes_units(alone: Path, tmp_path: Path) -> None:
-    """A cluster of one core begins; a second node joins while it runs."""
+    """A cluster of one core begins; a second node joins while it runs. The module is run as the others run it, since
+    its models' names are part of their identity."""
     pytest.importorskip("ray")
     code = """
-import sys, threading, time
+import runpy, sys, threading, time
 from pathlib import Path
 from ray.cluster_utils import Cluster
-from tests.evaluation import executed
-import torch
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 import ray
 ray.init(cluster.address, log_to_driver=False)
@@ -179,7 +178,8 @@ def join():
         time.sleep(0.05)
     cluster.add_node(num_cpus=1)
 threading.Thread(target=join, daemon=True).start()
-executed.main(str(folder), "ray", sys.argv[2])
+sys.argv[2:2] = ["ray"]
+runpy.run_module("tests.evaluation.executed", run_name="__main__", alter_sys=True)
 """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     words: list[Any] = [sys.executable, "-c", code, tmp_path / "out", N]
