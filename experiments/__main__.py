@@ -10,7 +10,8 @@
 Networks are trained once and kept by what decides them; a killed run goes on where it was, `--minutes` ends a training
 in time, and so does every evaluation. `--shard I N` takes the I-th of N shares of every report, on any machine that
 sees the same folders: whoever ends last puts them together. With several devices each takes a share. `--workers 2`,
-`--executor ray` and `--executor slurm` have the blocks of every report made by workers.
+`--executor ray` and `--executor slurm` have workers train the networks, `--seed 0 1 2` each of them three times, and
+make the blocks of every report.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from experiments.core import SCALES, Experiment
 from experiments.data import SETS
 from experiments.lab import Lab, OutOfTime
 from experiments.page import read, show
+from experiments.trainings import Trainings, planned, train
 
 RESULTS, RUNS = Path("results"), Path("runs/experiments")
 
@@ -49,13 +52,15 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scale", default="small", choices=SCALES)
     parser.add_argument("--part", nargs="+", help="all unless given")
     parser.add_argument("--shard", type=int, nargs=2, default=(0, 1), metavar=("I", "N"))
-    parser.add_argument("--seed", type=int, default=0, help="of the training; another one has results of its own")
+    parser.add_argument("--seed", type=int, nargs="+", default=[0], help="of trainings; each has results of its own")
     parser.add_argument("--minutes", type=float, help="end a training in time, to go on another day")
     parser.add_argument("--dry-run", action="store_true", help="two batches, two attack steps, eight images")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--devices", type=int, default=1)
     workers = parser.add_mutually_exclusive_group()
-    workers.add_argument("--workers", type=int, help="processes of this machine that make the reports' blocks")
+    workers.add_argument(
+        "--workers", type=int, help="processes of this machine that train and make the reports' blocks"
+    )
     workers.add_argument("--executor", help="ray, ray://HOST:PORT or slurm in their place")
     parser.add_argument("--precision", default="32-true", help="of trainings; what is measured is float32")
     parser.add_argument("--crafting", choices=PRECISIONS, default=FLOAT32, help="of the native attacks' gradients")
@@ -78,7 +83,8 @@ def main(given: Sequence[str] | None = None) -> None:
         for paper in args.papers or render.PAPERS:
             for scale in SCALES:
                 for experiment in render.experiments(paper, scale):
-                    _tables(experiment, args.results, args.seed)
+                    for seed in args.seed:
+                        _tables(experiment, args.results, seed)
     else:
         run(args)
 
@@ -96,28 +102,43 @@ def run(args: argparse.Namespace) -> None:
         raise SystemExit(
             "expected --workers or --executor without --shard and --devices: they share the blocks already"
         )
-    given_executor(executor)
+    workers = given_executor(executor)
     fabric = launched(make_fabric(torch.device(args.device), devices=args.devices, precision=args.precision))
     out = args.runs / "dry" / "results" if args.dry_run else args.results  # a trial must not stand for a measurement
-    out.mkdir(parents=True, exist_ok=True)
-    deadline = None if args.minutes is None else time.monotonic() + 60 * args.minutes
     runs = args.runs / "dry" if args.dry_run else args.runs
-    lab = Lab(experiment, args.folder, runs, out, fabric, args.seed, args.dry_run, deadline)
-    try:
+    for folder in (out, runs):
+        folder.mkdir(parents=True, exist_ok=True)
+    minutes = None if args.minutes is None else 60 * args.minutes
+    deadline = None if minutes is None else time.monotonic() + minutes
+    first = Lab(experiment, args.folder, runs, out, fabric, args.seed[0], args.dry_run, deadline)
+    if executor is not None:
+        until = None if minutes is None else time.time() + minutes
+        task = Trainings(
+            args.what, experiment.data, args.scale, tuple(planned(first, names)), args.folder, runs, args.device,
+            args.precision, args.dry_run, until,
+        )  # fmt: skip
+        train(workers, task, args.seed)
+    for seed in args.seed:
+        lab = replace(first, seed=seed, made={}, trainings={}, closed=False)
         shard = (args.shard[0], args.shard[1])
-        made = [*runner.carry_out(lab, names, shard, out, args.batch_size, executor, args.crafting)]
-    except OutOfTime as late:
-        print(late)
-        return
-    if not fabric.is_global_zero:
-        return
+        try:
+            made = [*runner.carry_out(lab, names, shard, out, args.batch_size, executor, args.crafting)]
+        except OutOfTime as late:
+            print(late)
+            return
+        if fabric.is_global_zero:
+            shown(made, out, experiment, seed)
+
+
+def shown(made: Sequence[Path], out: Path, experiment: Experiment, seed: int) -> None:
+    """Prints what was made, and the tables that the folder of results now gives."""
     for path in made:
         found: Any = read(out, path.stem)
         if "cells" in found:
             print(f"{path}\n\n{show(*Report.load(path).table())}\n")
         else:
             print(f"{path}: {', '.join(k for k in found if k not in ('options', 'versions'))}\n")
-    _tables(experiment, out, args.seed)
+    _tables(experiment, out, seed)
 
 
 def _tables(experiment: Experiment, folder: Path, seed: int) -> None:

@@ -317,16 +317,38 @@ def cluster(died: list[int], at: int) -> Any:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("address", "named", "joined"), [(None, "", "local"), (None, "host:1", None), ("ray://host:1", "", "ray://host:1")]
+)
+def test_no_cluster_is_joined_that_nobody_named(
+    address: str | None, named: str, joined: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray left to itself joins whatever cluster left its address on this machine, and waits for a dead one."""
+    pytest.importorskip("ray")
+    from art_ext.evaluation.executors import ray
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if named:
+        monkeypatch.setenv("RAY_ADDRESS", named)
+    monkeypatch.setattr(Worker, "_prepare", lambda self, models, seed: None)
+    executor, calls = ray.Ray(address, workers=1), []  # type: tuple[Any, list[Any]]
+    executor.ray = cluster([], at=-1)
+    executor.ray.is_initialized, executor.ray.shutdown = lambda: False, lambda: None
+    executor.ray.init = lambda at, **options: calls.append(at)
+    run(n=8, models=models()[:1], folder=tmp_path, executor=executor)
+    assert calls == [joined]
+
+
 @pytest.mark.parametrize("sees_folder", [True, False])
 def test_actors_that_die_cost_what_they_had_wherever_they_write(
     sees_folder: bool, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a cluster that is played; tests of a real one are slow."""
     pytest.importorskip("ray")
-    from art_ext.evaluation.executors import ray
+    from art_ext.evaluation.executors import ray, task
 
     if not sees_folder:
-        monkeypatch.setattr(ray, "PLAN", "elsewhere.json")
+        monkeypatch.setattr(task, "PLAN", "elsewhere.json")
     monkeypatch.setattr(Worker, "_prepare", lambda self, models, seed: None)  # modes of this process stay
     executor, died = ray.Ray(workers=1), []  # type: tuple[Any, list[int]]
     executor.ray = cluster(died, at=3)

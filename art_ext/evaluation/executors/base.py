@@ -11,7 +11,7 @@ from typing import Any
 
 from art_ext.evaluation.backends import Attack
 from art_ext.evaluation.executors.progress import Progress
-from art_ext.evaluation.executors.task import Task, packed
+from art_ext.evaluation.executors.task import Sent, packed
 from art_ext.evaluation.executors.unit import Load, Unit
 from art_ext.evaluation.run import Runner
 from art_ext.evaluation.schedule import Job
@@ -59,7 +59,8 @@ class Executor:
         """Called once the folder has been claimed."""
 
     def run(
-        self, task: Task, waves: Sequence[Sequence[Unit]], progress: Progress, jobs: Sequence[Job], runner: Runner
+        self, task: Sent, waves: Sequence[Sequence[Unit]], progress: Progress, jobs: Sequence[Job],
+        runner: Runner | None,
     ) -> None:  # fmt: skip
         """Has every unit made, those of a wave after those of the wave before.
 
@@ -68,7 +69,7 @@ class Executor:
             waves: the units, in the order in which they are handed out.
             progress: told of what happens.
             jobs: that the units are of, for a driver that works, too.
-            runner: of the driver.
+            runner: of the driver; None where the task is no evaluation.
 
         Raises:
             ValueError: a worker is not what the driver is: names what differs.
@@ -96,6 +97,7 @@ class Here(Executor):
         return b""
 
     def run(
-        self, task: Task, waves: Sequence[Sequence[Unit]], progress: Progress, jobs: Sequence[Job], runner: Runner
+        self, task: Sent, waves: Sequence[Sequence[Unit]], progress: Progress, jobs: Sequence[Job],
+        runner: Runner | None,
     ) -> None:  # fmt: skip
         """Leaves every unit to the driver."""

@@ -7,7 +7,6 @@ import pickle
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
 from typing import Any
@@ -16,10 +15,9 @@ import torch
 
 from art_ext.evaluation.executors.base import Executor
 from art_ext.evaluation.executors.progress import Progress
-from art_ext.evaluation.executors.task import Task, images_file
+from art_ext.evaluation.executors.task import Sent
 from art_ext.evaluation.executors.unit import TRIES, Load, Unit
 from art_ext.evaluation.executors.units import Queue
-from art_ext.evaluation.executors.worker import Worker
 from art_ext.evaluation.run import Runner
 from art_ext.evaluation.schedule import Job
 from art_ext.plain import number
@@ -44,16 +42,16 @@ class Processes(Executor):
         self.load, self.threads = load, threads
 
     def run(
-        self, task: Task, waves: Sequence[Sequence[Unit]], progress: Progress, jobs: Sequence[Job], runner: Runner
+        self, task: Sent, waves: Sequence[Sequence[Unit]], progress: Progress, jobs: Sequence[Job],
+        runner: Runner | None,
     ) -> None:  # fmt: skip
         if not waves:
             return
         threads = self.threads or max(1, torch.get_num_threads() // self.workers)
         count = min(self.workers, max(map(len, waves)))
         with ExitStack() as stack:
-            file = stack.enter_context(images_file(task.folder, runner.x, runner.y))
-            payload = pickle.dumps(replace(task, images=file))
-            pool = stack.enter_context(_pool(payload, count, threads, task.call["device"] == "cuda", progress))
+            payload = pickle.dumps(stack.enter_context(task.on_disk(runner)))
+            pool = stack.enter_context(_pool(payload, count, threads, task.device == "cuda", progress))
             for units in waves:
                 queue = Queue(units, progress)
                 while queue:
@@ -168,7 +166,7 @@ def _main(pipe: Connection[Any, Any], threads: int, device: str | None) -> None:
         pipe.send((HERE, ""))
         payload = pipe.recv_bytes()
         try:
-            worker = Worker(pickle.loads(payload), threads)
+            worker = pickle.loads(payload).worker(threads)
         except Exception as error:  # a class that is not to be found here, a file that is gone
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             pipe.send((REFUSED, f"{kind}{error}"))

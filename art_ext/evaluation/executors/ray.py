@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import re
@@ -16,17 +15,12 @@ from tempfile import mkdtemp
 from typing import Any
 from weakref import finalize
 
-import torch
-from torch import Tensor
-
 from art_ext.evaluation.executors.base import Executor
 from art_ext.evaluation.executors.progress import Progress
-from art_ext.evaluation.executors.task import Task
+from art_ext.evaluation.executors.task import Images, Sent
 from art_ext.evaluation.executors.unit import TRIES, Done, Load, Unit
 from art_ext.evaluation.executors.units import Queue
-from art_ext.evaluation.executors.worker import Worker
 from art_ext.evaluation.run import Runner
-from art_ext.evaluation.run.manifest import PLAN
 from art_ext.evaluation.schedule import Job
 from art_ext.files import replacing
 from art_ext.plain import number
@@ -65,7 +59,8 @@ class Ray(Executor):
         self.cpus = number(cpus, "cpus", at_least=0)
 
     def run(
-        self, task: Task, waves: Sequence[Sequence[Unit]], progress: Progress, jobs: Sequence[Job], runner: Runner
+        self, task: Sent, waves: Sequence[Sequence[Unit]], progress: Progress, jobs: Sequence[Job],
+        runner: Runner | None,
     ) -> None:  # fmt: skip
         if not waves:
             return
@@ -73,8 +68,9 @@ class Ray(Executor):
         if mine:
             new = self.address is None and "RAY_ADDRESS" not in os.environ
             options: dict[str, Any] = {"include_dashboard": False} if new else {}
-            self.ray.init(self.address, log_to_driver=False, **options)
-        cluster = _Cluster(self, task, runner.x, runner.y, progress)
+            # Without "local" Ray joins whatever cluster left its address on this machine, dead ones among them.
+            self.ray.init("local" if new else self.address, log_to_driver=False, **options)
+        cluster = _Cluster(self, task, task.in_memory(runner), progress)
         try:
             for units in waves:
                 queue = Queue(units, progress)
@@ -91,13 +87,13 @@ class Ray(Executor):
 class _Cluster:
     """The actors of a run."""
 
-    def __init__(self, executor: Ray, task: Task, x: Tensor, y: Tensor, progress: Progress) -> None:
+    def __init__(self, executor: Ray, task: Sent, arrays: Images | None, progress: Progress) -> None:
         self.ray, self.limit, self.progress, self.folder = executor.ray, executor.workers, progress, task.folder
-        gpus = executor.gpus if executor.gpus is not None else float(task.call["device"] == "cuda")
+        gpus = executor.gpus if executor.gpus is not None else float(task.device == "cuda")
         self.needs = {"CPU": executor.cpus, "GPU": gpus}
         options = {"num_cpus": executor.cpus, "num_gpus": gpus, "max_restarts": 0}
         payload = self.ray.put(pickle.dumps(task))  # once, for all actors
-        images = self.ray.put((x.cpu().numpy(), y.cpu().numpy()))
+        images = self.ray.put(arrays)
         threads = max(1, int(executor.cpus))
         self.make = partial(self.ray.remote(_Actor).options(**options).remote, payload, images, threads)
         self.busy: dict[Any, tuple[Any, Unit | None]] = {}  # by what is awaited
@@ -170,23 +166,21 @@ class _Cluster:
 class _Actor:
     """A worker on some node: in the driver's folder where it sees it, else in one of its own."""
 
-    def __init__(self, payload: bytes, images: tuple[Any, Any], threads: int) -> None:
+    def __init__(self, payload: bytes, images: Images | None, threads: int) -> None:
         self.payload, self.images, self.threads = payload, images, threads
 
     def prepare(self) -> None:
-        task: Task = pickle.loads(self.payload)
-        plan = task.folder / PLAN
+        task: Any = pickle.loads(self.payload)
         self.place: Path | None = None
-        if not plan.is_file() or json.loads(plan.read_text("utf-8")) != task.call:
+        if not task.seen():
             self.place = Path(mkdtemp(prefix="art_ext_"))
             finalize(self, rmtree, self.place, ignore_errors=True)
             task = replace(task, folder=self.place)
-        x, y = (torch.from_numpy(values.copy()) for values in self.images)
         self.sent: set[Path] = set()
-        self.worker = Worker(task, self.threads, images=(x, y))
+        self.worker = task.worker(self.threads, self.images)
 
     def do(self, unit: Unit) -> Done:
-        done = self.worker.do(unit)
+        done: Done = self.worker.do(unit)
         if self.place is None:
             return done
         root = self.place

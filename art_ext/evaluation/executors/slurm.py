@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,9 +18,8 @@ import torch
 
 from art_ext.evaluation.executors.base import Executor
 from art_ext.evaluation.executors.progress import Progress
-from art_ext.evaluation.executors.task import Task, images_file
+from art_ext.evaluation.executors.task import Sent
 from art_ext.evaluation.executors.unit import TRIES, Done, Load, Unit
-from art_ext.evaluation.executors.worker import Worker
 from art_ext.evaluation.run import Runner
 from art_ext.evaluation.schedule import Job
 from art_ext.files import replacing
@@ -66,16 +65,17 @@ class Slurm(Executor):
         self.parameters = {k if k in GENERAL else f"slurm_{k}": v for k, v in (parameters or {}).items()}
 
     def run(
-        self, task: Task, waves: Sequence[Sequence[Unit]], progress: Progress, jobs: Sequence[Job], runner: Runner
+        self, task: Sent, waves: Sequence[Sequence[Unit]], progress: Progress, jobs: Sequence[Job],
+        runner: Runner | None,
     ) -> None:  # fmt: skip
         if not waves:
             return
         room = task.folder / f"slurm-{uuid4().hex[:8]}"
         room.mkdir(mode=0o700)
         with ExitStack() as stack:
-            file = stack.enter_context(images_file(task.folder, runner.x, runner.y))
+            sent = stack.enter_context(task.on_disk(runner))
             threads = int(self.parameters.get("cpus_per_task", max(1, torch.get_num_threads() // self.workers)))
-            payload, lists = pickle.dumps(replace(task, images=file)), [list(wave) for wave in waves]
+            payload, lists = pickle.dumps(sent), [list(wave) for wave in waves]
             count = min(self.workers, max(map(len, waves)))
             pullers = [Puller(payload, lists, room, index, threads) for index in range(count)]
             _Array(self._submitter(room), pullers, lists, room, progress).wait()
@@ -169,7 +169,7 @@ class Puller:
 
     def __call__(self) -> None:
         try:
-            worker = Worker(pickle.loads(self.payload), self.threads)
+            worker = pickle.loads(self.payload).worker(self.threads)
             for number, units in enumerate(self.waves):
                 for name, unit in self._drawn(number, units):
                     done = worker.do(unit)

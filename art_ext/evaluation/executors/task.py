@@ -3,29 +3,79 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from art_ext.evaluation.backends import Attack
 from art_ext.evaluation.blocks import BLOCK
-from art_ext.evaluation.executors.unit import Load
+from art_ext.evaluation.executors.unit import Done, Load, Unit
 from art_ext.evaluation.inspect import ModelInfo
+from art_ext.evaluation.run import Runner
 from art_ext.evaluation.run.blockwise import Blocks, save_blocks
+from art_ext.evaluation.run.manifest import PLAN
 from art_ext.evaluation.settings import Settings
 from art_ext.evaluation.targets import Defended
 from art_ext.evaluation.threat import Threat
 
 SENDABLE = "define it at the top level of an importable module, or give the executor a function that makes it (load=)"
+
+
+Images = tuple[NDArray[Any], NDArray[Any]]
+"""x (N, C, H, W) and y (N,)."""
+
+
+class Makes(Protocol):
+    """What has become of a task in a worker."""
+
+    def do(self, unit: Unit) -> Done:
+        """Makes a unit."""
+        ...
+
+
+class Sent(Protocol):
+    """What an executor takes to its workers by pickle: an evaluation, or anything else that is made of units."""
+
+    @property
+    def folder(self) -> Path:
+        """Where results go, on a disk that the driver sees."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Type of the device that workers need."""
+        ...
+
+    def on_disk(self, runner: Any) -> AbstractContextManager[Sent]:
+        """The task for workers that see the folder, for the time of the work."""
+        ...
+
+    def in_memory(self, runner: Any) -> Images | None:
+        """What workers that may not see the folder are sent once, beside the task."""
+        ...
+
+    def seen(self) -> bool:
+        """Whether this process sees the driver's folder."""
+        ...
+
+    def worker(self, threads: int, images: Images | None = None) -> Makes:
+        """What makes units in this process.
+
+        Raises:
+            ValueError: this process is no fit worker, and why.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -55,6 +105,32 @@ class Task:
     folder: Path
     images: Path = Path()
     load: Load | None = None
+
+    @property
+    def device(self) -> str:
+        """Type of the device that workers need."""
+        return str(self.call["device"])
+
+    @contextmanager
+    def on_disk(self, runner: Runner) -> Iterator[Task]:
+        """The task with the driver's images in its folder, for workers that see it."""
+        with images_file(self.folder, runner.x, runner.y) as file:
+            yield replace(self, images=file)
+
+    def in_memory(self, runner: Runner) -> Images:
+        """The driver's images as arrays, for workers that are sent them."""
+        return runner.x.cpu().numpy(), runner.y.cpu().numpy()
+
+    def seen(self) -> bool:
+        """Whether this process sees the driver's folder."""
+        plan = self.folder / PLAN
+        return plan.is_file() and json.loads(plan.read_text("utf-8")) == self.call
+
+    def worker(self, threads: int, images: Images | None = None) -> Makes:
+        """What makes units in this process, see `Worker`."""
+        from art_ext.evaluation.executors.worker import Worker
+
+        return Worker(self, threads, images=None if images is None else arrays(images))
 
     def things(self, device: torch.device) -> tuple[Sequence[Defended], Sequence[Attack]]:
         """Models and attacks of a worker."""
@@ -110,6 +186,11 @@ def images_file(folder: Path, x: Tensor, y: Tensor) -> Iterator[Path]:
         yield place
     finally:
         rmtree(place, ignore_errors=True)
+
+
+def arrays(images: Images) -> tuple[Tensor, Tensor]:
+    """Images and labels as tensors of their own."""
+    return torch.from_numpy(images[0].copy()), torch.from_numpy(images[1].copy())
 
 
 def read_images(place: Path) -> tuple[Tensor, Tensor]:

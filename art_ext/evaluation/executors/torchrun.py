@@ -18,7 +18,7 @@ from torch.distributed.rendezvous import rendezvous
 from art_ext.evaluation.backends import Attack
 from art_ext.evaluation.executors.base import Executor
 from art_ext.evaluation.executors.progress import Progress
-from art_ext.evaluation.executors.task import Task
+from art_ext.evaluation.executors.task import Sent
 from art_ext.evaluation.executors.unit import Done, Unit
 from art_ext.evaluation.executors.worker import work
 from art_ext.evaluation.run import Runner
@@ -81,8 +81,11 @@ class Torchrun(Executor):
             self.store.set("claimed", "yes")
 
     def run(
-        self, task: Task, waves: Sequence[Sequence[Unit]], progress: Progress, jobs: Sequence[Job], runner: Runner
+        self, task: Sent, waves: Sequence[Sequence[Unit]], progress: Progress, jobs: Sequence[Job],
+        runner: Runner | None,
     ) -> None:  # fmt: skip
+        if runner is None:
+            raise ValueError("expected an evaluation under torchrun; a training takes all of its processes by itself")
         progress.alive = self.ranks
         self.store.set("waves", json.dumps(waves))
         for number, units in enumerate(waves):
