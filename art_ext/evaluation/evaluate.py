@@ -22,6 +22,7 @@ from art_ext.evaluation.report import Report, merge
 from art_ext.evaluation.report.criteria import given_criteria
 from art_ext.evaluation.run import Store
 from art_ext.evaluation.run.manifest import call_digest, image_hashes, notes
+from art_ext.evaluation.run.remote import at_hand
 from art_ext.evaluation.schedule import schedule
 from art_ext.evaluation.settings import Probe, Settings, check_call, facts, given_knowledge, given_several, renamed
 from art_ext.evaluation.targets import Defended
@@ -97,7 +98,8 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
         folder: keeps every block, the report and all examples; an interrupted evaluation goes on where it was, one that
             has ended is read back, and one of more images (x that begins with the same, or an attack's `images`) makes
             only what is not there yet. Several processes may work in one folder. Models are compared by everything that
-            they are made of, and by their answers.
+            they are made of, and by their answers. A str such as s3://bucket/name is an fsspec address:
+            the folder is worked in here, and kept there (see `run.remote`).
         shard: (i, n) takes every n-th block from block i on; `merged` makes one report of all n.
         data: facts about the data set for the report (name, source, order), as JSON values; what grows with x does
             not belong there.
@@ -137,7 +139,7 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
         images, labels = x.detach().clone(), y.detach().clone()
         asked = Asked(models, attacks, images, labels, threat, settings, replace(settings, crafting=here), shard, said,
                       required, suite)  # fmt: skip
-        place = stack.enter_context(chosen.folder(folder))
+        place = stack.enter_context(chosen.folder(stack.enter_context(at_hand(folder))))
         return _evaluated(asked, chosen, Store(place), remarks, progress)
 
 
