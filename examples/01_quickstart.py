@@ -66,7 +66,7 @@ def on_cifar10(args: argparse.Namespace) -> None:
     """The same defence with presets for CIFAR-10, whose images do not ship."""
     try:
         data = cifar10("test", max(1, args.images // 4), args.cifar10)
-    except FileNotFoundError as missing:
+    except (FileNotFoundError, ValueError) as missing:
         print(f"no table for CIFAR-10: {missing}")
         return
     classifier, threat = presets.load("cifar10_resnet"), Threat("Linf", 8 / 255)

@@ -113,11 +113,12 @@ def run(args: argparse.Namespace) -> None:
     first = Lab(experiment, args.folder, runs, out, fabric, args.seed[0], args.dry_run, deadline)
     if executor is not None:
         until = None if minutes is None else time.time() + minutes
+        folder = args.folder and args.folder.resolve()
         task = Trainings(
-            args.what, experiment.data, args.scale, tuple(planned(first, names)), args.folder, runs, args.device,
-            args.precision, args.dry_run, until,
+            args.what, experiment.data, args.scale, planned(first, names, args.seed), folder, runs.resolve(),
+            torch.device(args.device).type, args.precision, args.dry_run, until,
         )  # fmt: skip
-        train(workers, task, args.seed)
+        train(workers, task)
     for seed in args.seed:
         lab = replace(first, seed=seed, made={}, trainings={}, closed=False)
         shard = (args.shard[0], args.shard[1])

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from torch import nn
 from art_ext.evaluation.executors import Executor, Unit
 from art_ext.evaluation.executors.progress import Progress
 from art_ext.evaluation.executors.unit import Done
-from art_ext.training import launched, make_fabric
+from art_ext.training import Objective, launched, make_fabric
 from experiments import render
-from experiments.core import Part, Work
-from experiments.lab import Lab
+from experiments.core import Part, Recipe, Work
+from experiments.lab import Lab, OutOfTime
 
 
 @dataclass
@@ -44,9 +45,14 @@ class Planned(Lab):
         return self.made[name]
 
 
-def planned(lab: Lab, parts: Sequence[str]) -> list[str]:
-    """Names of the networks that these parts need trained, each after those that it needs itself."""
-    found = Planned(lab.experiment, lab.folder, lab.runs, lab.out, lab.fabric, lab.seed, lab.dry)
+def planned(lab: Lab, parts: Sequence[str], seeds: Sequence[int]) -> tuple[tuple[str, int], ...]:
+    """The networks that these parts need trained, and their seeds, each after those that it needs itself."""
+    each = [[(name, seed) for name in _planned(lab, parts, seed)] for seed in seeds]
+    return tuple(pair for pairs in zip_longest(*each) for pair in pairs if pair is not None)
+
+
+def _planned(lab: Lab, parts: Sequence[str], seed: int) -> list[str]:
+    found = Planned(lab.experiment, lab.folder, lab.runs, lab.out, lab.fabric, seed, lab.dry)
     for part in (lab.experiment.parts[name] for name in parts):
         if isinstance(part, Part):
             for model in part.models:
@@ -66,7 +72,7 @@ class Trainings:
         paper: name of its module.
         data: set of images.
         scale: of the experiment.
-        names: of networks; the numbers of a unit's jobs are places here, its block is the seed.
+        todo: names of networks and their seeds; the number of a unit's job is a place here.
         images: folder of images that do not ship.
         folder: where networks are kept: a disk that driver and workers see.
         device: type of the device to train on.
@@ -78,7 +84,7 @@ class Trainings:
     paper: str
     data: str
     scale: str
-    names: tuple[str, ...]
+    todo: tuple[tuple[str, int], ...]
     images: Path | None
     folder: Path
     device: str
@@ -110,27 +116,37 @@ class Trainings:
         return Trainer(self)
 
 
+class Locked(Lab):
+    """Trains a network alone: where another process is training it, that is waited for."""
+
+    def _train(self, name: str, objective: Objective, recipe: Recipe) -> None:
+        with alone(self.runs / f"{name} {self.seed}.lock"):
+            super()._train(name, objective, recipe)
+
+
 class Trainer:
-    """Trains networks in a worker's process. A network that another worker is training is waited for."""
+    """Trains networks in a worker's process."""
 
     def __init__(self, task: Trainings) -> None:
         self.task = task
         experiment = render.module(task.paper).declare(task.data, task.scale)
         fabric = launched(make_fabric(torch.device(task.device), precision=task.precision))
         deadline = None if task.until is None else time.monotonic() + task.until - time.time()
-        self.lab = Lab(experiment, task.images, task.folder, task.folder, fabric, dry=task.dry, deadline=deadline)
+        self.lab = Locked(experiment, task.images, task.folder, task.folder, fabric, dry=task.dry, deadline=deadline)
 
     def do(self, unit: Unit) -> Done:
-        """Trains one network, or says what was raised."""
-        start, name = time.monotonic(), self.task.names[unit.jobs[0]]
-        if self.lab.seed != unit.block:
-            self.lab = replace(self.lab, seed=unit.block, made={}, trainings={})
+        """Trains one network, or says what was raised; what there is no time for is left."""
+        start, (name, seed) = time.monotonic(), self.task.todo[unit.jobs[0]]
+        if self.lab.seed != seed:
+            self.lab = replace(self.lab, seed=seed, made={}, trainings={})
+        error = ""
         try:
-            with alone(self.task.folder / f"{name} {unit.block}.lock"):
-                self.lab(name)
-        except Exception as error:
-            return Done(unit, f"{name}, seed {unit.block}: {type(error).__name__}: {error}", time.monotonic() - start)
-        return Done(unit, "", time.monotonic() - start)
+            self.lab(name)
+        except OutOfTime:
+            pass
+        except Exception as raised:
+            error = f"{name}, seed {seed}: {type(raised).__name__}: {raised}"
+        return Done(unit, error, time.monotonic() - start)
 
 
 @contextmanager
@@ -154,19 +170,20 @@ class Told(Progress):
         self.errors += [done.error] if done.error else []
 
 
-def train(executor: Executor, task: Trainings, seeds: Sequence[int]) -> None:
-    """Has all networks of all seeds trained.
+def train(executor: Executor, task: Trainings) -> None:
+    """Has all networks trained.
 
     Raises:
         RuntimeError: what a training raised, by its name and seed.
     """
-    units = [Unit((place,), seed, 1.0) for place in range(len(task.names)) for seed in seeds]
+    units = [Unit((place,), 0, 1.0) for place in range(len(task.todo))]
     progress = Told(units, task.folder)
     try:
         if units:
             executor.run(task, [units], progress, (), None)
     finally:
         progress.close()
-    errors = progress.errors + [f"{task.names[u.jobs[0]]}, seed {u.block}: {why}" for u, why in progress.lost]
+    lost = [(*task.todo[unit.jobs[0]], why) for unit, why in progress.lost]
+    errors = [*progress.errors, *(f"{name}, seed {seed}: {why}" for name, seed, why in lost)]
     if errors:
         raise RuntimeError("; ".join(errors))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from art_ext.evaluation import Attack, Defended, Knowledge, Report, Threat, evaluate
 from art_ext.evaluation.run import remote
+from art_ext.evaluation.run.manifest import PLAN
 from art_ext.evaluation.run.store import EXAMPLES, REPORT
 
 from .conftest import Halves
@@ -100,10 +101,50 @@ def test_another_evaluation_at_an_address_is_refused(storage: Any) -> None:
     assert {name: storage.cat_file(name) for name in storage.find("/bucket/five")} == before
 
 
-def test_a_storage_that_cannot_be_written_ends_the_evaluation(storage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storage_that_cannot_be_written_costs_nothing(
+    storage: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*given: Any, **more: Any) -> None:
         raise OSError("no room")
 
-    monkeypatch.setattr(type(storage), "put_file", full)
-    with pytest.raises(OSError, match="no room"):
-        run("memory://bucket/six")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with monkeypatch.context() as patched:
+        patched.setattr(type(storage), "put_file", full)
+        with pytest.raises(OSError, match=r"expected to write to memory://bucket/six, got .*no room.* lies in"):
+            run("memory://bucket/six")
+    (kept,) = tmp_path.glob("art_ext_*")
+    assert Report.load(kept / REPORT).labels
+    run("memory://bucket/seven")
+    assert [*tmp_path.glob("art_ext_*")] == [kept]
+
+
+def test_what_is_evaluated_is_sent_first_and_the_report_last(storage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill between two files never leaves what a later run would refuse."""
+    sent: list[str] = []
+    before = type(storage).put_file
+
+    def noted(self: Any, here: str, there: str, **more: Any) -> None:
+        sent.append(there.rpartition("/")[2])
+        before(self, here, there, **more)
+
+    monkeypatch.setattr(type(storage), "put_file", noted)
+    run("memory://bucket/eight")
+    assert (sent[0], sent[-1]) == (PLAN, REPORT)
+
+
+def starts_another(module: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+    if not fsspec.filesystem("memory").exists(f"/bucket/nine/{PLAN}"):
+        run("memory://bucket/nine")
+    return x
+
+
+def test_another_evaluation_that_began_there_meanwhile_is_not_overwritten(storage: Any) -> None:
+    with pytest.raises(ValueError, match="another evaluation that began there meanwhile"):
+        run("memory://bucket/nine", starts_another)
+    there = Report.from_json(storage.cat_file(f"/bucket/nine/{REPORT}").decode())
+    assert {cell.attack for cell in there.cells} == {"clean", "native FGSM"}
+
+
+def test_an_address_as_path_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected an address as str, got Path\('memory:/bucket/ten'\)"):
+        run(Path("memory://bucket/ten"))

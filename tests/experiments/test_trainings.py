@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +32,7 @@ class Inside(Executor):
     def run(self, task: Any, waves: Any, progress: Any, jobs: Any, runner: None) -> None:
         with task.on_disk(runner) as sent:
             worker = pickle.loads(pickle.dumps(sent)).worker(torch.get_num_threads())
-        self.units = [(unit.jobs[0], unit.block) for wave in waves for unit in wave]
+        self.todo = task.todo
         for wave in waves:
             queue = Queue(wave, progress)
             while (unit := queue.take()) is not None:
@@ -43,16 +44,15 @@ def declare(monkeypatch: pytest.MonkeyPatch, experiment: Experiment) -> None:
     monkeypatch.setattr(render, "module", lambda paper: module)
 
 
-def task(runs: Path, *names: str) -> Trainings:
+def task(runs: Path, *todo: tuple[str, int]) -> Trainings:
     runs.mkdir(exist_ok=True)
-    return Trainings("rdp", "fashion_mnist", "small", names, None, runs, "cpu", "32-true", False, None)
+    return Trainings("rdp", "fashion_mnist", "small", todo, None, runs, "cpu", "32-true", False, None)
 
 
 def test_each_seed_is_trained_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     declare(monkeypatch, tiny(linear()))
     inside = Inside()
-    train(inside, task(tmp_path / "runs", "net"), [0, 1])
-    assert inside.units == [(0, 0), (0, 1)]
+    train(inside, task(tmp_path / "runs", ("net", 0), ("net", 1)))
     made = checkpoints(tmp_path)
     assert len(made) == 2
     by_workers = [lab(tmp_path, linear(), seed=seed)("net")[1].weight for seed in (0, 1)]
@@ -73,7 +73,7 @@ def test_what_a_network_needs_comes_before_it_and_what_ships_is_left_out(tmp_pat
     found = Experiment("rdp", "fashion_mnist", "small", networks, models, experiment.parts)
     here = lab(tmp_path, linear())
     mine = Lab(found, None, here.runs, here.out, here.fabric)
-    assert planned(mine, ["weak"]) == ["net", "later"]
+    assert planned(mine, ["weak"], [0, 4]) == (("net", 0), ("net", 4), ("later", 0), ("later", 4))
     assert not checkpoints(tmp_path)
 
 
@@ -82,8 +82,8 @@ def test_what_a_training_raises_is_told_by_name_and_seed(tmp_path: Path, monkeyp
         raise ArithmeticError("no loss")
 
     declare(monkeypatch, tiny(Network(linear().make, fails, SHORT)))
-    with pytest.raises(RuntimeError, match="net, seed 3: ArithmeticError: no loss"):
-        train(Inside(), task(tmp_path / "runs", "net"), [3])
+    with pytest.raises(RuntimeError, match="net, seed 3: ArithmeticError: no loss; net, seed 5: Arithm"):
+        train(Inside(), task(tmp_path / "runs", ("net", 3), ("net", 5)))
 
 
 def test_a_worker_that_does_not_see_the_folder_is_refused(tmp_path: Path) -> None:
@@ -93,24 +93,40 @@ def test_a_worker_that_does_not_see_the_folder_is_refused(tmp_path: Path) -> Non
         ).worker(1)
 
 
-def test_a_network_that_another_worker_trains_is_waited_for(tmp_path: Path) -> None:
-    inside, left = [], threading.Event()
+def test_a_training_without_time_is_left_for_another_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(monkeypatch, tiny(linear()))
+    train(Inside(), replace(task(tmp_path / "runs", ("net", 0)), until=time.time() - 1))
+    assert not [*(tmp_path / "runs" / "networks").glob("*.json")]
+
+
+def test_a_network_that_another_worker_trains_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is trained because another one needs it."""
+
+    def after(net: nn.Module, nets: Any) -> ClassifierObjective:
+        nets("net")
+        return ClassifierObjective(net)
+
+    networks = {"net": linear(), "later": Network(linear().make, after, SHORT)}
+    experiment = replace(tiny(linear()), networks=networks)
+    declare(monkeypatch, experiment)
+    (tmp_path / "runs").mkdir()
+    said, left = [], threading.Event()
 
     def other() -> None:
-        with alone(tmp_path / "lock"):
-            inside.append("other")
-            left.wait(10)
-            inside.append("other ends")
+        with alone(tmp_path / "runs" / "net 0.lock"):
+            said.append("other")
+            left.wait(30)
+            said.append(f"other ends, {len(checkpoints(tmp_path))} trained")
 
     thread = threading.Thread(target=other)
     thread.start()
-    while not inside:
+    while not said:
         time.sleep(0.01)
-    threading.Timer(0.2, left.set).start()
-    with alone(tmp_path / "lock"):
-        inside.append("mine")
+    threading.Timer(1.0, left.set).start()
+    train(Inside(), task(tmp_path / "runs", ("later", 0)))
     thread.join()
-    assert inside == ["other", "other ends", "mine"]
+    assert said == ["other", "other ends, 0 trained"]
+    assert len(checkpoints(tmp_path)) == 2
 
 
 @pytest.mark.slow

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 
 from art_ext.evaluation.run.manifest import PLAN
@@ -14,8 +17,10 @@ from art_ext.evaluation.run.manifest import PLAN
 EVERY = 10.0
 """Seconds between two sendings of what is new."""
 ADDRESS = "://"
-OURS = ("pieces/*.safetensors", "answers/*.safetensors", "*.safetensors", "*.json")
-"""Files of an evaluation; those of workers alone are not kept."""
+OURS = (PLAN, "pieces/*.safetensors", "answers/*.safetensors", "*.safetensors", "progress.json", "report.json")
+"""Files of an evaluation in the order in which they are sent; those of workers alone are not kept."""
+SHORTENED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")
+"""What a `Path` makes of an address."""
 
 
 @contextmanager
@@ -30,26 +35,40 @@ def at_hand(folder: Path | str | None) -> Iterator[Path | str | None]:
 
     Raises:
         ImportError: the address needs a library that is not installed, such as s3fs.
-        OSError: the storage cannot be read or written.
+        ValueError: an address as `Path`, or another evaluation began there meanwhile.
+        OSError: the storage cannot be read, or not be written at the end; what was made stays here, and it says where.
     """
+    if isinstance(folder, Path) and SHORTENED.match(folder.as_posix()):
+        raise ValueError(f"expected an address as str, got Path({str(folder)!r})")
     if not isinstance(folder, str) or ADDRESS not in folder:
         yield folder
         return
     from fsspec.core import url_to_fs
 
     storage, root = url_to_fs(folder)
-    with TemporaryDirectory(prefix="art_ext_") as made:
-        mirror = _Mirror(storage, root.rstrip("/"), Path(made))
+    made = Path(mkdtemp(prefix="art_ext_"))
+    mirror = _Mirror(storage, root.rstrip("/"), made)
+    try:
         mirror.fetch()
-        over = threading.Event()
-        sender = threading.Thread(target=mirror.follow, args=(over,), daemon=True)
-        sender.start()
+    except BaseException:
+        rmtree(made)
+        raise
+    over = threading.Event()
+    sender = threading.Thread(target=mirror.follow, args=(over,), daemon=True)
+    sender.start()
+    try:
+        yield made
+    finally:
+        over.set()
+        sender.join()
         try:
-            yield made
-        finally:
-            over.set()
-            sender.join()
             mirror.send()
+        except ValueError:
+            raise
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            raise OSError(f"expected to write to {folder}, got {said}: what was made lies in {made}") from error
+        rmtree(made)
 
 
 class _Mirror:
@@ -61,6 +80,7 @@ class _Mirror:
 
     def fetch(self) -> None:
         """Brings every file of an evaluation that the storage holds."""
+        self.storage.invalidate_cache()  # other machines may have written since this process last looked
         for path in sorted(self.storage.find(self.root)) if self.storage.exists(self.root) else []:
             name = path[len(self.root) :].lstrip("/") if path.startswith(self.root) else ""
             if any(Path(name).match(pattern) and name.count("/") == pattern.count("/") for pattern in OURS):
@@ -70,7 +90,14 @@ class _Mirror:
                 self.sent[name] = _stamp(file)
 
     def send(self) -> None:
-        """Sends what is new or has changed, pieces before what speaks of them."""
+        """Sends what is new or has changed: first what is evaluated, last the report.
+
+        Raises:
+            ValueError: another evaluation has begun at the address since this one did.
+        """
+        self.storage.invalidate_cache()
+        if PLAN not in self.sent and (self.place / PLAN).exists() and self.storage.exists(f"{self.root}/{PLAN}"):
+            raise ValueError(f"expected to be alone at {self.root}, got another evaluation that began there meanwhile")
         for name in (str(file.relative_to(self.place)) for pattern in OURS for file in self.place.glob(pattern)):
             with suppress(FileNotFoundError):  # it was replaced at this moment, and comes the next time
                 stamp = _stamp(self.place / name)
@@ -80,11 +107,18 @@ class _Mirror:
                     self.sent[name] = stamp
 
     def follow(self, over: threading.Event) -> None:
-        """Sends now and then, until it is over; what fails is sent the next time."""
+        """Sends now and then, until it is over; what fails is sent the next time, and warned of once."""
+        warned = False
         while not over.wait(EVERY):
-            if (self.place / PLAN).exists():
-                with suppress(Exception):
-                    self.send()
+            if not (self.place / PLAN).exists():
+                continue
+            try:
+                self.send()
+            except Exception as error:
+                if not warned:
+                    said = f"{type(error).__name__}: {error}"
+                    warnings.warn(f"cannot write to {self.root} ({said}); it is tried again", stacklevel=2)
+                warned = True
 
 
 def _stamp(file: Path) -> tuple[int, int]:
