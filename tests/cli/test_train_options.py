@@ -48,7 +48,17 @@ def by_python(files: Any, augment: Any, **how: Any) -> dict[str, torch.Tensor]:
     return purifier.state_dict()
 
 
-@pytest.mark.parametrize("option", [("--precision", "bf16-mixed"), ("--augment", "shift_and_flip:1")])
+AMX = getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)
+"""With these instructions torch 2.13 gives NaN for the critic's bfloat16 gradients at maps of one pixel: it is refused."""
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        pytest.param(("--precision", "bf16-mixed"), marks=pytest.mark.skipif(AMX, reason="NaN in bfloat16, see AMX")),
+        ("--augment", "shift_and_flip:1"),
+    ],
+)
 def test_an_option_is_what_python_does(
     call: Any, command: Any, files: Any, tmp_path: Path, option: tuple[str, str]
 ) -> None:
