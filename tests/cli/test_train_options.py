@@ -49,7 +49,7 @@ def by_python(files: Any, augment: Any, **how: Any) -> dict[str, torch.Tensor]:
 
 
 AMX = getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)
-"""With these instructions torch 2.13 gives NaN for the critic's bfloat16 gradients at maps of one pixel: it is refused."""
+"""With these instructions the second step of this training has a NaN loss, which is refused; why is not known."""
 
 
 @pytest.mark.parametrize(
