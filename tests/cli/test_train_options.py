@@ -22,6 +22,7 @@ from art_ext.data.augment import shift_and_flip
 from art_ext.nn import FeatureExtractor, seeded
 from art_ext.purifiers import RDP
 from art_ext.training import Batches, fit, make_fabric
+from tests.processor import AMX
 
 TINY = ("--width", 2, "--blocks", 2, "--block", "residual", "--fold", 2, "--steps", 1, "--eps", "8/255")
 USUAL = ("--epochs", 2, "--batch-size", 5, "--device", "cpu", "--seed", 2, *TINY)
@@ -46,10 +47,6 @@ def by_python(files: Any, augment: Any, **how: Any) -> dict[str, torch.Tensor]:
     for _ in fit(objective, batches, epochs=2, seed=2, fabric=make_fabric(torch.device("cpu"), **how)):
         pass
     return purifier.state_dict()
-
-
-AMX = getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)
-"""With these instructions the second step of this training has a NaN loss, which is refused; why is not known."""
 
 
 @pytest.mark.parametrize(
