@@ -62,13 +62,13 @@ def look(model: Defended, data: Images, threat: Threat, steps: int) -> bytes:
     return plots.png(plots.image_grid(columns, errors=[(name, "clean") for name in columns if name != "clean"]))
 
 
-def on_cifar10(args: argparse.Namespace) -> None:
-    """The same defence with presets for CIFAR-10, whose images do not ship."""
+def on_cifar10(args: argparse.Namespace) -> list[str]:
+    """The same defence with presets for CIFAR-10, whose images do not ship; names of the files written."""
     try:
         data = cifar10("test", max(1, args.images // 4), args.cifar10)
     except (FileNotFoundError, ValueError) as missing:
         print(f"no table for CIFAR-10: {missing}")
-        return
+        return []
     classifier, threat = presets.load("cifar10_resnet"), Threat("Linf", 8 / 255)
     models = [
         Defended("undefended", classifier),
@@ -86,6 +86,7 @@ def on_cifar10(args: argparse.Namespace) -> None:
     (args.out / "cifar10.png").write_bytes(picture)
     print(f"CIFAR-10, the first {len(data.x)} test images:")
     show(report)
+    return ["cifar10.json", "cifar10.html", "cifar10.png"]
 
 
 def main() -> None:
@@ -113,11 +114,12 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     report.save(args.out / "report.json")
     save_page(report, args.out / "report.html", pictures)
-    for name, picture in zip(("accuracy", "curves", "repeats", "images"), pictures.values(), strict=True):
-        (args.out / f"{name}.png").write_bytes(picture)
+    names = [f"{name}.png" for name in ("accuracy", "curves", "repeats", "images")]
+    for name, picture in zip(names, pictures.values(), strict=True):
+        (args.out / name).write_bytes(picture)
     show(report)
-    on_cifar10(args)
-    print(f"written to {args.out}: {', '.join(sorted(p.name for p in args.out.iterdir()))}")
+    names += ["report.json", "report.html", *on_cifar10(args)]
+    print(f"written to {args.out}: {', '.join(sorted(names))}")
 
 
 if __name__ == "__main__":

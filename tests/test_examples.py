@@ -97,11 +97,13 @@ def test_quickstart(tmp_path: Path) -> None:
     assert html.count("data:image/png;base64,") == 4
     pictures = ("images.png", "accuracy.png", "curves.png", "repeats.png", "cifar10.png")
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+    told = re.findall(r"[\w0-9]+\.(?:json|html|png)", out.split("written to ")[1])
+    assert sorted(told) == sorted(p.name for p in tmp_path.iterdir() if p.is_file())
 
 
 def test_quickstart_without_cifar10_says_where_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = runpy.run_path(str(ROOT / "examples" / "01_quickstart.py"))
-    script["on_cifar10"](argparse.Namespace(images=4, cifar10=tmp_path))
+    assert script["on_cifar10"](argparse.Namespace(images=4, cifar10=tmp_path)) == []
     assert re.match(r"no table for CIFAR-10: expected .*kriz/cifar\.html", capsys.readouterr().out)
 
 

@@ -32,7 +32,6 @@ class Inside(Executor):
     def run(self, task: Any, waves: Any, progress: Any, jobs: Any, runner: None) -> None:
         with task.on_disk(runner) as sent:
             worker = pickle.loads(pickle.dumps(sent)).worker(torch.get_num_threads())
-        self.todo = task.todo
         for wave in waves:
             queue = Queue(wave, progress)
             while (unit := queue.take()) is not None:
@@ -51,8 +50,7 @@ def task(runs: Path, *todo: tuple[str, int]) -> Trainings:
 
 def test_each_seed_is_trained_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     declare(monkeypatch, tiny(linear()))
-    inside = Inside()
-    train(inside, task(tmp_path / "runs", ("net", 0), ("net", 1)))
+    train(Inside(), task(tmp_path / "runs", ("net", 0), ("net", 1)))
     made = checkpoints(tmp_path)
     assert len(made) == 2
     by_workers = [lab(tmp_path, linear(), seed=seed)("net")[1].weight for seed in (0, 1)]
