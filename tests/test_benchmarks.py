@@ -160,18 +160,15 @@ def test_eot_runs_in_each_library(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(set(m.robust) <= set("0123456789") for m in found.values())
 
 
-def test_bfloat16_is_a_copy_that_leaves_the_network_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libraries, "has_bfloat16", lambda device: True)
+def test_bfloat16_is_refused_where_it_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     given = problem(problems.WEAK, 2, Options())
-    convolution = next(m for m in given.module.modules() if isinstance(m, nn.Conv2d))
-    before = convolution.weight.stride()
-    logits = libraries.Halved(given.module)(given.x)
-    assert logits.dtype == torch.float32
-    assert not torch.equal(logits, given.module(given.x))
-    assert convolution.weight.stride() == before
     monkeypatch.setattr(libraries, "has_bfloat16", lambda device: False)
     with pytest.raises(ValueError, match="expected a device with bfloat16"):
-        libraries.Halved(given.module)
+        libraries.native(given, "PGD", half=True, steps=2)
+    monkeypatch.setattr(libraries, "has_bfloat16", lambda device: True)
+    rough, exact = (libraries.native(given, "PGD", half=half, steps=2, random_start=False)() for half in (True, False))
+    assert rough.dtype == torch.float32
+    assert not torch.equal(rough, exact)
 
 
 class Toy(Objective):

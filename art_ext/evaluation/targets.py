@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from art_ext.attacks import Averaged, Frozen
 from art_ext.evaluation.threat import Knowledge
-from art_ext.nn.checkpointing import Pieces
+from art_ext.nn.checkpointing import Draws, Pieces
+from art_ext.nn.layout import channels_last
 from art_ext.purifiers import Purifier
 
 
@@ -146,7 +147,9 @@ class Guarded(nn.Module):
     """Somebody's classifier, called so that neither side can change the other's tensors or modes.
 
     It gets a copy of the images in its own floating-point dtype, so that a network which writes into its input changes
-    nothing for others; it gives logits (N, K) in float32, or an error that says what came instead.
+    nothing for others; it gives logits (N, K) in float32, or an error that says what came instead. On a CPU the copy is
+    channels last for a network with convolutions, which takes about four fifths of the time; one that raises an error
+    on it at its first pass, as `x.view(len(x), -1)` does, gets the usual order from there on.
 
     Args:
         module: images (N, C, H, W) to logits (N, K).
@@ -160,6 +163,7 @@ class Guarded(nn.Module):
     def __init__(self, module: nn.Module, name: str) -> None:
         super().__init__()
         self.module, self.name = module, name
+        self.channels_last: bool | None = None if any(isinstance(m, nn.Conv2d) for m in module.modules()) else False
 
     def train(self, mode: bool = True) -> Guarded:
         """Sets the mode, of the network where it has one: exported and frozen programs are what they are."""
@@ -169,7 +173,7 @@ class Guarded(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Any = self.module(x.to(dtype_of(self.module), copy=True))
+        out = self._pass(x.to(dtype_of(self.module)))
         if not isinstance(out, Tensor) or not out.is_floating_point():
             got = f"a tensor of {out.dtype}" if isinstance(out, Tensor) else _described(out)
             raise TypeError(f"expected logits (N, K) as a floating-point tensor from {self.name!r}, got {got}")
@@ -182,6 +186,20 @@ class Guarded(nn.Module):
         if out.dtype is torch.float16 and wide.requires_grad:
             wide.register_hook(_fits_half)
         return wide
+
+    def _pass(self, x: Tensor) -> Any:
+        """What the network gives for a copy of x (N, C, H, W)."""
+        if self.channels_last is False or x.ndim != 4 or x.device.type != "cpu":
+            return self.module(x.clone())
+        if self.channels_last:
+            return self.module(channels_last(x))
+        draws = Draws.now(x.device)
+        try:
+            out, self.channels_last = self.module(channels_last(x)), True
+        except RuntimeError:
+            draws.replay()
+            out, self.channels_last = self.module(x.clone()), False
+        return out
 
 
 class StandIn(nn.Module):

@@ -42,7 +42,7 @@ def checkpointed(function: Pass, x: Tensor, *modules: nn.Module) -> Tensor:
     """
     if not (torch.is_grad_enabled() and (x.requires_grad or _weights(modules))):
         return function(x)
-    again = _Again(_Draws.now(x.device), modules)
+    again = _Again(Draws.now(x.device), modules)
     with set_checkpoint_early_stop(False):  # a model that is left half way does not put back what it borrowed
         result: Tensor = checkpoint(
             function, x, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: (nullcontext(), again)
@@ -105,14 +105,14 @@ def stepwise(steps: Callable[[Tensor], Iterable[Pass]], x: Tensor, *modules: nn.
 class _Stepwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, steps: Any, modules: Sequence[nn.Module], x: Tensor, *weights: Tensor) -> Tensor:
-        first = _Draws.now(x.device)
+        first = Draws.now(x.device)
         run, state = list(steps(x)), x.clone()
         length = max(1, math.ceil(math.sqrt(len(run))))
         starts, draws = [], []
         for number, step in enumerate(run):
             if number % length == 0:
                 starts.append(state.clone())  # a step may write into its own
-                draws.append(_Draws.now(x.device))
+                draws.append(Draws.now(x.device))
             state = step(state)
         ctx.steps, ctx.modules, ctx.length, ctx.count = steps, modules, length, len(starts)
         ctx.first, ctx.autocast = first, _autocast(x.device)
@@ -143,18 +143,18 @@ class _Stepwise(torch.autograd.Function):
         return None, None, to_x, *total[1:]
 
 
-def _states(steps: Sequence[Pass], state: Tensor) -> list[tuple[Tensor, _Draws]]:
+def _states(steps: Sequence[Pass], state: Tensor) -> list[tuple[Tensor, Draws]]:
     """The state before each step and after the last, with the draws that are next there."""
-    found = [(state, _Draws.now(state.device))]
+    found = [(state, Draws.now(state.device))]
     with torch.no_grad():
         for step in steps:
             state = step(state.clone())
-            found.append((state, _Draws.now(state.device)))
+            found.append((state, Draws.now(state.device)))
     return found
 
 
 def _back(
-    step: Pass, state: Tensor, draws: _Draws, inputs: Sequence[Tensor], gradient: Tensor
+    step: Pass, state: Tensor, draws: Draws, inputs: Sequence[Tensor], gradient: Tensor
 ) -> tuple[Tensor, Sequence[Tensor | None]]:
     """The gradient at the state before a step from the one after it, and what reaches the inputs on the way."""
     draws.replay()
@@ -168,7 +168,7 @@ def _back(
     return torch.zeros_like(state) if before is None else before, found
 
 
-class _Draws(NamedTuple):
+class Draws(NamedTuple):
     """Where the ambient generators are."""
 
     cpu: Tensor
@@ -177,7 +177,7 @@ class _Draws(NamedTuple):
     others: bytes
 
     @classmethod
-    def now(cls, device: torch.device) -> _Draws:
+    def now(cls, device: torch.device) -> Draws:
         others = pickle.dumps((random.getstate(), np.random.get_state(legacy=False)))  # noqa: NPY002  users draw from it
         cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         return cls(torch.get_rng_state(), device, cuda, _shared(others))
@@ -201,7 +201,7 @@ def _shared(state: bytes) -> bytes:
 class _Again(AbstractContextManager[None]):
     """A pass made a second time, under the draws of the first; can be entered again, for a second gradient."""
 
-    def __init__(self, draws: _Draws, modules: Sequence[nn.Module]) -> None:
+    def __init__(self, draws: Draws, modules: Sequence[nn.Module]) -> None:
         self.draws, self.modules = draws, modules
 
     def __enter__(self) -> None:
@@ -215,8 +215,8 @@ class _Again(AbstractContextManager[None]):
 
 
 @contextmanager
-def _replayed(draws: _Draws, modules: Sequence[nn.Module]) -> Iterator[None]:
-    before, token = _Draws.now(draws.device), _AGAIN.set(True)
+def _replayed(draws: Draws, modules: Sequence[nn.Module]) -> Iterator[None]:
+    before, token = Draws.now(draws.device), _AGAIN.set(True)
     norms = [m for module in modules for m in module.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
     statistics = [(m, name, b) for m in norms if m.training for name, b in m.named_buffers(recurse=False)]
     try:

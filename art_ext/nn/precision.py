@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from art_ext.nn.layout import channels_last
+
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 PRECISIONS = (FLOAT32, BFLOAT16)
 
@@ -34,7 +36,7 @@ class RoughGradients(nn.Module):
             logits = self.module(x)
             return logits
         with torch.autocast(x.device.type, torch.bfloat16):
-            logits = self.module(_ChannelsLast.apply(x) if x.ndim == 4 else x)
+            logits = self.module(channels_last(x) if x.ndim == 4 else x)
         return logits.float()
 
 
@@ -52,15 +54,3 @@ def has_bfloat16(device: torch.device) -> bool:
         return bool(torch.version.hip) or torch.cuda.get_device_capability(device)[0] >= 8
     found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-
-
-class _ChannelsLast(torch.autograd.Function):
-    """Images in the other order of memory; their gradient in the usual one, as attacks have their images."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.clone(memory_format=torch.channels_last)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient.contiguous()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -11,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from art_ext.attacks import Averaged, Leave
-from art_ext.evaluation import Attack
-from art_ext.purifiers import Purifier
+from art_ext.attacks import Leave
+from art_ext.evaluation import Attack, Defended, Knowledge
+from art_ext.evaluation.run.crafting import confirmed
+from art_ext.evaluation.schedule import Job
+from art_ext.nn.precision import BFLOAT16, FLOAT32, has_bfloat16
 from benchmarks.performance.problems import Problem
 
 Run = Callable[[], Tensor]
@@ -60,11 +61,10 @@ def art_eot_pgd(problem: Problem, steps: int, samples: int) -> Run:
     from art_ext.defences import PurifierPreprocessor
     from art_ext.estimators import EOTClassifier
 
-    assert isinstance(problem.module, nn.Sequential)
-    purifier, network = problem.module
-    assert isinstance(purifier, Purifier)
+    purifier = problem.purifier
+    assert purifier is not None
     defence = PurifierPreprocessor(purifier, batch_size=purifier.batch_size, device_type=art_device(problem))
-    return art_pgd(problem, steps, EOTClassifier(estimator(network, problem, defence), samples))
+    return art_pgd(problem, steps, EOTClassifier(estimator(problem.network, problem, defence), samples))
 
 
 def art_apgd(problem: Problem, steps: int) -> Run:
@@ -153,35 +153,17 @@ def native(
         half: gradients in bfloat16, channels-last.
         samples: of EOT, averaged over the samples' own gradients as torchattacks and `EOTClassifier` do.
         parameters: of the attack.
-    """
-    attack = Attack(backend, name, parameters)
-    module = Halved(problem.module) if half else problem.module
-    if samples > 1:
-        module = Averaged(module, samples, average="gradients", at_once=1)  # as `evaluate` does
-    return lambda: attack(module, problem.x, problem.y, problem.threat, leave=Leave() if active else None)
-
-
-class Halved(nn.Module):
-    """A copy of the network under bfloat16 autocast on channels-last images: float32 images in, float32 logits out.
 
     Raises:
-        ValueError: the device has no bfloat16 instructions, so that nothing would be gained.
+        ValueError: bfloat16 on a device without instructions for it, so that nothing would be gained.
     """
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        if not has_bfloat16(next(module.parameters()).device):
-            raise ValueError("expected a device with bfloat16 instructions, got one without")
-        self.module = copy.deepcopy(module).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16):
-            logits: Tensor = self.module(x.contiguous(memory_format=torch.channels_last))
-        return logits.float()
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 faster than in float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    if half and not has_bfloat16(problem.x.device):
+        raise ValueError("expected a device with bfloat16 instructions, got one without")
+    model = Defended("ours", problem.network, problem.purifier)
+    knowledge = Knowledge.UNDEFENDED if problem.purifier is None else Knowledge.FULL
+    job = Job(
+        model, Attack(backend, name, parameters), knowledge, problem.threat, 0, len(problem.x), samples, "gradients",
+        leave=Leave() if active else None, crafting=BFLOAT16 if half else FLOAT32,
+    )  # fmt: skip
+    target = job.target(0)
+    return lambda: job.attack(target, problem.x, problem.y, problem.threat, leave=confirmed(job))

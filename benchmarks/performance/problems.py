@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from art_ext import presets
 from art_ext.data import fashion_mnist, from_arrays
 from art_ext.evaluation import Threat
 from art_ext.nn import predicted
-from art_ext.purifiers import RDP
+from art_ext.purifiers import RDP, Purifier
 
 WEAK, ROBUST, RESNET = "fashion_mnist_cnn", "fashion_mnist_robust", "cifar10_surrogate"
 CIFAR10 = "cifar10_exact.npz"
@@ -47,12 +47,18 @@ class Options:
 
 @dataclass(frozen=True)
 class Problem:
-    """A network in eval mode, images (N, C, H, W) in [0, 1] with labels (N,), and the threat."""
+    """A network in eval mode, images (N, C, H, W) in [0, 1] with labels (N,), the threat, and a purifier if any."""
 
-    module: nn.Module
+    network: nn.Module
     x: Tensor
     y: Tensor
     threat: Threat
+    purifier: Purifier | None = None
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """What a library attacks."""
+        return self.network if self.purifier is None else nn.Sequential(self.purifier, self.network).eval()
 
     def rated(self, x_adv: Tensor, repeats: int = 1) -> str:
         """For each image how many of `repeats` answers (at most 9) to its example are right, as a digit.
@@ -84,7 +90,7 @@ def dynamic_rdp(n: int, options: Options) -> Problem:
     """Randomised RDP before the weak network."""
     plain = problem(WEAK, n, options)
     purifier = preset_rdp().set_noise(NOISE).to(options.device)
-    return Problem(nn.Sequential(purifier, plain.module).eval(), plain.x, plain.y, plain.threat)
+    return Problem(plain.network, plain.x, plain.y, plain.threat, purifier)
 
 
 def preset_rdp() -> RDP:

@@ -12,6 +12,7 @@ from art_ext import presets
 from art_ext.classifiers.drrdn import DRRDNObjective
 from art_ext.data import fashion_mnist
 from art_ext.nn import FeatureExtractor, seeded
+from art_ext.nn.precision import has_bfloat16
 from art_ext.objectives import (
     AToPFineTuning,
     AToPPretraining,
@@ -22,7 +23,6 @@ from art_ext.objectives import (
     RDPObjective,
 )
 from art_ext.training import Batches, Objective, fit
-from benchmarks.performance.libraries import has_bfloat16
 from benchmarks.performance.measure import Comparison, Contender, Run
 from benchmarks.performance.passes import again, passes_of
 from benchmarks.performance.problems import Options
