@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -341,18 +341,10 @@ class Coin(Blur):
     """Swaps the halves of each image, and with them its class, when its coin says so."""
 
     stochastic = True
-    seen: ClassVar[list[int]] = []
 
     def purify(self, x: Tensor) -> Tensor:
         swap = (torch.rand(len(x)) < 0.5).view(-1, 1, 1, 1)
         return torch.where(swap, x.roll(4, -1), x)
-
-    def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
-        def gradient(x_adv: Tensor) -> Tensor:
-            self.seen.append(len(x_adv))
-            return torch.zeros_like(x_adv)
-
-        return {"nothing": gradient}
 
 
 NOTHING = Attack("yours", "nothing", function=lambda m, x, y, t: x + 0 * m(x).sum().detach())
@@ -375,12 +367,28 @@ def test_a_frozen_model_answers_under_its_one_draw(problem: Problem) -> None:
     assert len(set(drawn.correct[0])) == 2
 
 
-def test_a_methods_own_gradients_are_averaged_too(problem: Problem) -> None:
+def test_a_methods_own_gradients_are_averaged_where_they_draw(problem: Problem) -> None:
+    seen: dict[str, list[int]] = {"drawn": [], "known": []}
+
+    class Two(Coin):
+        """One gradient that draws, and one that does not."""
+
+        def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
+            def drawn(v: Tensor) -> Tensor:
+                seen["drawn"].append(len(v))
+                return torch.randn_like(v)
+
+            def known(v: Tensor) -> Tensor:
+                seen["known"].append(len(v))
+                return torch.ones_like(v)
+
+            return {"drawn": drawn, "known": known}
+
     options = OPTIONS | {"probe": None, "eot_samples": 5, "knowledge": [Knowledge.ADAPTIVE]}
-    Coin.seen.clear()
-    evaluate([Defended("coin", problem.classifier, Coin())], ATTACKS[:1], problem.x, problem.y, **options)
-    assert set(Coin.seen) == {3}  # a pass of its own for each sample of a block
-    assert len(Coin.seen) == 5 * 4 * 4  # samples, steps, blocks
+    evaluate([Defended("coin", problem.classifier, Two())], ATTACKS[:1], problem.x, problem.y, **options)
+    assert set(seen["drawn"]) == set(seen["known"]) == {3}  # a pass of its own for each sample of a block
+    assert len(seen["drawn"]) == (2 + 5 * 4) * 4  # two to see whether it draws; samples, steps, blocks
+    assert len(seen["known"]) == (2 + 4) * 4
 
 
 def test_several_candidates_are_rated_over_as_many_passes_as_the_answers(problem: Problem) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from art_ext.attacks import Averaged, Best, ascent, cross_entropy, eot, margin
+from art_ext.attacks import Averaged, Best, Gradient, ascent, cross_entropy, eot, margin
 from art_ext.evaluation.backends import native
 from art_ext.evaluation.numerics import clock
 from art_ext.evaluation.run.crafting import confirmed
@@ -75,14 +75,15 @@ def _adaptive(job: Job, target: nn.Module, x: Tensor, y: Tensor, repeats: int) -
     """PGD along each gradient of the method's `adaptive_attacks` and along that of the whole pipeline.
 
     Who knows the inside also has the full gradient, so that this leaves no more than `full` but for chance. The
-    candidate of largest margin stays, at the mean logits of as many passes as the answers have.
+    candidate of largest margin stays, at the mean logits of as many passes as the answers have. A gradient that draws
+    nothing, as one whose masks are known, is not averaged: its samples would be equal.
     """
     attack, purifier = job.attack, job.model.purifier
     assert purifier is not None
     given = purifier.adaptive_attacks(job.model.network, x, y)
     if not given:
         raise ValueError(f"expected adaptive attacks from {type(purifier).__name__}, got none")
-    gradients = {name: eot(gradient, job.eot_samples, at_once=1) for name, gradient in given.items()}
+    gradients = {name: _averaged(gradient, job.eot_samples, x) for name, gradient in given.items()}
     gradients["the whole pipeline"] = ascent(cross_entropy(target, y))  # which averages by itself
     rate, best = margin(target, y), None
     for name, gradient in gradients.items():
@@ -94,3 +95,11 @@ def _adaptive(job: Job, target: nn.Module, x: Tensor, y: Tensor, repeats: int) -
             best.offer(x_adv)
     assert best is not None
     return best.x
+
+
+def _averaged(gradient: Gradient, eot_samples: int, x: Tensor) -> Gradient:
+    """The mean gradient over the samples; the gradient itself if it is the same twice, bit for bit, near x."""
+    if eot_samples == 1:
+        return gradient
+    near = (x + 0.01 * torch.rand_like(x)).clamp(0, 1)  # at x itself a distance from x has no gradient
+    return gradient if torch.equal(gradient(near), gradient(near)) else eot(gradient, eot_samples, at_once=1)
