@@ -84,6 +84,9 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
     crafting: Annotated[
         str, typer.Option(help="Gradients of native attacks: float32, or bfloat16, checked on the first 64 images.")
     ] = "float32",
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile passes with torch.compile where that pays: for long evaluations.")
+    ] = False,
     probe: Annotated[
         str | None,
         typer.Option(
@@ -164,6 +167,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
         chosen = suite_of(name, threat, classes, found.x.shape[1], attack)
         settings = chosen.options | _settings(knowledge, surrogate, numbers) | _probe(probe)
         settings |= {"seed": seed, "batch_size": batch_size, "shard": part, "data": facts, "crafting": crafting}
+        settings |= {"compile": compile}
         settings |= {"threat": threat, "folder": out, "require": criteria, "executor": by}
         report = replace(_run(models, chosen.attacks, found, where, settings), about=texts)
         if executor == "torchrun" and is_follower():

@@ -51,6 +51,7 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
     cross: bool = False,
     all_steps: bool = False,
     crafting: str = "float32",
+    compile: bool = False,
     probe: Probe | None = Probe(),  # noqa: B008  frozen
     folder: Path | str | None = None,
     shard: tuple[int, int] = (0, 1),
@@ -94,6 +95,10 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
         crafting: "bfloat16" lets native attacks take their gradients in bfloat16 where a job has more than 64 images;
             an image leaves only when float32 confirms it, and answers are float32's. The first 64 images are attacked
             in float32, too, and so is every image of a row where bfloat16 surely leaves more of them.
+        compile: `torch.compile` the passes of classifiers and purifiers, batches padded to a few sizes, each of which
+            costs seconds to minutes once a process. What torch cannot compile, or what is not 1.1 times as fast,
+            passes as it is; the report says of which rows nothing was compiled. Values change by rounding, draws of
+            randomised models too. Answers are given by passes that are not compiled.
         probe: what the sweeps behind the checks may cost; None for no sweeps.
         folder: keeps every block, the report and all examples; an interrupted evaluation goes on where it was, one that
             has ended is read back, and one of more images (x that begins with the same, or an attack's `images`) makes
@@ -124,7 +129,18 @@ def evaluate(  # noqa: PLR0913  the keywords are the vocabulary of an evaluation
     repeats = renamed("redraws", redraws, "repeats", repeats)
     known = given_knowledge(knowledge)
     settings = Settings(
-        known, eot_samples, average, repeats, seed, batch_size, survivors_only, cross, probe, all_steps, crafting
+        known,
+        eot_samples,
+        average,
+        repeats,
+        seed,
+        batch_size,
+        survivors_only,
+        cross,
+        probe,
+        all_steps,
+        crafting,
+        compile,
     )
     models, attacks = given_several(models, "models"), given_several(attacks, "attacks")
     shard = check_call(models, attacks, x, y, settings, threat, shard)

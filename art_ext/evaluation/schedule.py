@@ -44,6 +44,7 @@ class Job:
         tags: what a probe is for; none for the attacks that were asked for.
         leave: when images leave the batch; None where all stay to the end.
         crafting: what its gradients are computed in.
+        compiled: its passes are compiled where that pays.
     """
 
     model: Defended
@@ -59,6 +60,7 @@ class Job:
     tags: frozenset[Tag] = frozenset()
     leave: Leave | None = None
     crafting: str = FLOAT32
+    compiled: bool = False
 
     def target(self, seed: int, piece: int | None = None) -> nn.Module:
         """The module that is attacked, in eval mode.
@@ -81,7 +83,8 @@ class Job:
         stops: dict[str, Any] = {} if self.leave is None else {"leave": "broken", "confirm": self.leave.confirm}
         if stops and "best" in usual:
             stops["best"] = True  # an image leaves by its score, and the best by that is what stays
-        rough = {} if self.crafting == FLOAT32 else {"crafting": self.crafting}
+        rough: dict[str, Any] = {} if self.crafting == FLOAT32 else {"crafting": self.crafting}
+        rough |= {"compiled": True} if self.compiled else {}
         along = {"along": "adaptive gradients and the full one"} if self.knowledge is Knowledge.ADAPTIVE else {}
         return {**threat, **usual, "eot_samples": self.eot_samples, "seed": self.seed, **eot, **stops, **rough, **along}
 
@@ -152,7 +155,10 @@ def schedule(
     jobs = [replace(job, leave=_leave(job, jobs, settings, found)) for job in jobs]
     probes = [job for model in models for job in _probes(model, threat, shape, n, settings, found[model.name].random)]
     probes = [replace(job, leave=_leave(job, (), settings, found)) for job in probes]
-    jobs, probes = ([replace(j, crafting=_crafting(j, settings, found)) for j in some] for some in (jobs, probes))
+    jobs, probes = (
+        [replace(j, crafting=_crafting(j, settings, found), compiled=settings.compile) for j in some]
+        for some in (jobs, probes)
+    )
     return Schedule(tuple(jobs), tuple(probes))
 
 

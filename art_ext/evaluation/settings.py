@@ -74,6 +74,7 @@ class Settings:
     probe: Probe | None
     all_steps: bool = False
     crafting: str = FLOAT32
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("eot_samples", "repeats", "batch_size"):
@@ -88,7 +89,7 @@ class Settings:
         if not self.knowledge or not all(isinstance(k, Knowledge) for k in self.knowledge):
             names = ", ".join(f"Knowledge.{k.name}" for k in Knowledge)
             raise TypeError(f"expected knowledge as members of Knowledge ({names}), got {list(self.knowledge)}")
-        for name in ("survivors_only", "cross", "all_steps"):
+        for name in ("survivors_only", "cross", "all_steps", "compile"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"expected {name} as True or False, got {getattr(self, name)!r}")
         if self.probe is not None and not isinstance(self.probe, Probe):
@@ -100,7 +101,7 @@ class Settings:
         """As JSON values, but for `batch_size`, which changes nothing but rounding."""
         probe = None if self.probe is None else dict(vars(self.probe))
         found = {**vars(self), "knowledge": [k.value for k in self.knowledge], "probe": probe}
-        return {k: v for k, v in found.items() if k != "batch_size"}
+        return {k: v for k, v in found.items() if k != "batch_size" and (k != "compile" or v)}
 
 
 def renamed(old: str, given: Any, new: str, value: Any) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from art_ext.attacks import Averaged, Frozen
 from art_ext.evaluation.threat import Knowledge
 from art_ext.nn.checkpointing import Draws, Pieces
+from art_ext.nn.compiling import Compiled
 from art_ext.nn.layout import channels_last
 from art_ext.purifiers import Purifier
 
@@ -95,6 +96,14 @@ class Defended:
         """The pipeline that is evaluated."""
         return self.network if self.purifier is None else nn.Sequential(self.purifier, self.network)
 
+    @cached_property
+    def compiled(self) -> tuple[tuple[Any, str, Compiled], ...]:
+        """What `torch.compile` may make faster: an owner, its attribute, and the pass that stands in for it."""
+        networks = [n for n in (self.network, self.surrogate_network) if n is not None]
+        found = [(network, "run", Compiled(network.module)) for network in networks]
+        purifier = self.purifier
+        return (*found, *([(purifier, "purify", Compiled(purifier.purify))] if purifier is not None else ()))
+
     def parts(self) -> list[nn.Module]:
         """Every network of the model."""
         return [m for m in (self.module, self.surrogate_network) if m is not None]
@@ -163,6 +172,7 @@ class Guarded(nn.Module):
     def __init__(self, module: nn.Module, name: str) -> None:
         super().__init__()
         self.module, self.name = module, name
+        self.run: Any = None  # what stands in for the module
         self.channels_last: bool | None = None if any(isinstance(m, nn.Conv2d) for m in module.modules()) else False
 
     def train(self, mode: bool = True) -> Guarded:
@@ -189,10 +199,11 @@ class Guarded(nn.Module):
 
     def _pass(self, x: Tensor) -> Any:
         """What the network gives for a copy of x (N, C, H, W)."""
+        run = self.run or self.module
         if self.channels_last is False or x.ndim != 4 or x.device.type != "cpu":
-            return self.module(x.clone())
+            return run(x.clone())
         if self.channels_last:
-            return self.module(channels_last(x))
+            return run(channels_last(x))
         draws = Draws.now(x.device)
         try:
             out, self.channels_last = self.module(channels_last(x)), True

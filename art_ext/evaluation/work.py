@@ -89,6 +89,7 @@ class Work:
         clean = {m.name: self.runner.clean(m) for m in asked.models}
         self._test_the_attack()
         cells, probes = self._run(progress)
+        remarks = [*remarks, *_not_compiled([*cells, *probes])]
         self.usable = [job for job, cell in zip(self.planned.jobs, cells, strict=True) if not cell.refused]
         cells += [self.runner.on_another(j, m) for j in self.usable if self._crosses(j) for m in asked.models
                   if m is not j.model]  # fmt: skip
@@ -140,6 +141,13 @@ class Work:
         """All examples by "model | attack | knowledge"."""
         return {f"{j.model.name} | {j.attack.titled(j.eot_samples)} | {j.knowledge.value}": self.runner.kept(j)
                 for j in self.usable}  # fmt: skip
+
+
+def _not_compiled(cells: Sequence[Cell]) -> list[str]:
+    """Of rows whose passes were to be compiled, those of which none was: torch could not, or it did not pay."""
+    asked = [c for c in cells if c.parameters.get("compiled") and not c.refused]
+    rows = "; ".join(f"{c.model}: {c.attack} ({c.knowledge})" for c in asked if not c.observed.get("compiled"))
+    return [f"torch.compile was of no use, or could not be used, for {rows}"] if rows else []
 
 
 def read_back(store: Store, digest: str) -> Report | None:

@@ -12,6 +12,7 @@ from benchmarks.performance.problems import NOISE, RESNET, ROBUST, WEAK, Options
 from benchmarks.performance.problems import rater as _rater
 
 OURS, ACTIVE, HALF, BOTH = "ours", "ours, active sets", "ours, bfloat16", "ours, bfloat16, active sets"
+COMPILED = "ours, compiled"
 PGD_STEPS, APGD_STEPS = 10, 50
 EOT_SAMPLES, EOT_STEPS, EOT_ANSWERS = 20, 20, 9
 IMAGES = {WEAK: 256, ROBUST: 256, RESNET: 128}
@@ -38,6 +39,7 @@ def _pgd(network: str, n: int, options: Options) -> Comparison:
         ACTIVE: _ours(given, active=True, **ours),
         HALF: _ours(given, half=True, **ours),
         BOTH: _ours(given, active=True, half=True, **ours),
+        COMPILED: _ours(given, compiled=True, **ours),
     }
     settings = facts(network, n, options, steps=PGD_STEPS, step_size=step)
     return _comparison("pgd", f"PGD-{PGD_STEPS}, {network}", made, settings, given)
@@ -91,6 +93,7 @@ def eot(options: Options) -> list[Comparison]:
         "torchattacks": lambda: libraries.torchattacks_attack(given(), "EOTPGD", **averaged),
         OURS: _ours(given, **ours),
         HALF: _ours(given, half=True, **ours),
+        COMPILED: _ours(given, compiled=True, **ours),
     }
     more = {"purifier": f"fashion_mnist_rdp, noise {NOISE}", "steps": EOT_STEPS, "eot_samples": EOT_SAMPLES}
     name = f"EOT-{EOT_SAMPLES} PGD-{EOT_STEPS}, dynamic RDP"

@@ -14,6 +14,7 @@ from art_ext.attacks import Leave
 from art_ext.evaluation import Attack, Defended, Knowledge
 from art_ext.evaluation.run.crafting import confirmed
 from art_ext.evaluation.schedule import Job
+from art_ext.nn.compiling import standing_in
 from art_ext.nn.precision import BFLOAT16, FLOAT32, has_bfloat16
 from benchmarks.performance.problems import Problem
 
@@ -141,7 +142,7 @@ def official_autoattack(problem: Problem) -> Run:
 
 def native(
     problem: Problem, name: str, *, backend: str = "native", active: bool = False, half: bool = False,
-    samples: int = 1, **parameters: Any,
+    compiled: bool = False, samples: int = 1, **parameters: Any,
 ) -> Run:  # fmt: skip
     """An attack by name, as `evaluate` runs it.
 
@@ -151,6 +152,7 @@ def native(
         backend: its library; this package's unless given.
         active: images that are broken leave the batch.
         half: gradients in bfloat16, channels-last.
+        compiled: passes that `torch.compile` makes faster, see `evaluate`.
         samples: of EOT, averaged over the samples' own gradients as torchattacks and `EOTClassifier` do.
         parameters: of the attack.
 
@@ -165,5 +167,10 @@ def native(
         model, Attack(backend, name, parameters), knowledge, problem.threat, 0, len(problem.x), samples, "gradients",
         leave=Leave() if active else None, crafting=BFLOAT16 if half else FLOAT32,
     )  # fmt: skip
-    target = job.target(0)
-    return lambda: job.attack(target, problem.x, problem.y, problem.threat, leave=confirmed(job))
+    target, passes = job.target(0), model.compiled if compiled else ()
+
+    def run() -> Tensor:
+        with standing_in(passes):
+            return job.attack(target, problem.x, problem.y, problem.threat, leave=confirmed(job))
+
+    return run

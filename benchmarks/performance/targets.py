@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.performance.attacks import ACTIVE, BOTH, HALF, OURS
+from benchmarks.performance.attacks import ACTIVE, BOTH, COMPILED, HALF, OURS
 from benchmarks.performance.harness import ALONE, INSPECTION, REST
 from benchmarks.performance.problems import RESNET, ROBUST, WEAK
 from benchmarks.performance.rim import BARE
@@ -56,7 +56,9 @@ TARGETS: dict[str, tuple[Target, ...]] = {
     f"APGD-50, {ROBUST}": (Target(OURS, "pyautoattack", 1.2),),
     f"AutoAttack, {WEAK}": (Target(OURS, "pyautoattack", 3.0), Target(HALF, "pyautoattack", 5.0)),
     f"AutoAttack, {ROBUST}": (Target(OURS, "pyautoattack", 1.3), Target(HALF, "pyautoattack", 2.5)),
-    "EOT-20 PGD-20, dynamic RDP": (Target(OURS, "ART", 1.5), Target(OURS, "torchattacks", 1.5)),
+    "EOT-20 PGD-20, dynamic RDP": tuple(
+        Target(ours, theirs, 1.5) for ours in (OURS, COMPILED) for theirs in ("ART", "torchattacks")
+    ),
     "rim, loss_gradient": (Target(RIM, BARE, 1.05, most=True),),
     "rim, predict": (Target(RIM, BARE, 1.05, most=True),),
     f"harness, PGD-40 and APGD-100, {WEAK}": (

@@ -15,6 +15,7 @@ from art_ext.evaluation.schedule import Job
 from art_ext.evaluation.seeding import block_seed
 from art_ext.evaluation.threat import Knowledge
 from art_ext.nn import predicted
+from art_ext.nn.compiling import standing_in
 from art_ext.nn.modes import all_seeded
 
 
@@ -39,8 +40,10 @@ def examples(job: Job, number: int, x: Tensor, y: Tensor, size: int, repeats: in
     network = job.model.surrogate_network if job.knowledge is Knowledge.TRANSFER else job.model.network
     assert network is not None
     tracker = ModelTracker(target, network, job.model.purifier, x, y, job.threat, watch)
+    passes = job.model.compiled if job.compiled else ()
+    before = sum(fast.images for _, _, fast in passes)
     start = clock(x.device)
-    with all_seeded(seed), tracker:
+    with all_seeded(seed), tracker, standing_in(passes):
         if not len(x):
             x_adv = x
         elif job.knowledge is Knowledge.ADAPTIVE:
@@ -48,6 +51,8 @@ def examples(job: Job, number: int, x: Tensor, y: Tensor, size: int, repeats: in
         else:
             x_adv = job.attack(target, x.clone(), y.clone(), job.threat, leave=confirmed(job))
     facts: Facts = {"seconds": clock(x.device) - start, **tracker.counts}
+    if passes:
+        facts["compiled"] = sum(fast.images for _, _, fast in passes) - before
     x_adv = x_adv.detach().to(x)
     if tracker.counts["forward"]:
         moved = tracker.moved | tracker.away(x, x_adv)
