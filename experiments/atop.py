@@ -20,7 +20,7 @@ from art_ext.objectives import AToPFineTuning, AToPPretraining
 from art_ext.purifiers import AToP
 from art_ext.purifiers.atop import RandomTransform
 from experiments import networks as shared
-from experiments.claims import CIFAR10, CIFAR10_ALL, Claim, Gap, Row, Worst
+from experiments.claims import CIFAR10, CIFAR10_ALL, Claim, Row, gap, worst
 from experiments.core import (
     BLIND,
     FULL,
@@ -202,19 +202,19 @@ WORST_OF = (f"{P}averaged", f"{P}autoattack")
 CLAIMS = (
     *(
         Claim(f"fine-tuning {rt} makes it more robust to attacks on the classifier (Table 7)", numbers,
-              Gap(f"{P}blind", (f"{rt} + AToP", "native PGD-1000, blind"), (rt, "native PGD-1000, blind")),
-              Worst(WORST_OF, f"{rt} + AToP", rt))
+              gap(f"{P}blind", (f"{rt} + AToP", "native PGD-1000, blind"), (rt, "native PGD-1000, blind")),
+              worst(WORST_OF, f"{rt} + AToP", rt))
         for rt, numbers in (("RT1", "0 to 39.45 %"), ("RT2", "67.97 to 84.38 %"), ("RT3", "70.31 to 73.44 %"))
     ),
     Claim("fine-tuned RT2 keeps more under the full gradient, PGD-200 + EOT-20 (authors' reply)",
-          "64.06 against 56.25 %", Gap(f"{P}averaged", ("RT2 + AToP", "native PGD-200"), ("RT2", "native PGD-200")),
-          Worst(WORST_OF, "RT2 + AToP", "RT2")),
+          "64.06 against 56.25 %", gap(f"{P}averaged", ("RT2 + AToP", "native PGD-200"), ("RT2", "native PGD-200")),
+          worst(WORST_OF, "RT2 + AToP", "RT2")),
     Claim("it keeps more of unseen attacks than adversarial training, here in L2 (Table 6)", "73.4 % in L2 1",
-          Gap(f"{P}unseen", ("RT2 + AToP", "native PGD-50"), (ROBUST, "native PGD-50")),
-          Worst((f"{P}unseen",), "RT2 + AToP", ROBUST)),
+          gap(f"{P}unseen", ("RT2 + AToP", "native PGD-50"), (ROBUST, "native PGD-50")),
+          worst((f"{P}unseen",), "RT2 + AToP", ROBUST)),
     Claim("fine-tuned RT2 defends against attacks on the classifier (Table 7), CIFAR-10's preset, PGD-20",
-          "84.38 %", Gap(CIFAR10, ("AToP", "native PGD-20, blind"), ("undefended", "native PGD-20")),
-          Worst(CIFAR10_ALL, "AToP", ROBUST)),
+          "84.38 %", gap(CIFAR10, ("AToP", "native PGD-20, blind"), ("undefended", "native PGD-20")),
+          worst(CIFAR10_ALL, "AToP", ROBUST)),
 )  # fmt: skip
 ROWS = tuple(Row(f"AToP, {rt}", "Fashion-MNIST", "PGD-1000 on the bare classifier", f"{P}blind",
                  "native PGD-1000, blind", WORST_OF, f"{rt} + AToP") for rt in KINDS)  # fmt: skip

@@ -33,142 +33,119 @@ ROW_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Gap:
-    """The claim that one network keeps more than another, on the same images.
+class Measured:
+    """How a claim is measured.
 
     Attributes:
+        files: the results that it is measured with.
+        found: of their folder, what was measured, and the verdict.
+    """
+
+    files: tuple[str, ...]
+    found: Callable[[Path], tuple[str, str]]
+
+
+def gap(report: str, ours: tuple[str, str], theirs: tuple[str, str], least: float = 0.0) -> Measured:
+    """The claim that one network keeps more than another, on the same images.
+
+    Args:
         report: that holds both.
         ours: name of the model that is claimed to keep more, and the title of its attack.
         theirs: those of the other one.
         least: points by which it has to be more; below 0 for a claim that little is lost.
     """
 
-    report: str
-    ours: tuple[str, str]
-    theirs: tuple[str, str]
-    least: float = 0.0
+    def found(folder: Path) -> tuple[str, str]:
+        held = [Report.load(folder / f"{report}.json")]
+        cells = [c for model, title in (ours, theirs) if (c := several.cell(held, model, (title,))) is not None]
+        if len(cells) < 2:
+            raise ValueError(f"expected {ours} and {theirs} in {report}.json, got neither or one")
+        return told(cells[0].survived, cells[1].survived, least)
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The results that it is measured with."""
-        return (self.report,)
-
-    def found(self, folder: Path) -> tuple[str, str]:
-        """What was measured, and the verdict."""
-        report = Report.load(folder / f"{self.report}.json")
-        mine, other = (several.cell([report], model, (title,)) for model, title in (self.ours, self.theirs))
-        if mine is None or other is None:
-            raise ValueError(f"expected {self.ours} and {self.theirs} in {self.report}.json, got neither or one")
-        n = min(mine.images, other.images)
-        return told(mine.survived[:n], other.survived[:n], self.least)
+    return Measured((report,), found)
 
 
-@dataclass(frozen=True)
-class Worst:
+def worst(files: tuple[str, ...], ours: str, theirs: str) -> Measured:
     """The same of worst cases: images that no attack of the reports broke, at R = 1."""
 
-    files: tuple[str, ...]
-    ours: str
-    theirs: str
+    def found(folder: Path) -> tuple[str, str]:
+        reports = [Report.load(folder / f"{name}.json") for name in files]
+        return told(left(several.counted(reports, ours)), left(several.counted(reports, theirs)))
 
-    def found(self, folder: Path) -> tuple[str, str]:
-        """What was measured, and the verdict."""
-        reports = [Report.load(folder / f"{name}.json") for name in self.files]
-        mine, other = (left(several.counted(reports, model)) for model in (self.ours, self.theirs))
-        n = min(len(mine), len(other))
-        return told(mine[:n], other[:n], 0.0)
+    return Measured(files, found)
 
 
-@dataclass(frozen=True)
-class Preset:
+def preset(ours: tuple[str, str], theirs: tuple[str, str], least: float = 0.0) -> Measured:
     """The same of two figures that presets carry, each with its own interval: they are not paired.
 
-    Attributes:
+    Args:
         ours: a preset, and the name of what was measured.
         theirs: likewise.
-        least: see `Gap`.
+        least: see `gap`.
     """
 
-    ours: tuple[str, str]
-    theirs: tuple[str, str]
-    least: float = 0.0
-    files: tuple[str, ...] = ()
+    def found(folder: Path) -> tuple[str, str]:
+        measured = [(presets.describe(name).measured, key) for name, key in (ours, theirs)]
+        mine, other = (several.of_share(m[key], m["n"]) for m, key in measured)
+        return f"{mine} against {other}", verdict(mine.low - other.high, mine.high - other.low, least)
 
-    def found(self, folder: Path) -> tuple[str, str]:
-        """What was measured, and the verdict."""
-        pair = [presets.describe(name).measured for name, _ in (self.ours, self.theirs)]
-        both = (several.of_share(m[k], m["n"]) for m, (_, k) in zip(pair, (self.ours, self.theirs), strict=True))
-        mine, other = both
-        surely, hardly = mine.low - other.high > self.least, mine.high - other.low < self.least
-        return f"{mine} against {other}", HOLDS if surely else FAILS if hardly else OPEN
+    return Measured((), found)
 
 
-@dataclass(frozen=True)
-class Share:
+def reaches(file: str, of: Callable[[Mapping[str, Any]], tuple[float, int]], paper: float) -> Measured:
     """The claim that an accuracy reaches what the paper has: nine tenths of it, with the interval's lower end.
 
-    Attributes:
+    Args:
         file: a JSON file.
         of: what it holds, to the share of right answers and how many there were.
         paper: the paper's accuracy.
     """
 
-    file: str
-    of: Callable[[Mapping[str, Any]], tuple[float, int]]
-    paper: float
+    def found(folder: Path) -> tuple[str, str]:
+        interval = several.of_share(*of(read(folder, file)))
+        return str(interval), verdict(interval.low, interval.high, REACHED * paper)
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The results that it is measured with."""
-        return (self.file,)
-
-    def found(self, folder: Path) -> tuple[str, str]:
-        """What was measured, and the verdict."""
-        interval = several.of_share(*self.of(read(folder, self.file)))
-        wanted = REACHED * self.paper
-        return str(interval), HOLDS if interval.low >= wanted else FAILS if interval.high < wanted else OPEN
+    return Measured((file,), found)
 
 
-@dataclass(frozen=True)
-class Detected:
+def detected(file: str, detector: str) -> Measured:
     """The claim that a detector on R(x) is better than on x, attacked as in the paper: surely so in most cells."""
 
-    file: str
-    detector: str
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The results that it is measured with."""
-        return (self.file,)
-
-    def found(self, folder: Path) -> tuple[str, str]:
-        """What was measured, and the verdict."""
-        wanted = {"detector": self.detector, "protocol": "paper", "target": "own"}
-        chosen = [r for r in read(folder, self.file)["rows"] if wanted.items() <= r.items()]
+    def found(folder: Path) -> tuple[str, str]:
+        wanted = {"detector": detector, "protocol": "paper", "target": "own"}
+        chosen = [r for r in read(folder, file)["rows"] if wanted.items() <= r.items()]
         gaps = [r["difference"]["AUC"] for r in chosen if r["difference"]["AUC"][1] is not None]
         above, below = sum(g[1] > 0 for g in gaps), sum(g[2] < 0 for g in gaps)
-        verdict = HOLDS if above > len(chosen) / 2 else FAILS if below > len(chosen) / 2 else OPEN
-        return f"AUC: {compared(chosen, 'AUC')}", verdict
+        return f"AUC: {compared(chosen, 'AUC')}", verdict(above, len(chosen) - below, len(chosen) / 2)
+
+    return Measured((file,), found)
 
 
-@dataclass(frozen=True)
-class Hybrids:
+def hybrids(file: str) -> Measured:
     """Table 3 of DRRDN: exchanging the class-irrelevant part costs more than exchanging the class-specific one."""
 
-    file: str
+    def found(folder: Path) -> tuple[str, str]:
+        rows = {r["hybrid"]: [float(v) for v in r["correct"]] for r in read(folder, file)["rows"]}
+        return told(rows["z_s' + z_i"], rows["z_s + z_i'"])
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The results that it is measured with."""
-        return (self.file,)
-
-    def found(self, folder: Path) -> tuple[str, str]:
-        """What was measured, and the verdict."""
-        rows = {r["hybrid"]: [float(v) for v in r["correct"]] for r in read(folder, self.file)["rows"]}
-        return told(rows["z_s' + z_i"], rows["z_s + z_i'"], 0.0)
+    return Measured((file,), found)
 
 
-Measured = Gap | Worst | Preset | Share | Detected | Hybrids
+def verdict(low: float, high: float, least: float) -> str:
+    """Whether what lies between two ends is surely more than `least`."""
+    return HOLDS if low > least else FAILS if high < least else OPEN
+
+
+def told(ours: Sequence[float], theirs: Sequence[float], least: float = 0.0) -> tuple[str, str]:
+    """Both means and their difference in points, and whether it is surely more than `least`, in shares of 1.
+
+    Where one has seen more images, the first ones, that both have seen, count.
+    """
+    n = min(len(ours), len(theirs))
+    both = ours[:n], theirs[:n]
+    interval = paired_difference(*both)
+    means = " against ".join(f"{100 * mean_interval(v).mean:.1f}" for v in both)
+    return f"{means} %: {several.gap(*both)}", verdict(interval.low, interval.high, least)
 
 
 @dataclass(frozen=True)
@@ -190,21 +167,12 @@ class Claim:
 
 def claims(folder: Path, rows: Mapping[str, Sequence[Claim]]) -> str:
     """A row a claim, by method, as Markdown."""
-    return several.grid(COLUMNS, [entries(method, row, folder) for method, held in rows.items() for row in held])
-
-
-def entries(method: str, claim: Claim, folder: Path) -> dict[str, str]:
-    """A row by column."""
-    sides = (*_found(claim.protocol, folder), *_found(claim.strongest, folder))
-    return dict(zip(COLUMNS, (method, claim.says, claim.paper, *sides), strict=True))
-
-
-def told(ours: Sequence[float], theirs: Sequence[float], least: float) -> tuple[str, str]:
-    """Both means and their difference in points, and whether it is surely more than `least`, in shares of 1."""
-    gap = paired_difference(ours, theirs)
-    verdict = HOLDS if gap.low > least else FAILS if gap.high < least else OPEN
-    both = [f"{100 * mean_interval(v).mean:.1f}" for v in (ours, theirs)]
-    return f"{both[0]} against {both[1]} %: {several.gap(ours, theirs)}", verdict
+    entries = [
+        (method, row.says, row.paper, *_found(row.protocol, folder), *_found(row.strongest, folder))
+        for method, held in rows.items()
+        for row in held
+    ]
+    return several.grid(COLUMNS, [dict(zip(COLUMNS, entry, strict=True)) for entry in entries])
 
 
 def _found(measured: Measured | str, folder: Path) -> tuple[str, str]:

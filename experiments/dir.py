@@ -16,14 +16,15 @@ from art_ext.attacks import Averaged
 from art_ext.classifiers import ClassifierObjective, TradesObjective
 from art_ext.defences import ArtPurifier
 from art_ext.evaluation import Attack, Probe, Threat
-from art_ext.evaluation.report import several, worst
+from art_ext.evaluation.report import several
+from art_ext.evaluation.report.worst import left
 from art_ext.files import replacing
 from art_ext.nn import seeded
 from art_ext.objectives import DIRPretraining, DIRRestoration
 from art_ext.purifiers import DIR
 from art_ext.purifiers.dir import per_mask_restorations, representation_attack, share_discarded, slopes
 from experiments import networks as shared
-from experiments.claims import CIFAR10_ALL, Claim, Gap, Preset, Row, Worst
+from experiments.claims import CIFAR10_ALL, Claim, Row, gap, preset, worst
 from experiments.core import (
     ADAPTIVE,
     BPDA,
@@ -347,16 +348,16 @@ def under_pgd(lab: Lab, purifier: DIR | None, target: nn.Module, x: Tensor, y: T
     defended = nn.Sequential(target) if purifier is None else nn.Sequential(purifier, target)
     eps, steps = SETS[lab.experiment.data].eps, TRIAL_STEPS if lab.dry else 20
 
-    def left(model: nn.Module) -> list[bool]:
+    def kept(model: nn.Module) -> list[bool]:
         return shared.answers(defended, shared.attacked(model, x, y, eps, steps), y)
 
     with seeded(1):
-        found = {"clean": shared.answers(defended, x, y), "pgd": left(defended)}
+        found = {"clean": shared.answers(defended, x, y), "pgd": kept(defended)}
         if purifier is None:
             return found | {"eot": found["pgd"], "frozen": found["pgd"]}
-        found["eot"] = left(Averaged(defended, 5))
+        found["eot"] = kept(Averaged(defended, 5))
         purifier.set_masks(0)
-        found["frozen"] = left(defended)
+        found["frozen"] = kept(defended)
     purifier.set_masks(None)
     return found
 
@@ -364,8 +365,8 @@ def under_pgd(lab: Lab, purifier: DIR | None, target: nn.Module, x: Tensor, y: T
 P = "dir_fashion_mnist_"
 CLAIMS = (
     *(
-        Claim(says, paper, Gap(f"{P}{part}", (DEFENDED, attack), (TARGET, theirs)),
-              Worst((f"{P}paper", f"{P}strong"), DEFENDED, TARGET))
+        Claim(says, paper, gap(f"{P}{part}", (DEFENDED, attack), (TARGET, theirs)),
+              worst((f"{P}paper", f"{P}strong"), DEFENDED, TARGET))
         for says, paper, part, attack, theirs in (
             ("before an adversarially trained target it keeps more than the target alone under PGD-20 (Table 1)",
              "54.27 against 45.72 %", "paper", "native PGD-20", "native PGD-20"),
@@ -375,8 +376,8 @@ CLAIMS = (
     ),
     Claim("before an adversarially trained target it keeps more than the target alone under PGD-20 (Table 1), "
           "CIFAR-10's preset", "54.27 against 45.72 %",
-          Preset(("cifar10_dir", "pgd20"), ("cifar10_dir", "target_pgd20")),
-          Worst(CIFAR10_ALL, "DIR", "adversarially trained")),
+          preset(("cifar10_dir", "pgd20"), ("cifar10_dir", "target_pgd20")),
+          worst(CIFAR10_ALL, "DIR", "adversarially trained")),
 )  # fmt: skip
 ROWS = (Row("DIR, before an adversarially trained network", "Fashion-MNIST", "PGD-20 through it, one draw a step",
             f"{P}paper", "native PGD-20", (f"{P}strong",), DEFENDED, (TARGET,)),)  # fmt: skip
@@ -435,9 +436,9 @@ def compared_table(reports: Mapping[str, Any]) -> str:
             lines.append(f"- {name}: {several.gap(ours.survived, theirs.survived)}")
     counted = [several.counted(both, m) for m in (DEFENDED, TARGET)]
     for repeats in (1, several.STATED):
-        left, beside = (worst.left(cells, repeats) for cells in counted)
-        n = min(len(left), len(beside))
-        lines.append(f"- worst case, R = {repeats}: {several.gap(left[:n], beside[:n])}")
+        mine, beside = (left(cells, repeats) for cells in counted)
+        n = min(len(mine), len(beside))
+        lines.append(f"- worst case, R = {repeats}: {several.gap(mine[:n], beside[:n])}")
     return several.table([*reports.values()], COLUMNS, worst_over) + "\n\n" + "\n".join(lines)
 
 

@@ -21,7 +21,7 @@ from art_ext.nn import evaluating, seeded, trainable
 from art_ext.plots import png, representation_map
 from art_ext.training import Batches, Objective
 from experiments import networks as shared
-from experiments.claims import CIFAR10, CIFAR10_ALL, Claim, Gap, Hybrids, Row, Worst
+from experiments.claims import CIFAR10, CIFAR10_ALL, Claim, Row, gap, hybrids, worst
 from experiments.core import FULL, Experiment, Item, Model, Network, Part, Recipe, Table, Work, falling
 from experiments.data import SETS
 from experiments.lab import TRIAL_STEPS, Lab
@@ -206,17 +206,17 @@ P = "drrdn_mnist_"
 STRONG = (f"{P}white", f"{P}autoattack")
 CLAIMS = (
     Claim("it keeps more than TRADES under PGD-40, MNIST (Table 1)", "97.55 against 96.95 %",
-          Gap(f"{P}white", ("DRRDN", "PGD-40"), ("TRADES", "PGD-40")), Worst(STRONG, "DRRDN", "TRADES")),
+          gap(f"{P}white", ("DRRDN", "PGD-40"), ("TRADES", "PGD-40")), worst(STRONG, "DRRDN", "TRADES")),
     Claim("and more than Madry's training (Table 1)", "97.55 against 96.58 %",
-          Gap(f"{P}white", ("DRRDN", "PGD-40"), ("Madry", "PGD-40")), Worst(STRONG, "DRRDN", "Madry")),
+          gap(f"{P}white", ("DRRDN", "PGD-40"), ("Madry", "PGD-40")), worst(STRONG, "DRRDN", "Madry")),
     Claim("disentangling is what does it: more than the same network without (Table 4), PGD-100",
           "96.78 against 96.25 % without MI",
-          Gap(f"{P}ablation", ("DRRDN", "PGD-100"), ("DRRDN-MI", "PGD-100")), Worst(STRONG, "DRRDN", "halves")),
+          gap(f"{P}ablation", ("DRRDN", "PGD-100"), ("DRRDN-MI", "PGD-100")), worst(STRONG, "DRRDN", "halves")),
     Claim("an adversary's class-irrelevant part does more harm than its class-specific one (Table 3)",
-          "99.02 against 95.82 %", Hybrids(f"{P}hybrid")),
+          "99.02 against 95.82 %", hybrids(f"{P}hybrid")),
     Claim("it keeps more than Madry's training (Table 2), CIFAR-10's preset beside N-FGSM training, PGD-20",
-          "52.32 against 45.49 %", Gap(CIFAR10, ("DRRDN", "native PGD-20"), ("adversarially trained", "native PGD-20")),
-          Worst(CIFAR10_ALL, "DRRDN", "adversarially trained")),
+          "52.32 against 45.49 %", gap(CIFAR10, ("DRRDN", "native PGD-20"), ("adversarially trained", "native PGD-20")),
+          worst(CIFAR10_ALL, "DRRDN", "adversarially trained")),
 )  # fmt: skip
 ROWS = (Row("DRRDN", "MNIST", "PGD-100", f"{P}white", "PGD-100", (f"{P}autoattack",), "DRRDN", ("Madry", "TRADES")),)
 TRAINING = (

@@ -22,7 +22,7 @@ from art_ext.nn import seeded
 from art_ext.objectives import RDPObjective, Weights
 from art_ext.purifiers import RDP
 from experiments import networks as shared
-from experiments.claims import CIFAR10, CIFAR10_ALL, Claim, Gap, Row, Worst
+from experiments.claims import CIFAR10, CIFAR10_ALL, Claim, Row, gap, worst
 from experiments.core import (
     ADAPTIVE,
     BLIND,
@@ -265,21 +265,21 @@ def pictures(lab: Lab) -> dict[str, Any]:
 P = "rdp_fashion_mnist_"
 CLAIMS = (
     Claim("images of attackers who ignore the purifier are classified right again (Table 1)", "error 61.7 to 14.9 %",
-          Gap(f"{P}blind", ("RDP", "native PGD-40, blind"), ("undefended", "native PGD-40")),
-          Worst((f"{P}white",), "RDP", ROBUST)),
+          gap(f"{P}blind", ("RDP", "native PGD-40, blind"), ("undefended", "native PGD-40")),
+          worst((f"{P}white",), "RDP", ROBUST)),
     Claim("clean images lose nothing (Table 2), read as less than a point", "97.60 to 97.70 %",
-          Gap(f"{P}blind", ("RDP", "clean, none"), ("undefended", "clean, none"), -0.01)),
+          gap(f"{P}blind", ("RDP", "clean, none"), ("undefended", "clean, none"), -0.01)),
     Claim("dynamic, it withstands a white-box attacker better than adversarial training (Table 4)",
           "71.30 against 55.70 %",
-          Gap(f"{P}targeted", (DYNAMIC, "targeted PGD-10"), (ROBUST, "targeted PGD-10")),
-          Worst((f"{P}white",), DYNAMIC, ROBUST)),
+          gap(f"{P}targeted", (DYNAMIC, "targeted PGD-10"), (ROBUST, "targeted PGD-10")),
+          worst((f"{P}white",), DYNAMIC, ROBUST)),
     Claim("better than NRP, HGD and others (Table 1)", "14.9 against 21.0 % error of NRP",
           "their networks are not here", "their networks are not here"),
     Claim("images of attackers who ignore the purifier are classified right again (Table 1), CIFAR-10's preset, PGD-20",
-          "error 61.7 to 14.9 %", Gap(CIFAR10, ("RDP", "native PGD-20, blind"), ("undefended", "native PGD-20")),
-          Worst(CIFAR10_ALL, "RDP", ROBUST)),
+          "error 61.7 to 14.9 %", gap(CIFAR10, ("RDP", "native PGD-20, blind"), ("undefended", "native PGD-20")),
+          worst(CIFAR10_ALL, "RDP", ROBUST)),
     Claim("clean images lose nothing (Table 2), CIFAR-10's preset", "97.60 to 97.70 %",
-          Gap(CIFAR10, ("RDP", "clean, none"), ("undefended", "clean, none"), -0.01)),
+          gap(CIFAR10, ("RDP", "clean, none"), ("undefended", "clean, none"), -0.01)),
 )  # fmt: skip
 ROWS = (Row("RDP", "Fashion-MNIST", "PGD-40 on the bare classifier", f"{P}blind", "native PGD-40, blind",
             (f"{P}white",), "RDP"),)  # fmt: skip

@@ -10,10 +10,23 @@ import pytest
 
 from art_ext import presets
 from art_ext.evaluation import Cell, Report
-from experiments.claims import COLUMNS, FAILS, HOLDS, OPEN, Claim, Detected, Gap, Hybrids, Preset, Share, Worst, claims
+from experiments.claims import (
+    COLUMNS,
+    FAILS,
+    HOLDS,
+    OPEN,
+    Claim,
+    claims,
+    detected,
+    gap,
+    hybrids,
+    preset,
+    reaches,
+    worst,
+)
 from experiments.render import IN_ORDER, module
 
-GAP = Gap("weak", ("M", "PGD-9, blind"), ("A", "PGD-9"))
+GAP = gap("weak", ("M", "PGD-9, blind"), ("A", "PGD-9"))
 FORTY = "1" * 40
 
 
@@ -46,12 +59,12 @@ def test_one_keeps_more_than_another(tmp_path: Path, ours: str, theirs: str, lea
         tmp_path, "weak", cell("M", "PGD-9", "blind", ours), cell("M", "PGD-9", "full", "0" * 40),
         cell("A", "PGD-9", "undefended", theirs),
     )  # fmt: skip
-    found, said = Gap("weak", ("M", "PGD-9, blind"), ("A", "PGD-9"), least).found(tmp_path)
+    found, said = gap("weak", ("M", "PGD-9, blind"), ("A", "PGD-9"), least).found(tmp_path)
     assert said == verdict
     assert found.startswith(f"{100 * ours.count('1') / 40:.1f} against {100 * theirs.count('1') / 40:.1f} %: ")
     assert found.endswith("n=40")
     with pytest.raises(ValueError, match="neither or one"):
-        Gap("weak", ("M", "PGD-10"), ("A", "PGD-9")).found(tmp_path)
+        gap("weak", ("M", "PGD-10"), ("A", "PGD-9")).found(tmp_path)
 
 
 def test_worst_cases_are_over_all_attacks_inside_the_ball_of_all_reports(tmp_path: Path) -> None:
@@ -61,17 +74,17 @@ def test_worst_cases_are_over_all_attacks_inside_the_ball_of_all_reports(tmp_pat
         tmp_path, "two", cell("M", "APGD", "bpda", "01" * 20), cell("M", "StAdv", "full", "0" * 40, threat="flow"),
         cell("A", "APGD", "undefended", FORTY), cell("A", "StAdv", "undefended", "0" * 40, threat="flow"),
     )  # fmt: skip
-    found, verdict = Worst(("one", "two"), "M", "A").found(tmp_path)
+    found, verdict = worst(("one", "two"), "M", "A").found(tmp_path)
     assert found.startswith("0.0 against 100.0 %: -100.0 [")
     assert found.endswith("n=40")
     assert verdict == FAILS
-    assert Worst(("one",), "M", "A").found(tmp_path)[0].startswith("50.0 against 100.0 %")
+    assert worst(("one",), "M", "A").found(tmp_path)[0].startswith("50.0 against 100.0 %")
 
 
 @pytest.mark.parametrize(("share", "n", "verdict"), [(0.95, 1000, HOLDS), (0.5, 1000, FAILS), (0.85, 20, OPEN)])
 def test_an_accuracy_reaches_nine_tenths_of_the_papers(tmp_path: Path, share: float, n: int, verdict: str) -> None:
     written(tmp_path, "top", {"share": share, "n": n})
-    found, said = Share("top", lambda f: (f["share"], f["n"]), 0.95).found(tmp_path)
+    found, said = reaches("top", lambda f: (f["share"], f["n"]), 0.95).found(tmp_path)
     assert said == verdict
     assert found.startswith(f"{100 * share:.1f} % [")
 
@@ -90,7 +103,7 @@ def test_detectors_are_better_where_most_cells_of_the_papers_attack_are(
     ]  # fmt: skip
     rows += [{**rows[0], **other} for other in ({"detector": "MD"}, {"protocol": "all"}, {"target": "x"})]
     written(tmp_path, "detection", {"rows": rows})
-    found, said = Detected("detection", "KD").found(tmp_path)
+    found, said = detected("detection", "KD").found(tmp_path)
     assert said == verdict
     assert "of 3 cells" in found
 
@@ -101,7 +114,7 @@ def test_hybrids(tmp_path: Path) -> None:
         written(
             tmp_path, "hybrid", {"rows": [{"hybrid": k, "correct": [c == "1" for c in v]} for k, v in rows.items()]}
         )
-        assert Hybrids("hybrid").found(tmp_path)[1] == verdict
+        assert hybrids("hybrid").found(tmp_path)[1] == verdict
 
 
 def test_figures_of_presets_are_apart_or_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -111,14 +124,14 @@ def test_figures_of_presets_are_apart_or_not(monkeypatch: pytest.MonkeyPatch, tm
         ("high", "low", 0.0, HOLDS), ("low", "high", 0.0, FAILS), ("high", "near", 0.0, OPEN),
         ("near", "high", -0.1, HOLDS), ("high", "low", 0.9, FAILS),
     ):  # fmt: skip
-        found, said = Preset(("a", ours), ("b", theirs), least).found(tmp_path)
+        found, said = preset(("a", ours), ("b", theirs), least).found(tmp_path)
         assert said == verdict
         assert found.startswith(f"{100 * measured[ours]:.1f} % [")
         assert found.endswith("n=1000")
 
 
 def test_what_was_not_run_is_said(tmp_path: Path) -> None:
-    rows = {"M": (Claim("it does", "1 %", GAP, Worst(("other",), "M", "A")), Claim("so", "2 %", "no network", ""))}
+    rows = {"M": (Claim("it does", "1 %", GAP, worst(("other",), "M", "A")), Claim("so", "2 %", "no network", ""))}
     saved(tmp_path, "weak", cell("M", "PGD-9", "blind", FORTY), cell("A", "PGD-9", "undefended", "0" * 40))
     lines = claims(tmp_path, rows).splitlines()
     assert lines[0] == "| " + " | ".join(COLUMNS) + " |"
