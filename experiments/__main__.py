@@ -34,7 +34,7 @@ from experiments import render, runner
 from experiments.core import SCALES, Experiment
 from experiments.data import SETS
 from experiments.lab import Lab, OutOfTime
-from experiments.page import read, show
+from experiments.page import read, show, tables
 from experiments.trainings import Trainings, planned, train
 
 RESULTS, RUNS = Path("results"), Path("runs/experiments")
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> None:
         lab = replace(first, seed=seed, made={}, trainings={}, closed=False)
         shard = (args.shard[0], args.shard[1])
         try:
-            made = [*runner.carry_out(lab, names, shard, out, args.batch_size, executor, args.crafting)]
+            made = [*runner.carry_out(lab, names, shard, args.batch_size, executor, args.crafting)]
         except OutOfTime as late:
             print(late)
             return
@@ -143,7 +143,7 @@ def shown(made: Sequence[Path], out: Path, experiment: Experiment, seed: int) ->
 
 
 def _tables(experiment: Experiment, folder: Path, seed: int) -> None:
-    for title, text in runner.tables(experiment, folder, seed):
+    for title, text in tables(experiment, folder, seed):
         print(f"{experiment.paper}, {experiment.data}, {experiment.scale}: {title}\n\n{text}\n")
 
 

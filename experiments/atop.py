@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,25 +19,11 @@ from art_ext.evaluation.report.worst import left, worst_of
 from art_ext.objectives import AToPFineTuning, AToPPretraining
 from art_ext.purifiers import AToP
 from art_ext.purifiers.atop import RandomTransform
-from experiments import networks as shared
 from experiments.claims import CIFAR10, CIFAR10_ALL, Claim, Row, gap, worst
-from experiments.core import (
-    BLIND,
-    FULL,
-    Experiment,
-    Item,
-    Model,
-    Nets,
-    Network,
-    Part,
-    Recipe,
-    Table,
-    Work,
-    adam,
-    cosine,
-)  # fmt: skip
+from experiments.core import BLIND, FULL, Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS
-from experiments.page import about, load, section, sweeps, there, unhappy, without_sweeps
+from experiments.networks import Network, Recipe, adam, classifiers, copied, cosine
+from experiments.page import Results, about, laid_out, section, sweeps, unhappy, without_sweeps
 
 SCALES: Mapping[str, dict[str, Any]] = {
     "small": {"width": 8, "dilations": [1, 2, 1], "fold": 4, "pretraining_epochs": 24, "epochs": 12, "train": 8000,
@@ -81,9 +67,10 @@ GAINS = (
 """What fine-tuning adds, the poster's order RT2 > RT3 > RT1, what the generator adds to noise, what it all costs."""
 SEVEN = ("blind", "averaged", "autoattack", "stadv", "frozen")
 """The parts of Table 7 and what stands beside it."""
-IN_THE_BALL = ("blind", "averaged", "autoattack")
+IN_THE_BALL = ("averaged", "blind", "autoattack")
 ORDER = ("RT2", "RT3", "RT1")
 """The poster's, fine-tuned, from the one that keeps most."""
+POSTER = "Table 7 of the poster, and stronger attacks"
 NETWORKS = Path("results/atop_fashion_mnist_networks")
 ITEMS = (
     Item("Table 1", "kinds of defences in words"),
@@ -134,67 +121,67 @@ def declare(data: str, scale: str) -> Experiment:
         "checks": part((*alone, *(k + TUNED for k in KINDS)),
                        (Attack("native", "PGD", {"steps": probe.steps}, probe.images),), probe=probe),
     }  # fmt: skip
-    pairs = tuple((game, "RT2") for game in GAMES)
+    pairs, games_l2 = tuple((game, "RT2") for game in GAMES), ("unseen", "autoattack_l2")
     return Experiment("atop", data, scale, of(data, scale), models(), parts, {
-        "Table 7 of the poster, and stronger attacks": Table(SEVEN, COLUMNS, IN_THE_BALL, GAINS),
-        "Linf, by what RT2 was fine-tuned against": Table(("known",), COLUMNS, ("known",), pairs),
-        "L2, by what RT2 was fine-tuned against": Table(("unseen",), COLUMNS, ("unseen",), pairs),
-        "AutoAttack in L2": Table(("autoattack_l2",), COLUMNS, ("autoattack_l2",)),
+        POSTER: Table(SEVEN, COLUMNS, (IN_THE_BALL, ("frozen",)), GAINS),
+        f"Linf {d.eps:g}, by what RT2 was fine-tuned against": Table(("known",), COLUMNS, (("known",),), pairs),
+        f"L2 {d.eps_l2:g}, by what RT2 was fine-tuned against":
+            Table(games_l2, COLUMNS, (games_l2[::-1], ("unseen",)), pairs),
     })  # fmt: skip
 
 
 def of(data: str, scale: str) -> dict[str, Network]:
     """Classifiers; a generator pre-trained for each transform; and what it becomes when it is fine-tuned."""
     d, s = SETS[data], SCALES[scale]
-    found = shared.classifiers(data, scale)
-    common = {"images": s["train"], "batch": s["batch"], "schedule": cosine()}
-    first = Recipe(s["pretraining_epochs"], adam(s["rate"], (0.5, 0.999)), **common)
-    second = Recipe(s["epochs"], adam(s["rate"] * s["tuning_share"], (0.5, 0.999)), **common)
-    radius = {"Linf": d.eps, "L2": d.eps_l2}
-    known = {k: s[k] for k in TRAINING}
+    shape, known = {k: s[k] for k in SHAPE}, {k: s[k] for k in TRAINING}
     short = {k: v for k, v in known.items() if k not in ("epochs", "tuning_share", "weight")}
+    usual: dict[str, Any] = {"attack": "fgsm", "eps": d.eps, "adversarial": s["adversarial"], "weight": s["weight"]}
+    radius = {"Linf": d.eps, "L2": d.eps_l2}
+
+    def recipe(epochs: int, rate: float) -> Recipe:
+        return Recipe(epochs, adam(rate, (0.5, 0.999)), cosine(), s["train"], s["batch"])
 
     def kept(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         path = NETWORKS / f"{re.sub('[^a-z0-9]+', '_', name.lower())}.safetensors"
-        shape = {"channels": d.channels, **{k: s[k] for k in SHAPE}}
-        return {"kept": path, "facts": {"name": name, **shape, **facts}} if data == "fashion_mnist" else {}
+        facts = {"name": name, "channels": d.channels, **shape, **facts}
+        return {"kept": path, "facts": facts} if data == "fashion_mnist" else {}
 
-    for kind in KINDS:
+    def pretrained(kind: str) -> Network:
+        return Network(lambda _: AToPPretraining(AToP(d.channels, kind, **shape), adversarial=s["adversarial"]),
+                       lambda net, _: net, recipe(s["pretraining_epochs"], s["rate"]), **kept(kind, short))  # fmt: skip
 
-        def make(_: Nets, kind: str = kind) -> AToPPretraining:
-            return AToPPretraining(AToP(d.channels, kind, **{k: s[k] for k in SHAPE}), adversarial=s["adversarial"])
+    def tuned(name: str) -> Network:
+        game: dict[str, Any] = {k: radius[v] if k == "eps" else v for k, v in GAMES.get(name, {}).items()}
+        how = usual | {k: NORMS[v] if k == "norm" else v for k, v in game.items()}
+        return Network(
+            copied(name[:3]),
+            lambda net, nets: AToPFineTuning(net.purifier, nets("classifier"), discriminator=net.discriminator, **how),
+            recipe(s["epochs"], s["rate"] * s["tuning_share"]), **kept(name, known | game),
+        )  # fmt: skip
 
-        found[kind] = Network(make, lambda net, _: net, first, **kept(kind, short))
-    for name in (*(f"{k}{TUNED}" for k in KINDS), *GAMES):
-        game = GAMES.get(name, {"attack": "fgsm", "eps": "Linf"})
-        how = {k: radius[v] if k == "eps" else NORMS[v] if k == "norm" else v for k, v in game.items()}
-        usual = {"attack": "fgsm", "eps": d.eps, "adversarial": s["adversarial"], "weight": s["weight"]}
-
-        def tune(net: Any, nets: Nets, how: Mapping[str, Any] = {**usual, **how}) -> AToPFineTuning:
-            return AToPFineTuning(net.purifier, nets("classifier"), discriminator=net.discriminator, **how)
-
-        begin = name[:3]
-        facts = known | ({k: radius[v] if k == "eps" else v for k, v in game.items()} if name in GAMES else {})
-        found[name] = Network(lambda nets, begin=begin: copy.deepcopy(nets(begin)), tune, second,  # type: ignore[misc]
-                              **kept(name, facts))  # fmt: skip
-    return found
+    return {
+        **classifiers(data, scale), **{kind: pretrained(kind) for kind in KINDS},
+        **{name: tuned(name) for name in (*(kind + TUNED for kind in KINDS), *GAMES)},
+    }  # fmt: skip
 
 
 def models() -> dict[str, Model]:
     """The rows of the tables."""
-    found = {UNDEFENDED: Model("classifier"), ROBUST: Model("robust", robust=True)}
-    for name in (*KINDS, *(f"{k}{TUNED}" for k in KINDS), *GAMES):
-        for seed, title in ((None, name), (0, f"{name}{FROZEN}")):
-            found[title] = Model("classifier", lambda nets, name=name, seed=seed:  # type: ignore[misc]
-                                 copy.deepcopy(nets(name).purifier).set_transform(seed))  # fmt: skip
     transform = RandomTransform("RT2")
+
+    def purified(name: str, seed: int | None) -> Model:
+        return Model("classifier", lambda nets: copy.deepcopy(nets(name).purifier).set_transform(seed))
 
     def disturbed(x: Tensor) -> Tensor:
         """RT2's noise and holes, and nothing that restores."""
         return transform(x, transform.draw(x))[0]
 
-    found[NOISE] = Model("classifier", lambda _: as_purifier(disturbed, stochastic=True, differentiable=True))
-    return found
+    names = dict.fromkeys((*KINDS, *(f"{k}{TUNED}" for k in KINDS), *GAMES))
+    return {
+        UNDEFENDED: Model("classifier"), ROBUST: Model("robust", robust=True),
+        **{f"{name}{frozen}": purified(name, seed) for name in names for frozen, seed in (("", None), (FROZEN, 0))},
+        NOISE: Model("classifier", lambda _: as_purifier(disturbed, stochastic=True, differentiable=True)),
+    }  # fmt: skip
 
 
 P = "atop_fashion_mnist_"
@@ -218,32 +205,31 @@ CLAIMS = (
 )  # fmt: skip
 ROWS = tuple(Row(f"AToP, {rt}", "Fashion-MNIST", "PGD-1000 on the bare classifier", f"{P}blind",
                  "native PGD-1000, blind", WORST_OF, f"{rt} + AToP") for rt in KINDS)  # fmt: skip
-SHOWN = (1, 2, 3, 5, 10)
-"""R of the columns of `curves`."""
+REDRAWS = {r: f"R = {r}" for r in (1, 2, 3, 5, 10)}
+"""Columns of `curves`."""
 
 
 def page(folder: Path) -> list[str]:
     """The sections of the page."""
-    parts = (*SEVEN, "known", "unseen", "checks")
-    reports = load(folder, P, parts)
+    results, names = Results(folder, declare("fashion_mnist", "small")), (*SEVEN, "known", "unseen", "checks")
+    reports, beside = results.reports(names), folder / "cdvae_fashion_mnist_white_l2.json"
     if not reports:
         return []
-    beside = "cdvae_fashion_mnist_white_l2"
-    l2 = Report.load(folder / f"{beside}.json") if there(folder, beside) and "unseen" in reports else None
-    first, alone = next(iter(reports.values())), (UNDEFENDED, ROBUST)
+    first, alone, more = next(iter(reports.values())), (UNDEFENDED, ROBUST), {}
+    if "unseen" in reports and beside.is_file():
+        more = {"autoattack_l2": several.only(Report.load(beside), alone, ["autoattack"])}
     facts = first.provenance["data"]["purifiers"]
-    missing = ", ".join(f"`{k}`" for k in parts if k not in reports)
     told = {k: without_sweeps(r, alone) if k == "checks" else r for k, r in reports.items()}
     ball = [reports[k] for k in IN_THE_BALL if k in reports]
     return [section(
-        "Fashion-MNIST, before a classifier that was trained on clean images", *texts(reports, facts),
+        "Fashion-MNIST, before a classifier that was trained on clean images", texts(reports, facts),
         ordering([reports[k] for k in SEVEN if k in reports]) + " " +
         (remains(ball, [m + TUNED for m in KINDS], ROBUST) if "averaged" in reports else ""),
-        *tables(reports, l2),
+        tables(reports | more),
         "In L2, AutoAttack was run on the networks without a purifier alone (see CD-VAE's tables): PGD hardly finds "
         "what breaks the adversarially trained one. The others' worst case is that of PGD, and `unseen | static "
-        "baseline` holds PGD against PGD, which therefore says nothing against them." if l2 is not None else "",
-        f"Not measured: {missing}." if missing else "", sweeps(reports["checks"], alone) if "checks" in reports else "",
+        "baseline` holds PGD against PGD, which therefore says nothing against them." if more else "",
+        results.missing(names), sweeps(reports["checks"], alone) if "checks" in reports else "",
         unhappy(told), about(first, purifiers=facts),
     )]  # fmt: skip
 
@@ -285,37 +271,20 @@ def texts(reports: Mapping[str, Report], facts: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def tables(reports: Mapping[str, Report], l2: Report | None) -> list[str]:
-    """Table 7 beside the strongest attacks, what redraws make of it, and fine-tuning against one attack or another.
-
-    Without `averaged` a model has no worst case, since that of blind attackers would be none.
-
-    Args:
-        reports: by part.
-        l2: AutoAttack in L2 on the networks without a purifier, from another report of the same images.
-    """
-    seven, ball = ([reports[k] for k in names if k in reports] for names in (SEVEN, IN_THE_BALL))
-    worst: dict[str, list[Report]] = {}
-    if "averaged" in reports:
-        worst = dict.fromkeys(reports["averaged"].models(), ball)
-    if "frozen" in reports:
-        worst |= {m: [reports["frozen"]] for m in reports["frozen"].models() if m.endswith(FROZEN)}
-    lines = [several.table(seven, COLUMNS, worst), several.gains(seven, GAINS, COLUMNS)] if seven else []
-    tuned = [kind + TUNED for kind in KINDS]
-    if "averaged" in reports and {*tuned} & {*reports["averaged"].models()}:
-        lines += [
-            "By the number of redraws, R, that all have to be right; the ten that were made give each value without "
-            "bias. It falls with R without a limit, so models are compared at one R; what draws nothing keeps the same "
-            "at each.",
-            curves(ball, tuned), differences(ball, [pair for pair in GAINS if {*pair} <= {*tuned}]),
-        ]  # fmt: skip
-    for norm, part, eps in (("Linf", "known", 0.1), ("L2", "unseen", 1.5)):
-        if part in reports:
-            more = [several.only(l2, (UNDEFENDED, ROBUST), ["autoattack"])] if norm == "L2" and l2 is not None else []
-            found = [reports[part], *more]
-            lines += [f"{norm} {eps:g}, by what RT2 was fine-tuned against:",
-                      several.table(found, COLUMNS, dict.fromkeys(found[0].models(), found)),
-                      several.gains(found[:1], [(game, "RT2") for game in GAMES], COLUMNS)]  # fmt: skip
+def tables(reports: Mapping[str, Report]) -> list[str]:
+    """Table 7 beside the strongest attacks, what redraws make of it, and fine-tuning against one attack or another."""
+    tuned, lines = [kind + TUNED for kind in KINDS], []
+    ball = [reports[k] for k in IN_THE_BALL if k in reports]
+    for title, table in declare("fashion_mnist", "small").tables.items():
+        if reports.keys() & {*table.parts}:
+            lines += [laid_out(table, reports)] if title == POSTER else [f"{title}:", laid_out(table, reports)]
+        if title == POSTER and "averaged" in reports and {*tuned} & {*reports["averaged"].models()}:
+            lines += [
+                "By the number of redraws, R, that all have to be right; the ten that were made give each value "
+                "without bias. It falls with R without a limit, so models are compared at one R; what draws nothing "
+                "keeps the same at each.",
+                curves(ball, tuned), differences(ball, [pair for pair in GAINS if {*pair} <= {*tuned}]),
+            ]  # fmt: skip
     return lines
 
 
@@ -364,28 +333,34 @@ def remains(reports: Sequence[Report], names: Sequence[str], beside: str) -> str
 
 def curves(reports: Sequence[Report], models: Sequence[str]) -> str:
     """Two rows a model, clean and worst case, by R, as Markdown."""
-    rows = []
-    for model in _there(reports, models):
-        for what, cells in _answers(reports, model).items():
-            row = {f"R = {r}": str(worst_of(cells, r)) for r in SHOWN if r <= min(c.repeats for c in cells)}
-            rows.append({"model": f"{model}, {what}", **row})
-    return several.grid(["model", *(f"R = {r}" for r in SHOWN)], rows)
+    rows = [
+        {"model": f"{model}, {what}", **_by_redraws(lambda r, held: str(worst_of(held, r)), cells)}
+        for model in _there(reports, models)
+        for what, cells in _answers(reports, model).items()
+    ]
+    return several.grid(["model", *REDRAWS.values()], rows)
 
 
 def differences(reports: Sequence[Report], pairs: Sequence[tuple[str, str]]) -> str:
     """Two rows a pair of models: by how many points the first keeps more, by R, on the same images, as Markdown."""
+
+    def gap(r: int, *both: Sequence[Cell]) -> str:
+        kept = [left(cells, r) for cells in both]
+        n = min(map(len, kept))
+        return several.gap(*(v[:n] for v in kept))
+
     rows = []
-    for pair in pairs:
-        if len(_there(reports, pair)) == len(pair):
-            ours, theirs = (_answers(reports, model) for model in pair)
-            for what, cells in ours.items():
-                row = {}
-                for r in (r for r in SHOWN if r <= min(c.repeats for c in (*cells, *theirs[what]))):
-                    a, b = left(cells, r), left(theirs[what], r)
-                    n = min(len(a), len(b))
-                    row[f"R = {r}"] = several.gap(a[:n], b[:n])
-                rows.append({several.POINTS: f"{' minus '.join(pair)}, {what}", **row})
-    return several.grid([several.POINTS, *(f"R = {r}" for r in SHOWN)], rows)
+    for pair in (p for p in pairs if len(_there(reports, p)) == len(p)):
+        ours, theirs = (_answers(reports, model) for model in pair)
+        name = " minus ".join(pair)
+        rows += [{several.POINTS: f"{name}, {k}", **_by_redraws(gap, ours[k], theirs[k])} for k in ours]
+    return several.grid([several.POINTS, *REDRAWS.values()], rows)
+
+
+def _by_redraws(entry: Callable[..., str], *sides: Sequence[Cell]) -> dict[str, str]:
+    """What is told of some cells, by R, as far as all of them were redrawn so often."""
+    most = min(c.repeats for cells in sides for c in cells)
+    return {name: entry(r, *sides) for r, name in REDRAWS.items() if r <= most}
 
 
 def _answers(reports: Sequence[Report], model: str) -> dict[str, list[Cell]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ from art_ext.detectors import Mahalanobis, Residual, on_residuals, threshold_at
 from art_ext.evaluation import Attack, Interval, Probe, Report, Threat, detection, mean_interval
 from art_ext.evaluation.report import several
 from art_ext.evaluation.report.worst import left
-from art_ext.files import replacing
-from art_ext.nn import FeatureExtractor
 from art_ext.objectives import CDVAEGame, CDVAETraining
 from art_ext.objectives.cdvae import Curriculum
 from art_ext.purifiers import CDVAE
@@ -32,28 +30,12 @@ from art_ext.purifiers.cdvae import (
     trade_off,
 )  # fmt: skip
 from experiments import detection_page
-from experiments import networks as shared
-from experiments.claims import CIFAR10_ALL, Claim, Row, detected, gap, preset, reaches, worst
-from experiments.core import (
-    ADAPTIVE,
-    FULL,
-    TRANSFER,
-    Experiment,
-    Item,
-    Model,
-    Nets,
-    Network,
-    Part,
-    Recipe,
-    Table,
-    Work,
-    falling,
-    own,
-    sgd,
-)  # fmt: skip
+from experiments.claims import CIFAR10_ALL, Claim, Row, detected, gap, of_presets, reaches, worst
+from experiments.core import ADAPTIVE, FULL, TRANSFER, Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS, called
-from experiments.lab import TRIAL_IMAGES, TRIAL_STEPS, Lab
-from experiments.page import about, code, load, options, read, rows_of, section, there, unhappy
+from experiments.lab import TRIAL_IMAGES, Lab
+from experiments.networks import Nets, Network, Recipe, classifiers, falling, features, own, sgd, trained
+from experiments.page import Results, about, code, grid, laid_out, options, read, section, unhappy
 
 DEFENCE, UNDERSTANDING = 2e-3, 2.0
 """The paper's gamma to defend CIFAR-10, and to look at it; the released game starts from the second."""
@@ -90,6 +72,15 @@ TABLE_7 = {
     "StAdv-100": ("native StAdv-100 0.05",),
 }
 UNSEEN = ("JPEG-100", "JPEG-100 at 0.5", "ReColor-100", "StAdv-100")
+THREE, GENERATOR, LINF = (UNDEFENDED, ROBUST, GREY), f"cdvae {UNDERSTANDING:g}", ("white", "jpeg", "sampled")
+PAIRS = tuple((game, ROBUST) for game in GAMES)
+TABLES = {
+    **{f"{norm}, grey-box and full": Table(parts, TABLE_6, (parts[::-1],), ((GREY, UNDEFENDED),), models=THREE)
+       for norm, parts in (("Linf", ("grey", "white")), ("L2", ("grey_l2", "white_l2")))},
+    "White box, Linf": Table(LINF, TABLE_7, tuple((part,) for part in LINF), PAIRS),
+    "White box, L2": Table(("white_l2",), TABLE_7, (("white_l2",),), PAIRS),
+}  # fmt: skip
+"""Tables 6 and 7."""
 MEAN, LOWEST = "unseen mean, on the images of all its columns", "lowest column"
 LAYERS = {
     "SmallCNN": ("features.2", "features.5", "features.9", "features.12", "head.3"),
@@ -136,11 +127,10 @@ def declare(data: str, scale: str) -> Experiment:
     ]
     coloured = ("JPEG", "ReColorAdv", "StAdv") if d.channels == 3 else ("JPEG", "StAdv")
     unseen, probe, known = s["unseen"], Probe(32, 20, seeds=3), FULL + ADAPTIVE
-    three = (UNDEFENDED, ROBUST, GREY)
     few = tuple(bounded(k, s["sampled"]) for k in coloured)
     parts: dict[str, Part | Work] = {
-        "grey": Part(three, (*blind(d.eps), bounded("StAdv", s["grey"] // 4, TRANSFER)), linf, TRANSFER, s["grey"]),
-        "grey_l2": Part(three, (*blind(d.eps_l2),), l2, TRANSFER, s["grey"]),
+        "grey": Part(THREE, (*blind(d.eps), bounded("StAdv", s["grey"] // 4, TRANSFER)), linf, TRANSFER, s["grey"]),
+        "grey_l2": Part(THREE, (*blind(d.eps_l2),), l2, TRANSFER, s["grey"]),
         "white": Part(WHITE, (*full, *(bounded(k, unseen) for k in coloured)), linf, known, s["white"], probe=probe),
         "white_l2": Part(WHITE, (*full,), l2, known, s["white"], probe=probe),
         "jpeg": Part(WHITE, (bounded("JPEG", unseen, eps=0.5),), linf, FULL, s["white"]),
@@ -148,19 +138,13 @@ def declare(data: str, scale: str) -> Experiment:
         "analysis": Work(analysis, ("classifier", "cdvae 2", "vgg")), "gamma": Work(gamma, ("classifier", "cdvae")),
         "detection": Work(detection_work, ("classifier", "cdvae"), file=f"detection_{data}"),
     }  # fmt: skip
-    pairs, white = tuple((m, ROBUST) for m in GAMES), ("white", "jpeg", "sampled")
-    return Experiment("cdvae", data, scale, of(data, scale), models(), parts, {
-        "Linf, grey-box (Table 6)": Table(("grey",), TABLE_6, (), ((GREY, UNDEFENDED),)),
-        "L2, grey-box": Table(("grey_l2",), TABLE_6, (), ((GREY, UNDEFENDED),)),
-        "White box, Linf (Table 7)": Table(white, TABLE_7, ("white",), pairs),
-        "White box, L2": Table(("white_l2",), TABLE_7, ("white_l2",), pairs),
-    })  # fmt: skip
+    return Experiment("cdvae", data, scale, of(data, scale), models(), parts, TABLES)
 
 
 def of(data: str, scale: str) -> dict[str, Network]:
     """Classifiers; CD-VAEs on clean images by gamma with classifiers of their parts; and both games."""
     d, s, small = SETS[data], SCALES[scale], scale == "small"
-    found = shared.classifiers(data, scale, wide=True)
+    found = classifiers(data, scale, wide=True)
     wide: dict[str, Any] = {"std": d.std}
 
     def classifier() -> nn.Module:
@@ -171,35 +155,31 @@ def of(data: str, scale: str) -> dict[str, Network]:
         # Residuals have no mean to subtract.
         return nn.ModuleDict(held if small else held | {"residual": WideResNet(d.channels, 10, **wide, dropout=0.3)})
 
-    def part_classifier(begin: str, part: str) -> Network:
-        def objective(net: nn.Module, nets: Nets) -> ClassifierObjective:
-            purifier = nets(begin)["purifier"]
-            return ClassifierObjective(net, purifier=Residual(purifier) if part == "R(x)" else purifier)
-
-        return Network(lambda _: classifier(), objective, s["classifier"])
+    def part_classifier(of: str, part: Callable[[Any], Any]) -> Network:
+        return Network(lambda _: classifier(), lambda net, nets: ClassifierObjective(net, purifier=part(nets(of))),
+                       s["classifier"])  # fmt: skip
 
     def clean(value: float, recipe: Recipe) -> Network:
         return Network(make, lambda net, _: CDVAETraining(net["purifier"], residual(net) if not small else None,
                                                           gamma=value, mixup=s["mixup"]), recipe)  # fmt: skip
 
+    def game(variant: str) -> Network:
+        how = {"variant": variant, "eps": d.eps, "steps": s["steps"]}
+        return Network(
+            lambda nets: copy.deepcopy(nn.ModuleDict({**nets(GENERATOR), "classifier": nets("classifier")})),
+            lambda net, _: CDVAEGame(net["purifier"], net["classifier"], None if small else residual(net), **how),
+            s["game"],
+        )
+
     for value in GAMMAS:
         found[f"cdvae {value:g}"] = clean(value, s["cdvae"])
-        found[f"classifier of G(x), {value:g}"] = part_classifier(f"cdvae {value:g}", "G(x)")
-    found["cdvae for detection"] = clean(UNDERSTANDING, s["detection"])
-    found["classifier of R(x)"] = part_classifier(f"cdvae {UNDERSTANDING:g}", "R(x)")
-    found["classifier of x"] = shared.trained(classifier, s["classifier"])
-    for title, variant in ((GAME, "paper"), (RELEASED, "released")):
-
-        def begin(nets: Nets) -> nn.Module:
-            held = {**nets(f"cdvae {UNDERSTANDING:g}"), "classifier": nets("classifier")}
-            return nn.ModuleDict({k: copy.deepcopy(v) for k, v in held.items()})
-
-        def game(net: Any, _: Nets, variant: str = variant) -> CDVAEGame:
-            return CDVAEGame(net["purifier"], net["classifier"], None if small else residual(net), variant=variant,
-                             eps=d.eps, steps=s["steps"])  # fmt: skip
-
-        found[title] = Network(begin, game, s["game"])
-    return found
+        found[f"classifier of G(x), {value:g}"] = part_classifier(f"cdvae {value:g}/purifier", lambda g: g)
+    return found | {
+        "cdvae for detection": clean(UNDERSTANDING, s["detection"]),
+        "classifier of R(x)": part_classifier(f"{GENERATOR}/purifier", Residual),
+        "classifier of x": trained(classifier, s["classifier"]),
+        GAME: game("paper"), RELEASED: game("released"),
+    }  # fmt: skip
 
 
 def residual(net: Any) -> Any:
@@ -209,39 +189,32 @@ def residual(net: Any) -> Any:
 
 def models() -> dict[str, Model]:
     """The rows of the tables; a classifier of x is what the attackers of Table 6 know."""
-    found = {UNDEFENDED: Model("classifier"), ROBUST: Model("robust", None, "classifier", robust=True)}
-    of_g = f"cdvae {DEFENCE:g}"
-    found[GREY] = Model(f"classifier of G(x), {DEFENCE:g}", lambda nets: nets(of_g)["purifier"], "classifier")
-    for title in (GAME, RELEASED, SAMPLED):
-
-        def purifier(nets: Nets, title: str = title) -> Any:
-            played = nets(RELEASED if title == SAMPLED else title)["purifier"]
-            return copy.deepcopy(played).set_sampling(True) if title == SAMPLED else played
-
-        found[title] = Model(
-            lambda nets, title=title: nets(RELEASED if title == SAMPLED else title)["classifier"],  # type: ignore[misc]
-            purifier, "classifier",
-        )  # fmt: skip
-    return found
+    return {
+        UNDEFENDED: Model("classifier"), ROBUST: Model("robust", None, "classifier", robust=True),
+        GREY: Model(f"classifier of G(x), {DEFENCE:g}", f"cdvae {DEFENCE:g}/purifier", "classifier"),
+        **{game: Model(f"{game}/classifier", f"{game}/purifier", "classifier") for game in GAMES},
+        SAMPLED: Model(f"{RELEASED}/classifier",
+                       lambda nets: copy.deepcopy(nets(f"{RELEASED}/purifier")).set_sampling(True), "classifier"),
+    }  # fmt: skip
 
 
 def analysis(lab: Lab) -> dict[str, Any]:
     """Means and deviations of Tables 1 and 2, correlations of Fig. 3, accuracies of Table 3; Fig. 2 as a picture."""
-    data, purifier = lab.test(SCALES[lab.experiment.scale]["grey"]), lab(f"cdvae {UNDERSTANDING:g}")["purifier"]
-    found = decompose(purifier, data.x, _attacked(lab, data.x, data.y))
-    _picture(lab, "analysis", plots.decompositions({k: v[:6] for k, v in found.items()}))
+    data, purifier = lab.test(SCALES[lab.experiment.scale]["grey"]), lab(f"{GENERATOR}/purifier")
+    found = decompose(purifier, data.x, lab.attacked(lab("classifier"), data, 100, 0.1))
+    lab.picture("analysis", plots.decompositions({k: v[:6] for k, v in found.items()}))
     norms = {part: {k: _spread(v) for k, v in sizes.items()} for part, sizes in part_norms(found).items()}
     similarity = {part: _spread(cosine(found[f"{part}(x)"], found[f"{part}(x')"])) for part in ("G", "R")}
-    vgg = FeatureExtractor(lab("vgg"), "features.relu3_3")
+    vgg = features(lab)
     with torch.no_grad():
         pooled = {k: vgg(v).mean((2, 3)) for k, v in found.items()}
     pairs = {part: (pooled[f"{part}(x)"], pooled[f"{part}(x')"]) for part in ("G", "R")}
     distance = {part: [frechet_distance(*pair), float(pair[0].var(0).sum())] for part, pair in pairs.items()}
     correlation = latent_correlation(*(purifier.latents(found[k]) for k in ("x", "x'")))
     names = {"x": "classifier of x", "G(x)": f"classifier of G(x), {UNDERSTANDING:g}", "R(x)": "classifier of R(x)"}
-    trained = {k: lab(name) for k, name in names.items()}
     tested = {"x": found["x"], "G(x)": found["G(x)"].clamp(0, 1), "R(x)": found["R(x)"]}  # as each was trained on them
-    crossed = {f"top-{n}": cross_classification(trained, tested, data.y, top=n) for n in (1, 5)}
+    learned = {k: lab(name) for k, name in names.items()}
+    crossed = {f"top-{n}": cross_classification(learned, tested, data.y, top=n) for n in (1, 5)}
     made = {"norms": norms, "cosine": similarity, "frechet": distance, "correlation": correlation.tolist()}
     return made | crossed | lab.stated(_settings(lab, len(data.x)))
 
@@ -259,6 +232,7 @@ def gamma(lab: Lab) -> dict[str, Any]:
         net = lab(f"cdvae {value:g}")
         made[value] = copy.copy(net["purifier"])
         made[value].residual_classifier = residual(net)
+    x_adv = lab.attacked(lab("classifier"), data, 100, 0.1)
 
     def measured(purifier: CDVAE) -> float:
         """Mean of the shares of clean images that pass and of attacked ones that are flagged."""
@@ -270,20 +244,18 @@ def gamma(lab: Lab) -> dict[str, Any]:
         threshold = threshold_at(unseen, detection.FALSE_POSITIVES)
         return float((clean <= threshold).double().mean() + (attacked > threshold).double().mean()) / 2
 
-    x_adv = _attacked(lab, data.x, data.y)
-    classifiers = {g: lab(f"classifier of G(x), {g:g}") for g in GAMMAS}
-    rows = trade_off(made, data.x, data.y, x_adv=x_adv, detection=measured, classifiers=classifiers)
-    _picture(lab, "gamma", plots.trade_off_curve(rows))
+    of_parts = {g: lab(f"classifier of G(x), {g:g}") for g in GAMMAS}
+    rows = trade_off(made, data.x, data.y, x_adv=x_adv, detection=measured, classifiers=of_parts)
+    lab.picture("gamma", plots.trade_off_curve(rows))
     return {"rows": rows} | lab.stated(_settings(lab, len(data.x)))
 
 
 def detection_work(lab: Lab) -> dict[str, Any]:
     """Tables 4 and 5: detectors on x and on R(x), and attackers who know them."""
-    d, s = SETS[lab.experiment.data], SCALES[lab.experiment.scale]["detected"]
+    d, s, steps = SETS[lab.experiment.data], SCALES[lab.experiment.scale]["detected"], lab.steps(50)
     n, more = (TRIAL_IMAGES * 3, TRIAL_IMAGES) if lab.dry else (s["images"], s["threshold"])
-    eps = {"Linf": d.eps, "L2": d.eps_l2}
-    held = load_images(lab, n + more)
-    x, y, spare, train = held.x[:n], held.y[:n], held.x[n:], lab.train(8000)
+    eps, held, train = {"Linf": d.eps, "L2": d.eps_l2}, lab.images("test", n + more), lab.train(8000)
+    x, y, spare = held.x[:n], held.y[:n], held.x[n:]
     fitted_on = Images(train.x.to(lab.device), train.y.to(lab.device))
     net, classifier = lab("cdvae for detection"), lab("classifier")
     layers, inside = LAYERS[type(classifier).__name__], [f"1.{k}" for k in LAYERS[type(residual(net)).__name__]]
@@ -304,21 +276,14 @@ def detection_work(lab: Lab) -> dict[str, Any]:
                 if isinstance(detector, Mahalanobis):
                     detector.set_noise(0.0)
                 detector.calibrate(sets["clean"][:calibration], sets["PGD-Linf"][:calibration])
-            found = detection.adaptive(spaces[answers].network, detector, x[tried], y[tried], spare, pool, d.eps,
-                                       steps=TRIAL_STEPS if lab.dry else 50)  # fmt: skip
+            found = detection.adaptive(
+                spaces[answers].network, detector, x[tried], y[tried], spare, pool, d.eps, steps=steps
+            )
             known.append({"detector": kind, "system": system, **found})
     right = {name: detection.right(s.network, {"clean": x}, y)["clean"].tolist() for name, s in spaces.items()}
     made = {"rows": rows, "adaptive": known, "correct": right, "eps": eps, "calibration": calibration}
-    told = {"gamma": UNDERSTANDING, "steps": TRIAL_STEPS if lab.dry else 50, **s}
+    told = {"gamma": UNDERSTANDING, "steps": steps, **s}
     return made | {"data": called(lab.experiment.data, lab.folder)["name"]} | lab.stated(told)
-
-
-def load_images(lab: Lab, count: int) -> Images:
-    """So many test images, also in a dry run."""
-    from experiments import data
-
-    found = data.load(lab.experiment.data, lab.folder, "test", count)
-    return Images(found.x.to(lab.device), found.y.to(lab.device))
 
 
 def _settings(lab: Lab, images: int) -> dict[str, Any]:
@@ -327,20 +292,8 @@ def _settings(lab: Lab, images: int) -> dict[str, Any]:
     return {"images": images, "steps": s["steps"], "gammas": list(GAMMAS), **epochs}
 
 
-def _attacked(lab: Lab, x: Tensor, y: Tensor) -> Tensor:
-    """PGD-100 on a classifier of x."""
-    return shared.seeded_attack(
-        lab("classifier"), x, y, SETS[lab.experiment.data].eps, TRIAL_STEPS if lab.dry else 100, 0.1
-    )
-
-
 def _spread(values: Tensor) -> list[float]:
     return [float(values.mean()), float(values.std(correction=0))]
-
-
-def _picture(lab: Lab, part: str, figure: Any) -> None:
-    with replacing(lab.out / f"{lab.experiment.file(part, lab.seed)}.png") as temporary:
-        temporary.write_bytes(plots.png(figure))
 
 
 def _top_1(trained: str, tested: str) -> Any:
@@ -353,7 +306,7 @@ CLAIMS = (
           gap(f"{P}grey", (GREY, "native PGD-100, transfer"), (UNDEFENDED, "native PGD-100")),
           worst((f"{P}white",), GREY, ROBUST)),
     Claim("G(x) defends against attacks on a classifier of x (Table 6), CIFAR-10's preset, PGD-20",
-          "77.05 % of 86.81 %", preset(("cifar10_cdvae", "pgd20_grey"), ("cifar10_cdvae", "bare_pgd20_grey")),
+          "77.05 % of 86.81 %", of_presets(("cifar10_cdvae", "pgd20_grey"), ("cifar10_cdvae", "bare_pgd20_grey")),
           worst(CIFAR10_ALL, "CD-VAE", ROBUST)),
     Claim("trained in the released game it keeps more of unseen attacks than adversarial training, here in L2 "
           "(Table 7)", "43.1 against 19.2 % in L2 1",
@@ -379,68 +332,46 @@ ROWS = (
 
 def page(folder: Path) -> list[str]:
     """The sections of the page."""
-    names = ("grey", "grey_l2", "white", "white_l2", "jpeg", "sampled")
-    reports = load(folder, P, names)
-    others = {k: read(folder, f"{P}{k}") for k in ("analysis", "gamma") if there(folder, f"{P}{k}")}
-    missing = ", ".join(f"`{k}`" for k in (*names, "analysis", "gamma") if k not in {*reports, *others})
-    made = []
-    if reports or others:
-        pictures = [f"![{k}]({P}{k}.png)" for k in others if (folder / f"{P}{k}.png").is_file()]
-        facts = {k: options(v) for k, v in others.items()}
-        made.append(section(
-            "Fashion-MNIST",
-            f"G is trained with gamma {DEFENCE:g}, the paper's for its defence, and its classifier on G(x). Grey-box "
-            "attackers see a classifier of x (`fashion_mnist_cnn`) and nothing of CD-VAE, as in the paper's Table 6; "
-            "networks without a purifier are attacked directly, in every column. What is called C&W there is PGD on "
-            "the margin. Linf eps 0.1, L2 eps 1.5. JPEG has the paper's bound of 0.125 where no other is given.",
-            *tables(reports), unhappy(reports) if reports else "", *findings(others), "\n".join(pictures),
-            f"Not measured: {missing}." if missing else "", *([code(facts)] if facts else []),
-            *(f"`{k}`: {about(r)}" for k, r in reports.items()),
-        ))  # fmt: skip
-    for data, title in (("fashion_mnist", SETS["fashion_mnist"].title),
-                        ("cifar10", "CIFAR-10 (JPEG-75 training images, the first exact test images)")):  # fmt: skip
-        if there(folder, f"detection_{data}"):
-            made.append(detection_page.page(read(folder, f"detection_{data}"), title))
-    return made
+    results = Results(folder, declare("fashion_mnist", "small"))
+    reports, parts = results.reports(), results.experiment.parts
+    others = {k: v for k in ("analysis", "gamma") if (v := results.values(k))}
+    made = [section(
+        "Fashion-MNIST",
+        f"G is trained with gamma {DEFENCE:g}, the paper's for its defence, and its classifier on G(x). Grey-box "
+        "attackers see a classifier of x (`fashion_mnist_cnn`) and nothing of CD-VAE, as in the paper's Table 6; "
+        "networks without a purifier are attacked directly, in every column. What is called C&W there is PGD on "
+        "the margin. Linf eps 0.1, L2 eps 1.5. JPEG has the paper's bound of 0.125 where no other is given.",
+        tables(reports), unhappy(reports), findings(others), "\n".join(results.picture(k, k) for k in others),
+        results.missing([k for k in parts if k != "detection"]),
+        code({k: options(v) for k, v in others.items()}) if others else "",
+        [f"`{k}`: {about(r)}" for k, r in reports.items()],
+    )] if reports else []  # fmt: skip
+    titles = {"fashion_mnist": SETS["fashion_mnist"].title,
+              "cifar10": "CIFAR-10 (JPEG-75 training images, the first exact test images)"}  # fmt: skip
+    found = {title: read(folder, f"detection_{data}") for data, title in titles.items()}
+    return made + [detection_page.page(values, title) for title, values in found.items() if values]
 
 
 def tables(reports: Mapping[str, Report]) -> list[str]:
-    """Table 6 beside full gradients, the same in L2, Table 7 with the mean of what was unseen.
-
-    Of the parts that have been measured; without the white box no model has a worst case.
-    """
-    lines = []
-    for title, six, seven in (("Linf", "grey", "white"), ("L2", "grey_l2", "white_l2")):
-        if six in reports:
-            names = reports[six].models()
-            both = [reports[six], *([several.only(reports[seven], names)] if seven in reports else [])]
-            worst = dict.fromkeys(names, both) if seven in reports else {}
-            lines += [f"{title}, grey-box{' and full' if seven in reports else ''}:",
-                      several.table(both, TABLE_6, worst),
-                      several.gains(both, [(GREY, UNDEFENDED)], TABLE_6)]  # fmt: skip
-    if "white" not in reports:
-        return lines
-    found, pairs = [reports[k] for k in ("white", "jpeg", "sampled") if k in reports], [(m, ROBUST) for m in GAMES]
-    worst = {m: [r] for r in reversed(found) for m in r.models()}  # that of the first report that has the model
-    lines += ["White box, Linf:", several.table(found, TABLE_7, worst), _gains(found, pairs)]
-    weak = too_weak(reports["white"])
-    lines += [f"Does not even break the undefended model, so that its column says nothing of a defence: {k} ({share})."
-              for k, share in weak.items()]  # fmt: skip
-    if "white_l2" in reports:
-        l2 = reports["white_l2"]
-        lines += [
-            "White box, L2:", several.table([l2], TABLE_7, {m: [l2] for m in l2.models()}), _gains([l2], pairs),
+    """Table 6 beside full gradients, the same in L2, Table 7 with the mean of what was unseen, as far as measured."""
+    weak, lines = too_weak(reports["white"]) if "white" in reports else {}, []
+    told = {
+        "White box, Linf": [
+            f"Does not even break the undefended model, so that its column says nothing of a defence: {k} ({share})."
+            for k, share in weak.items()
+        ],
+        "White box, L2": [
             "The last columns of Table 7. Linf and L2: right under both PGD and AutoAttack. Unseen: L2, StAdv and the "
             "like, and Linf too for models trained on clean images; the mean leaves out what does not break the "
             "undefended model, and is over the first images, which all of its columns saw. The lowest column is "
             "picked after the fact, so that it is no estimate of a worst case.",
-            unseen_table(found, l2, weak),
-        ]  # fmt: skip
+            unseen_table([reports[k] for k in LINF if k in reports], reports["white_l2"], weak),
+        ] if {"white", "white_l2"} <= reports.keys() else [],
+    }  # fmt: skip
+    for title, table in TABLES.items():
+        if table.parts[0] in reports:
+            lines += [f"{title}:", laid_out(table, reports), *told.get(title, ())]
     return lines
-
-
-def _gains(reports: Sequence[Report], pairs: Sequence[tuple[str, str]]) -> str:
-    return several.gains(reports, pairs, TABLE_7) if ROBUST in reports[0].models() else ""
 
 
 def too_weak(report: Report) -> dict[str, Interval]:
@@ -510,7 +441,7 @@ def findings(others: Mapping[str, Any]) -> list[str]:
         told = {k: (lambda v: f"{v:.1%}") if k.startswith("reconstruction") else lambda v: str(several.of_share(v, n))
                 for k in names}  # fmt: skip
         entries = [[f"{row['gamma']:g}", *(told[k](row[k]) for k in names)] for row in rows]
-        lines.append(rows_of(["gamma", *names], entries))
+        lines.append(grid(["gamma", *names], entries))
     return lines
 
 
@@ -525,7 +456,7 @@ def analysis_table(found: Mapping[str, Any]) -> list[str]:
     told += [f"Frechet distance of {k}(x) and {k}(x'): {m:.3g}, total variance {d:.3g}"
              for k, (m, d) in found["frechet"].items()]  # fmt: skip
     return [
-        rows_of(["part", "L1", "L2", "Linf"], norms), *told,
+        grid(["part", "L1", "L2", "Linf"], norms), *told,
         f"Correlation of z and z': median {middle:.3f}, tenth percentile {tenth:.3f}",
-        rows_of(["trained on", *names], crossed),
+        grid(["trained on", *names], crossed),
     ]  # fmt: skip

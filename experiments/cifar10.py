@@ -12,27 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from art_ext import plots, presets
 from art_ext.evaluation import Attack, Probe, Report, Threat
-from art_ext.files import replacing
 from art_ext.nn import seeded
-from experiments import networks as shared
 from experiments.claims import CIFAR10, CIFAR10_ALL, Row
-from experiments.core import (
-    ADAPTIVE,
-    BLIND,
-    BPDA,
-    FULL,
-    TRANSFER,
-    Experiment,
-    Item,
-    Model,
-    Part,
-    Table,
-    Work,
-)  # fmt: skip
+from experiments.core import ADAPTIVE, BLIND, BPDA, FULL, TRANSFER, Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS
-from experiments.lab import TRIAL_STEPS, Lab
-from experiments.page import about, code, load, options, read, rows_of, section, show, there, unhappy
-from experiments.runner import laid_out
+from experiments.lab import Lab
+from experiments.networks import preset
+from experiments.page import Results, about, code, grid, laid_out, options, section, show, unhappy
 
 SCALES: Mapping[str, dict[str, Any]] = {
     "small": {"images": 512, "unseen": 256, "drawn": 64, "strong": 128, "probe": Probe(32, 10), "samples": 5},
@@ -73,15 +59,8 @@ COLUMNS = {
 }
 UNSEEN = {"PGD-40 in L2": ("native PGD-40",), "StAdv": ("native StAdv-40 0.05",)}
 ROWS = tuple(
-    Row(
-        f"{name}, preset `cifar10_{name.lower().replace('-', '')}`",
-        "CIFAR-10",
-        attacker,
-        CIFAR10,
-        title,
-        CIFAR10_ALL[1:],
-        name,
-    )
+    Row(f"{name}, preset `cifar10_{name.lower().replace('-', '')}`", "CIFAR-10", attacker, CIFAR10, title,
+        CIFAR10_ALL[1:], name)
     for name, attacker, title in (
         ("RDP", "PGD-20 on the bare classifier", "native PGD-20, blind"),
         ("DIR", "PGD-20 through it, five draws a step", "native PGD-20"),
@@ -89,7 +68,7 @@ ROWS = tuple(
         ("CD-VAE", "PGD-20 on its classifier alone", "native PGD-20, blind"),
         ("DRRDN", "PGD-20", "native PGD-20"),
     )
-)
+)  # fmt: skip
 
 
 def declare(data: str, scale: str) -> Experiment:
@@ -100,9 +79,8 @@ def declare(data: str, scale: str) -> Experiment:
     short, middle, long = (Attack("native", "PGD", {"steps": n}) for n in (20, 40, 200))
 
     def part(models: tuple[str, ...], attacks: tuple[Attack, ...], images: str, **told: Any) -> Part:
-        return Part(
-            models, attacks, **{"threat": linf, "knowledge": FULL, "images": s[images], "options": options} | told
-        )
+        usual = {"threat": linf, "knowledge": FULL, "images": s[images], "options": options}
+        return Part(models, attacks, **usual | told)
 
     parts: dict[str, Part | Work] = {
         "white": part(every, (short,), "images", knowledge=TRANSFER + BLIND + BPDA + FULL, probe=s["probe"]),
@@ -110,9 +88,8 @@ def declare(data: str, scale: str) -> Experiment:
         "l2": part(every, (middle,), "unseen", threat=Threat("L2", 0.5)),
         "stadv": part(every, (Attack("native", "StAdv", {"steps": 40}),), "unseen"),
         "autoattack": part(FIXED, (Attack("native", "AutoAttack"),), "images"),
-        "autoattack_eot": part(
-            DRAWN, (Attack("native", "AutoAttack", more, label="native AutoAttack under EOT"),), "drawn"
-        ),
+        "autoattack_eot": part(DRAWN, (Attack("native", "AutoAttack", more, label="native AutoAttack under EOT"),),
+                               "drawn"),
         "strong": part(every, (long, Attack("native", "Square", {"queries": 1000}, on="randomised")), "strong",
                        options={**options, "eot_samples": 20}),
         "official": part(FIXED, (Attack("autoattack", "standard"),), "strong"),
@@ -120,27 +97,23 @@ def declare(data: str, scale: str) -> Experiment:
     }  # fmt: skip
     kept = ("resnet", "surrogate", "robust", "rdp", "dir", "atop", "cdvae", "cdvae_classifier", "drrdn")
     pairs = tuple((m, ROBUST) for m in MODELS if m not in ("undefended", ROBUST))
-    return Experiment("cifar10", data, scale, {k: shared.preset(f"cifar10_{k}") for k in kept}, MODELS, parts, {
-        "All five": Table(COUNTED, COLUMNS, COUNTED, pairs),
+    return Experiment("cifar10", data, scale, {k: preset(f"cifar10_{k}") for k in kept}, MODELS, parts, {
+        "All five": Table(COUNTED, COLUMNS, (COUNTED,), pairs),
         "Unseen attacks": Table(("l2", "stadv"), UNSEEN),
     })  # fmt: skip
 
 
 def pictures(lab: Lab) -> dict[str, Any]:
     """Images, adversaries of the classifier's attacker, and what each purifier makes of these; a picture beside it."""
-    test, eps = lab.test(6), SETS[lab.experiment.data].eps
-    steps = TRIAL_STEPS if lab.dry else 20
-    x_adv = shared.seeded_attack(lab("resnet"), test.x, test.y, eps, steps, 0.1)
+    test = lab.test(6)
+    x_adv = lab.attacked(lab("resnet"), test, 20, 0.1)
     with torch.no_grad(), seeded(lab.seed):
         made = {k: lab(str(MODELS[k].purifier))(x_adv).clamp(0, 1) for k in PURIFIED}
-    figure = plots.image_grid({"x": test.x, "x'": x_adv, **{f"{k}(x')": v for k, v in made.items()}})
-    with replacing(lab.out / f"{lab.experiment.file('pictures', lab.seed)}.png") as temporary:
-        temporary.write_bytes(plots.png(figure))
+    lab.picture("pictures", plots.image_grid({"x": test.x, "x'": x_adv, **{f"{k}(x')": v for k, v in made.items()}}))
     errors = {k: float((v - test.x).abs().mean()) for k, v in {"x'": x_adv, **made}.items()}
-    return {"errors": errors} | lab.stated({"images": len(test.x), "steps": steps})
+    return {"errors": errors} | lab.stated({"images": len(test.x), "steps": lab.steps(20)})
 
 
-P = "cifar10_cifar10_"
 BEFORE = (
     "Parts `white` and `autoattack` are from before the weights of RDP, DIR, CD-VAE and the surrogate were rounded to "
     "half precision, as they ship now; none was rounded where that changes a clean answer to the images that its "
@@ -163,61 +136,52 @@ SECTIONS = {
 
 def page(folder: Path) -> list[str]:
     """The sections of the page."""
-    reports = load(folder, P, SECTIONS)
+    results = Results(folder, declare("cifar10", "small"))
+    reports, drawn = results.reports(SECTIONS), results.values("pictures")
     made = ["The presets `cifar10_...` as they ship, Linf 8/255: classifiers of 1.2 million weights, purifiers of at "
             "most 0.8 million, one training each, trained on JPEG-75 images and attacked on exact test images. DIR "
             "stands before the adversarially trained network, as in its paper; CD-VAE before a classifier of its own; "
             "RDP and AToP before the undefended one.", BEFORE]  # fmt: skip
-    if "white" in reports:
-        found = declare("cifar10", "small").tables["All five"]
-        made.append(section("All five", laid_out(found, reports)))
-    unseen = {k: v for k, v in reports.items() if k in ("l2", "stadv")}
-    if unseen:
-        found = declare("cifar10", "small").tables["Unseen attacks"]
-        made.append(section("Attacks that none was trained for", laid_out(found, unseen)))
-    if there(folder, f"{P}pictures"):
-        told = read(folder, f"{P}pictures")
-        rows = [[k, f"{v:.3f}"] for k, v in told["errors"].items()]
+    for title, table in (("All five", "All five"), ("Attacks that none was trained for", "Unseen attacks")):
+        if reports.keys() & {*results.experiment.tables[table].parts}:
+            made.append(section(title, laid_out(results.experiment.tables[table], reports)))
+    if drawn:
         made.append(section(
             "Pictures", "Images of CIFAR-10 (Krizhevsky 2009), adversaries of the attacker who does not see the "
-                "purifier (PGD-20), and what each purifier makes of them.",
-                "![images, adversaries, purified](cifar10_cifar10_pictures.png)",
-            rows_of(["image", "mean distance from the clean one"], rows), code(options(told)),
+            "purifier (PGD-20), and what each purifier makes of them.",
+            results.picture("pictures", "images, adversaries, purified"),
+            grid(["image", "mean distance from the clean one"], [[k, f"{v:.3f}"] for k, v in drawn["errors"].items()]),
+            code(options(drawn)),
         ))  # fmt: skip
-    made.append(hours(reports))
-    for name, report in reports.items():
-        made.append(section(f"Part `{name}`", SECTIONS[name], show(*report.table()), unhappy({name: report}),
-                            about(report)))  # fmt: skip
-    return made
+    return [*made, hours(reports), *(
+        section(f"Part `{name}`", SECTIONS[name], show(*report.table()), unhappy({name: report}), about(report))
+        for name, report in reports.items()
+    )]  # fmt: skip
 
 
 def hours(reports: Mapping[str, Report]) -> str:
     """What the presets and the reports took, and what an H100 would need, as a section."""
     known = {n: presets.describe(n).training for n in presets.names() if n.startswith("cifar10_")}
-    rows = [
-        [f"training of {n}", "", f"{float(t['seconds']) / 3600:.2f}", ""] for n, t in known.items() if "seconds" in t
-    ]
+    rows = [[f"training of {n}", "", f"{float(t['seconds']) / 3600:.2f}", ""] for n, t in known.items()
+            if "seconds" in t]  # fmt: skip
     cost = {name: operations(name) for name in MODELS}
     for name, report in reports.items():
         spent = sum(cell.seconds for cell in report.cells) / 3600
         done = sum(float(counted(cell) @ cost[cell.model]) for cell in report.cells)
-        away = done / (H100 * PART)
-        rows.append(
-            [f"attacks of part `{name}`, n = {len(report.labels)}", f"{done:.2g}", f"{spent:.2f}", f"{away:.1f}"]
-        )
+        what = f"attacks of part `{name}`, n = {len(report.labels)}"
+        rows.append([what, f"{done:.2g}", f"{spent:.2f}", f"{done / (H100 * PART):.1f}"])
     return section("Time", "Hours of one core, which others shared now and then; of a part, what its examples took. "
                    "Operations are the multiplications and additions of the passes that were counted (a backward pass "
                    f"is two), those of checks left out. The H100 is one that reaches {100 * PART:.0f} % of its "
                    "989 TFLOP/s in bfloat16: an assumption, no measurement.",
-                   rows_of(["what", "operations", "hours here", "seconds of an H100"], rows))  # fmt: skip
+                   grid(["what", "operations", "hours here", "seconds of an H100"], rows))  # fmt: skip
 
 
 def counted(cell: Any) -> Tensor:
     """Passes of images through the classifier and through the purifier (2,), a backward one as two."""
-    seen = {k: float(cell.observed.get(k, 0)) for k in ("forward", "backward", "purifier_forward", "purifier_backward")}
-    return torch.tensor(
-        [seen["forward"] + 2 * seen["backward"], seen["purifier_forward"] + 2 * seen["purifier_backward"]]
-    )
+    seen = [float(cell.observed.get(f"{of}forward", 0)) + 2 * float(cell.observed.get(f"{of}backward", 0))
+            for of in ("", "purifier_")]  # fmt: skip
+    return torch.tensor(seen)
 
 
 def operations(name: str) -> Tensor:

@@ -75,7 +75,7 @@ def worst(files: tuple[str, ...], ours: str, theirs: str) -> Measured:
     return Measured(files, found)
 
 
-def preset(ours: tuple[str, str], theirs: tuple[str, str], least: float = 0.0) -> Measured:
+def of_presets(ours: tuple[str, str], theirs: tuple[str, str], least: float = 0.0) -> Measured:
     """The same of two figures that presets carry, each with its own interval: they are not paired.
 
     Args:

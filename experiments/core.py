@@ -2,95 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from art_ext.evaluation import Attack, Knowledge, Probe, Threat
-from art_ext.training import Objective
+from experiments.networks import Nets, Network
 
 if TYPE_CHECKING:
     from experiments.lab import Lab
 
-Nets = Callable[[str], Any]
-"""Gives a network of the experiment by name, trained, frozen, in eval mode; whoever changes it copies it first."""
 SCALES = ("small", "paper")
 BLIND, TRANSFER, BPDA = (Knowledge.BLIND,), (Knowledge.TRANSFER,), (Knowledge.BPDA,)
 FULL, ADAPTIVE = (Knowledge.FULL,), (Knowledge.ADAPTIVE,)
-
-
-def adam(rate: float, betas: tuple[float, float] = (0.9, 0.999)) -> Callable[[Objective], dict[str, Any]]:
-    """Adam for every player."""
-    return lambda o: {k: torch.optim.Adam(p, lr=rate, betas=betas) for k, p in o.players().items()}
-
-
-def sgd(rate: float, decay: float, momentum: float = 0.9) -> Callable[[Objective], dict[str, Any]]:
-    """SGD with momentum for every player."""
-    return lambda o: {k: torch.optim.SGD(p, rate, momentum, weight_decay=decay) for k, p in o.players().items()}
-
-
-def own(objective: Objective) -> dict[str, Any]:
-    """The optimisers that the paper gives the players."""
-    return {k: objective.optimizer(k, p) for k, p in objective.players().items()}
-
-
-def cosine(least: float = 0.02) -> Callable[[Any, int], Any]:
-    """From the rate to a share of it over the training, epoch by epoch."""
-    return lambda o, epochs: torch.optim.lr_scheduler.CosineAnnealingLR(o, epochs, o.param_groups[0]["lr"] * least)
-
-
-def falling(*shares: float) -> Callable[[Any, int], Any]:
-    """A tenth of the rate after each of these shares of the epochs."""
-    return lambda o, epochs: torch.optim.lr_scheduler.MultiStepLR(o, [max(1, round(s * epochs)) for s in shares])
-
-
-FROM_SCRATCH, BY_COSINE = adam(1e-3), cosine()
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained.
-
-    Attributes:
-        epochs: passes over the images.
-        optimizers: of an objective, by player.
-        schedule: of an optimiser and the epochs, stepped at the end of each epoch.
-        images: the first so many training images, all unless given.
-        batch: images a step.
-        more: further schedulers of the objective, such as the curriculum of a loss.
-        pace: shares of the training in which the rates and the attack's radius rise, see `lab.Paced`.
-    """
-
-    epochs: int
-    optimizers: Callable[[Objective], Mapping[str, Any]] = FROM_SCRATCH
-    schedule: Callable[[Any, int], Any] | None = BY_COSINE
-    images: int | None = None
-    batch: int = 64
-    more: Callable[[Any], Sequence[Any]] = lambda _: ()
-    pace: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network: how it is made, and how it is trained unless it comes with its weights.
-
-    Attributes:
-        make: the network before its training, from others.
-        objective: of that network, what is minimised; None for nothing.
-        recipe: how.
-        kept: a file of weights, taken where its header says `facts`.
-        facts: what those weights were trained by.
-    """
-
-    make: Callable[[Nets], nn.Module]
-    objective: Callable[[Any, Nets], Objective] | None = None
-    recipe: Recipe = Recipe(1)
-    kept: Path | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -149,12 +75,23 @@ class Work:
 
 @dataclass(frozen=True)
 class Table:
-    """A table over parts: columns by the titles of attacks, a worst case over some parts, pairs of models compared."""
+    """A table over parts, a row a model.
+
+    Attributes:
+        parts: that have the models.
+        columns: titles of attacks, by what stands above them.
+        worst: groups of parts; a model's worst case is over the first group that is there and whose first part has it.
+        pairs: of models whose differences stand below.
+        compared: columns of the differences; all unless given.
+        models: rows; all unless given.
+    """
 
     parts: tuple[str, ...]
     columns: Mapping[str, tuple[str, ...]]
-    worst: tuple[str, ...] = ()
+    worst: tuple[tuple[str, ...], ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
+    compared: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,6 +121,6 @@ class Experiment:
     tables: Mapping[str, Table] = field(default_factory=dict)
 
     def file(self, part: str, seed: int = 0) -> str:
-        """Name of a part's result, without `.json`."""
-        name = self.parts[part].file or f"{self.paper}_{self.data}_{part}"
+        """Name of the result of a part, or of a picture beside the results, without its ending."""
+        name = (part in self.parts and self.parts[part].file) or f"{self.paper}_{self.data}_{part}"
         return name + ("_paper_scale" if self.scale == "paper" else "") + (f"_seed{seed}" if seed else "")

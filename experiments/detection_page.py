@@ -7,7 +7,7 @@ from typing import Any
 
 from art_ext.evaluation import detection, mean_interval
 from art_ext.evaluation.statistics import ENOUGH
-from experiments.page import code, options, rows_of, section
+from experiments.page import code, grid, options, section
 
 SPACES = ("x", "R(x)")
 
@@ -36,7 +36,7 @@ def page(found: Mapping[str, Any], title: str) -> str:
         "Share of images that an attacker gets through, wrong and unflagged, lower is better; detectors at "
         f"{100 * detection.FALSE_POSITIVES:g} % false alarms, Linf {found['eps']['Linf']:.3g}, "
         f"{found['options']['steps']} steps. PGD on the classifier does not know the detector, the others do:",
-        rows_of(["detector", "system", "clean flagged", *names], through), code(options(found)),
+        grid(["detector", "system", "clean flagged", *names], through), code(options(found)),
     )  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def blocks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                      for kind, name in kinds]  # fmt: skip
             lines += [
                 f"Attack on {goal}, protocol `{protocol}`, {images}; TNR at 95 % TPR / AUC, %:",
-                rows_of(["detector", *detection.ATTACKS], table),
+                grid(["detector", *detection.ATTACKS], table),
                 "\n".join(f"- {metric}: {detection.compared(part, metric)}" for metric in detection.METRICS),
             ]
     return lines

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,51 +15,33 @@ from torch import Tensor, nn
 from art_ext import plots, presets
 from art_ext.attacks import Averaged
 from art_ext.classifiers import ClassifierObjective, TradesObjective
+from art_ext.data import Images
 from art_ext.defences import ArtPurifier
-from art_ext.evaluation import Attack, Probe, Threat
+from art_ext.evaluation import Attack, Probe, Report, Threat
 from art_ext.evaluation.report import several
 from art_ext.evaluation.report.worst import left
-from art_ext.files import replacing
 from art_ext.nn import seeded
 from art_ext.objectives import DIRPretraining, DIRRestoration
 from art_ext.purifiers import DIR
 from art_ext.purifiers.dir import per_mask_restorations, representation_attack, share_discarded, slopes
-from experiments import networks as shared
-from experiments.claims import CIFAR10_ALL, Claim, Row, gap, preset, worst
-from experiments.core import (
-    ADAPTIVE,
-    BPDA,
-    FULL,
-    Experiment,
-    Item,
-    Model,
-    Network,
-    Part,
-    Recipe,
-    Table,
-    Work,
-    adam,
-    cosine,
-    falling,
-    own,
-    sgd,
-)  # fmt: skip
+from experiments.claims import CIFAR10_ALL, Claim, Row, gap, of_presets, worst
+from experiments.core import ADAPTIVE, BPDA, FULL, Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS
-from experiments.lab import TRIAL_STEPS, Lab
+from experiments.lab import Lab, answers, attacked
+from experiments.networks import PRESETS, Network, Recipe, adam, classifiers, copied, cosine, falling, own, sgd, shipped
 from experiments.page import (
-    ablation_table,
+    Results,
+    ablations,
     about,
+    accuracies,
     code,
-    intervals,
-    load,
+    grid,
+    laid_out,
     options,
-    read,
-    rows_of,
     section,
     show,
-    there,
     unhappy,
-)  # fmt: skip
+)
 
 PIXEL = 10.0
 """Weight of the squared error in the small tables, which the paper adds only where it leaves out the pre-training."""
@@ -115,6 +98,12 @@ OF_TARGETS = {
     "PGD-200 + EOT-20": ("native PGD-200",),
     "AutoAttack": ("native AutoAttack",),
 }
+TABLES = {
+    "Before an adversarially trained target": Table(("paper", "strong", "frozen"), COLUMNS, (("strong", "paper"),
+                                                    ("frozen",)), ((DEFENDED, TARGET),)),
+    "Before a frozen target, and one trained with it": Table(("targets",), OF_TARGETS, (("targets",),)),
+    "Before other targets": Table(("others",), COLUMNS, (("others",),)),
+}  # fmt: skip
 ITEMS = (
     Item("Table 1", "PGD, MI, VNI and AutoAttack, beside other purifiers", ("paper", "strong")),
     Item("Table 2", "before targets of another training (TRADES)", ("others",)),
@@ -170,49 +159,42 @@ def declare(data: str, scale: str) -> Experiment:
         "targets_training": Work(targets_training, ("robust", "DIR")),
         "ablation": Work(ablation, ("robust", "ablation"), file="dir_ablation" if data == "fashion_mnist" else ""),
     }  # fmt: skip
-    return Experiment("dir", data, scale, of(data, scale), models(data), parts, {
-        "Before an adversarially trained target": Table(("paper", "strong", "frozen"), COLUMNS, ("paper", "strong"),
-                                                        ((DEFENDED, TARGET),)),
-        "Before a frozen target, and one trained with it": Table(("targets",), OF_TARGETS, ("targets",)),
-        "Before other targets": Table(("others",), COLUMNS, ("others",)),
-    })  # fmt: skip
+    return Experiment("dir", data, scale, of(data, scale), models(data), parts, TABLES)
 
 
 def of(data: str, scale: str) -> dict[str, Network]:
     """Targets, DIR in its two stages, what `targets` compares, and the variants of the ablation."""
-    d, s = SETS[data], SCALES[scale]
-    attack: dict[str, Any] = {"eps": d.eps} if scale == "small" else {"eps": d.eps, "steps": 5, "step_size": d.eps / 4}
+    d, s, small = SETS[data], SCALES[scale], scale == "small"
     at: dict[str, Any] = {"eps": d.eps, "steps": 5, "step_size": d.eps / 4}
-    found = shared.classifiers(data, scale)
-    if scale == "paper" or data not in shared.PRESETS:
-        robust = found["robust"]
-        found["robust"] = Network(robust.make, lambda net, _: ClassifierObjective(net, **at), s["target"])
-    found["TRADES"] = Network(found["classifier"].make, lambda net, _: TradesObjective(net, **at), s["target"])
-    first, second, images = s["ablation"]
+    attack: dict[str, Any] = {"eps": d.eps} if small else at
+    found = classifiers(data, scale)
+
+    def targeted(make: Callable[[Any], nn.Module], recipe: Recipe, objective: Any = ClassifierObjective) -> Network:
+        return Network(make, lambda net, _: objective(net, **at), recipe)
 
     def pre(target: str, shape: Mapping[str, Any], recipe: Recipe) -> Network:
-        made = {"channels": d.channels, **s["shape"], **shape}
-        return Network(lambda _: DIR(**made), lambda net, nets: DIRPretraining(net, nets(target), **attack), recipe)
+        return Network(lambda _: DIR(**{"channels": d.channels, **s["shape"], **shape}),
+                       lambda net, nets: DIRPretraining(net, nets(target), **attack), recipe)  # fmt: skip
 
     def restored(begin: str, target: str, recipe: Recipe, **how: Any) -> Network:
-        def make(nets: Any) -> nn.Module:
-            pair = (nets(begin).purifier if begin == "" else nets(begin), nets(target))
-            return nn.ModuleDict(dict(zip(("purifier", "target"), map(copy.deepcopy, pair), strict=True)))
+        return Network(
+            lambda nets: copy.deepcopy(nn.ModuleDict({"purifier": nets(begin), "target": nets(target)})),
+            lambda net, _: DIRRestoration(net["purifier"], net["target"], **attack, **how), recipe,
+        )  # fmt: skip
 
-        return Network(make, lambda n, _: DIRRestoration(n["purifier"], n["target"], **attack, **how), recipe)
-
+    if not small or data not in PRESETS:
+        found["robust"] = targeted(found["robust"].make, s["target"])
+    found["TRADES"] = targeted(found["classifier"].make, s["target"], TradesObjective)
     for target in ("robust", "classifier"):
         found[f"before {target}"] = pre(target, {}, s["pretraining"])
     found["DIR, frozen"] = restored("before robust", "robust", s["restoration"], **s["settings"])
     found["DIR, joint"] = restored("before robust", "robust", s["joint"], alpha=1.0, joint=True)
     found["DIR, natural"] = restored("before classifier", "classifier", s["restoration"], **s["settings"])
-    found["further"] = Network(
-        lambda nets: copy.deepcopy(nets("robust")), lambda net, _: ClassifierObjective(net, **at), s["further"]
-    )
-    there = scale == "small" and f"{data}_dir" in presets.names()
-    found["DIR"] = shared.preset(f"{data}_dir") if there else Network(lambda nets: nets("DIR, frozen")["purifier"])
-    rdp = f"{data}_rdp" if f"{data}_rdp" in presets.names() else ""
-    found["RDP"] = shared.preset(rdp) if rdp else Network(lambda _: nn.Identity())
+    found["further"] = targeted(copied("robust"), s["further"])
+    dir_ = Network(lambda nets: nets("DIR, frozen/purifier"))
+    found["DIR"] = shipped(f"{data}_dir", dir_) if small else dir_
+    found["RDP"] = shipped(f"{data}_rdp", Network(lambda _: nn.Identity()))
+    first, second, images = s["ablation"]
     for name, (shape, pretrained, game) in VARIANTS.items():
         begin = f"ablation, pretraining {shape}" if pretrained else "ablation, nothing"
         found[begin] = pre("robust", shape, Recipe(first, images=images))
@@ -225,108 +207,97 @@ def of(data: str, scale: str) -> dict[str, Network]:
 
 def models(data: str) -> dict[str, Model]:
     """The rows of the tables."""
-    found = {
+    return {
         TARGET: Model("robust", robust=True), DEFENDED: Model("robust", "DIR"),
         FROZEN: Model("robust", lambda nets: copy.deepcopy(nets("DIR")).set_masks(0)),
-        "RDP": Model("robust", "RDP" if data in shared.PRESETS else None),
+        "RDP": Model("robust", "RDP" if data in PRESETS else None),
         JPEG: Model("robust", lambda _: ArtPurifier(JpegCompression((0, 1), quality=50, channels_first=True))),
         "TRADES target": Model("TRADES", robust=True), "DIR before the TRADES target": Model("TRADES", "DIR"),
         "natural target": Model("classifier"),
-        "DIR before the natural one": Model("classifier", lambda nets: nets("DIR, natural")["purifier"]),
+        "DIR before the natural one": Model("classifier", "DIR, natural/purifier"),
         f"{ARMS['further']}, seed 0": Model("further", robust=True),
+        **{f"{ARMS[arm]}, seed 0": Model(f"DIR, {arm}/target", f"DIR, {arm}/purifier") for arm in ("frozen", "joint")},
     }  # fmt: skip
-    for arm in ("frozen", "joint"):
-        found[f"{ARMS[arm]}, seed 0"] = Model(
-            lambda nets, arm=arm: nets(f"DIR, {arm}")["target"],  # type: ignore[misc]
-            lambda nets, arm=arm: nets(f"DIR, {arm}")["purifier"],  # type: ignore[misc]
-        )
-    return found
 
 
 def diagnostics(lab: Lab) -> dict[str, Any]:
     """Answers of the target on perturbed restorations (Eq. 9), and on those of a perturbation a mask (Eq. 8)."""
-    s, eps = SCALES[lab.experiment.scale], SETS[lab.experiment.data].eps
-    data, target, purifier, steps = lab.test(s["images"]), lab("robust"), lab("DIR"), TRIAL_STEPS if lab.dry else 20
-    how: dict[str, Any] = {"eps": eps, "step_size": eps / 4}
+    data, target, purifier, steps = (
+        lab.test(SCALES[lab.experiment.scale]["images"]), lab("robust"), lab("DIR"), lab.steps(20)
+    )  # fmt: skip
+    how: dict[str, Any] = {"eps": lab.eps, "step_size": lab.eps / 4}
 
     def perturbed(x: Tensor, y: Tensor) -> Tensor:
         return representation_attack(purifier, target, x, y, steps=steps, **how)
 
     def through(x: Tensor, y: Tensor) -> Tensor:
-        return shared.attacked(nn.Sequential(purifier, target), x, y, eps, steps)
+        return attacked(nn.Sequential(purifier, target), x, y, lab.eps, steps)
 
     made: dict[str, Any] = {
-        "target, PGD-20 on images": lambda x, y: shared.attacked(target, x, y, eps, steps),
+        "target, PGD-20 on images": lambda x, y: attacked(target, x, y, lab.eps, steps),
         "restorations, no attack": lambda x, _: purifier(x),
         "restorations of clean images, PGD-20 on them (Eq. 9)": perturbed,
         "restorations of PGD-20 images, PGD-20 on them (Eq. 9)": lambda x, y: perturbed(through(x, y), y),
-        "PGD-40 on each mask alone (Eq. 8)": lambda x, y: per_mask_restorations(
-            purifier, target, x, y, steps=2 * steps, **how
-        ),
-    }
+        "PGD-40 on each mask alone (Eq. 8)":
+            lambda x, y: per_mask_restorations(purifier, target, x, y, steps=2 * steps, **how),
+    }  # fmt: skip
     rows = []
     for name, images in made.items():
         with seeded(0):
             pieces = zip(data.x.split(64), data.y.split(64), strict=True)
             given = torch.cat([images(x, y) for x, y in pieces])
-        rows.append({"attack": name, "correct": shared.answers(target, given, data.y)})
-    return {"rows": rows} | lab.stated({"images": len(data.x), "eps": eps, "steps": steps})
+        rows.append({"attack": name, "correct": answers(target, given, data.y)})
+    return {"rows": rows} | lab.stated({"images": len(data.x), "eps": lab.eps, "steps": steps})
 
 
 def discarding(lab: Lab) -> dict[str, Any]:
     """Figure 2: right answers by the share of pixels set to 0, of PGD-20's images and clean ones."""
-    test, eps, rows = lab.test(512), SETS[lab.experiment.data].eps, []
+    test, rows = lab.test(512), []
     with seeded(0):
         order = torch.rand(test.x[:, :1].shape, device=test.x.device)
     for name in ("classifier", "robust"):
-        x_adv = shared.seeded_attack(lab(name), test.x, test.y, eps, TRIAL_STEPS if lab.dry else 20)
+        images = {"clean": test.x, "PGD-20": lab.attacked(lab(name), test, 20)}
         for share in (0.0, 0.1, 0.2, 0.3, 0.5, 0.7):
-            found = {k: shared.answers(lab(name), v * (order >= share), test.y) for k, v in
-                     (("clean", test.x), ("PGD-20", x_adv))}  # fmt: skip
+            found = {k: answers(lab(name), x * (order >= share), test.y) for k, x in images.items()}
             rows.append({"target": name, "share": share, "correct": found})
     return {"rows": rows} | lab.stated({"images": len(test.x)})
 
 
 def pictures(lab: Lab) -> dict[str, Any]:
     """Figures 4, 5 and 7: restorations as a picture, and how far apart classes are in the target's logits."""
-    test, eps, target = lab.test(512), SETS[lab.experiment.data].eps, lab("robust")
+    test, target = lab.test(512), lab("robust")
     columns, apart = {"x": test.x}, {}
     for name in (TARGET, DEFENDED, JPEG):
-        model = lab.defended(name)
-        inside: nn.Module = model.purifier or nn.Identity()
-        steps = TRIAL_STEPS if lab.dry else 20
-        x_adv = shared.seeded_attack(nn.Sequential(inside, target), test.x, test.y, eps, steps)
+        inside: nn.Module = lab.defended(name).purifier or nn.Identity()
+        x_adv = lab.attacked(nn.Sequential(inside, target), test, 20)
         with torch.no_grad(), seeded(0):
             restored = inside(x_adv)
             logits = target(restored)
-        means = torch.stack([logits[test.y == c].mean(0) for c in test.y.unique()])
-        within = torch.stack([logits[test.y == c].var(0, correction=0).sum() for c in test.y.unique()]).mean()
+        classes = [logits[test.y == c] for c in test.y.unique()]
+        means = torch.stack([of_class.mean(0) for of_class in classes])
+        within = torch.stack([of_class.var(0, correction=0).sum() for of_class in classes]).mean()
         apart[name] = float(means.var(0).sum() / within.clamp_min(1e-12))
         columns |= {f"x' of {name}": x_adv, f"restored by {name}": restored}
-    figure = plots.image_grid({k: v[:4].clamp(0, 1) for k, v in columns.items()})
-    with replacing(lab.out / f"{lab.experiment.file('pictures', lab.seed)}.png") as temporary:
-        temporary.write_bytes(plots.png(figure))
+    lab.picture("pictures", plots.image_grid({k: v[:4].clamp(0, 1) for k, v in columns.items()}))
     return {"between over within classes": apart} | lab.stated({"images": len(test.x)})
 
 
 def targets_training(lab: Lab) -> dict[str, Any]:
     """On training images: L_adv of DIR and of its target alone, slopes of restorations, the share discarded."""
-    eps, s = SETS[lab.experiment.data].eps, SCALES[lab.experiment.scale]
-    data, told = lab.train(WATCHED), {}
+    s, data, told = SCALES[lab.experiment.scale], lab.train(WATCHED), {}
     x, y = data.x[:WATCHED].to(lab.device), data.y[:WATCHED].to(lab.device)
-    pairs: dict[str, Any] = {PRESET: (lab("DIR"), lab("robust"), {})} if f"{lab.experiment.data}_dir" in presets.names(
-    ) and lab.experiment.scale == "small" else {}  # fmt: skip
+    pairs: dict[str, Any] = {}
+    if f"{lab.experiment.data}_dir" in presets.names() and lab.experiment.scale == "small":
+        pairs[PRESET] = (lab("DIR"), lab("robust"), {})
     for arm, how in (("frozen", s["settings"]), ("joint", {"alpha": 1.0, "joint": True})):
         pair = lab(f"DIR, {arm}")
         pairs[f"{ARMS[arm]}, seed {lab.seed}"] = (pair["purifier"], pair["target"], how)
     for name, (purifier, target, how) in pairs.items():
         with seeded(1):
-            objective = DIRRestoration(purifier, target, eps=eps, **how)
-            found: dict[str, Any] = {"L_adv": objective.adversarial_losses(x, y), "slopes": slopes(purifier, x)}
-            steps = TRIAL_STEPS if lab.dry else 20
-            x_adv = shared.attacked(nn.Sequential(purifier, target), x, y, eps, steps)
-            found |= {"discarded": share_discarded(purifier, x, x_adv), "n": len(x)}
-        told[name] = found
+            objective = DIRRestoration(purifier, target, eps=lab.eps, **how)
+            found = {"L_adv": objective.adversarial_losses(x, y), "slopes": slopes(purifier, x)}
+            x_adv = attacked(nn.Sequential(purifier, target), x, y, lab.eps, lab.steps(20))
+            told[name] = {**found, "discarded": share_discarded(purifier, x, x_adv), "n": len(x)}
     epochs = {"pretraining_epochs": s["pretraining"].epochs, "epochs": s["restoration"].epochs}
     return {"models": told} | lab.stated({**epochs, "images": len(x), "seeds": [lab.seed]})
 
@@ -337,22 +308,21 @@ def ablation(lab: Lab) -> dict[str, Any]:
     first, second, images = SCALES[lab.experiment.scale]["ablation"]
     for name in VARIANTS:
         pair = lab(f"ablation, {name}")
-        correct = under_pgd(lab, pair["purifier"], pair["target"], test.x, test.y)
-        rows.append({"variant": name, "seed": lab.seed, "correct": correct})
+        rows.append({"variant": name, "seed": lab.seed,
+                     "correct": under_pgd(lab, pair["purifier"], pair["target"], test)})  # fmt: skip
     made = {"pretraining_epochs": first, "epochs": second, "train": images, "images": len(test.x), "draws": 5}
-    return {"rows": rows, "target": under_pgd(lab, None, lab("robust"), test.x, test.y)} | lab.stated(made)
+    return {"rows": rows, "target": under_pgd(lab, None, lab("robust"), test)} | lab.stated(made)
 
 
-def under_pgd(lab: Lab, purifier: DIR | None, target: nn.Module, x: Tensor, y: Tensor) -> dict[str, list[bool]]:
+def under_pgd(lab: Lab, purifier: DIR | None, target: nn.Module, test: Images) -> dict[str, list[bool]]:
     """Answers on clean images and under PGD-20: a draw a step as in the paper, mean logits of draws, masks frozen."""
     defended = nn.Sequential(target) if purifier is None else nn.Sequential(purifier, target)
-    eps, steps = SETS[lab.experiment.data].eps, TRIAL_STEPS if lab.dry else 20
 
     def kept(model: nn.Module) -> list[bool]:
-        return shared.answers(defended, shared.attacked(model, x, y, eps, steps), y)
+        return answers(defended, attacked(model, test.x, test.y, lab.eps, lab.steps(20)), test.y)
 
     with seeded(1):
-        found = {"clean": shared.answers(defended, x, y), "pgd": kept(defended)}
+        found = {"clean": answers(defended, test.x, test.y), "pgd": kept(defended)}
         if purifier is None:
             return found | {"eot": found["pgd"], "frozen": found["pgd"]}
         found["eot"] = kept(Averaged(defended, 5))
@@ -376,7 +346,7 @@ CLAIMS = (
     ),
     Claim("before an adversarially trained target it keeps more than the target alone under PGD-20 (Table 1), "
           "CIFAR-10's preset", "54.27 against 45.72 %",
-          preset(("cifar10_dir", "pgd20"), ("cifar10_dir", "target_pgd20")),
+          of_presets(("cifar10_dir", "pgd20"), ("cifar10_dir", "target_pgd20")),
           worst(CIFAR10_ALL, "DIR", "adversarially trained")),
 )  # fmt: skip
 ROWS = (Row("DIR, before an adversarially trained network", "Fashion-MNIST", "PGD-20 through it, one draw a step",
@@ -385,8 +355,9 @@ ROWS = (Row("DIR, before an adversarially trained network", "Fashion-MNIST", "PG
 
 def page(folder: Path) -> list[str]:
     """The sections of the page."""
-    reports = load(folder, P, ("paper", "strong", "frozen"))
-    made = []
+    results, made = Results(folder, declare("fashion_mnist", "small")), []
+    reports, targets = results.reports(("paper", "strong", "frozen")), results.reports(("targets",))
+    diagnosed, ablated, trained = map(results.values, ("diagnostics", "ablation", "targets_training"))
     if len(reports) == 3:
         made.append(section(
             "Fashion-MNIST, before an adversarially trained classifier",
@@ -402,33 +373,31 @@ def page(folder: Path) -> list[str]:
             compared_table(reports), "Attacks that nobody can make, on the same images. Eq. 8 goes after each "
             "restoration by itself; the losses of the second stage see their mean alone, so that these are no images "
             "any more (notebook 03), and Eq. 8 is weak.",
-            rows_of(["diagnostic", "accuracy"], intervals({r["attack"]: r["correct"] for r in
-                    read(folder, f"{P}diagnostics")["rows"]})) if there(folder, f"{P}diagnostics") else "",
+            accuracies(("diagnostic", "accuracy"), {r["attack"]: r["correct"] for r in diagnosed["rows"]})
+            if diagnosed else "",
             unhappy(reports), "What ten draws of the masks say about the final examples (DIR, `strong`):",
             show(*reports["strong"].repeat_table()), about(reports["strong"]),
         ))  # fmt: skip
-    if there(folder, f"{P}targets", f"{P}targets_training"):
-        made.append(of_targets(folder))
-    if there(folder, "dir_ablation"):
-        found = read(folder, "dir_ablation")
-        rows = [{"variant": TARGET, "correct": found["target"]}, *found["rows"]]
-        seconds = {row["variant"]: row["seconds"] for row in found["rows"] if "seconds" in row}
+    if targets and trained:
+        made.append(of_targets(targets, trained))
+    if ablated:
+        rows = [{"variant": TARGET, "correct": ablated["target"]}, *ablated["rows"]]
+        seconds = {row["variant"]: row["seconds"] for row in ablated["rows"] if "seconds" in row}
         made.append(section(
             "The ablations",
             "In small, one seed: all have ten times the squared error beside Eq. 7 unless they say otherwise. Without "
             "pre-training three epochs are hardly a training, so that row says nothing about the paper's. Every "
             "variant is trained on the same batches, variants of one shape from the same weights. PGD-20 draws the "
             "masks once a step, `+ EOT` averages over draws, differences are to the full method.",
-            ablation_table(rows, ABLATED, ("clean", "eot"), FULL_METHOD),
-            code(options(found) | {"training_seconds": seconds}),
+            ablations(rows, ABLATED, ("clean", "eot"), FULL_METHOD),
+            code(options(ablated) | {"training_seconds": seconds}),
         ))  # fmt: skip
     return made
 
 
-def compared_table(reports: Mapping[str, Any]) -> str:
+def compared_table(reports: Mapping[str, Report]) -> str:
     """The paper's protocol and stronger attacks side by side, and what DIR adds to its target, as Markdown."""
     both = [reports["paper"], reports["strong"]]
-    worst_over = {TARGET: both, DEFENDED: both, FROZEN: [reports["frozen"]]}
     lines = [f"DIR minus the target, {several.POINTS}, paired:", ""]
     for name in ("PGD-20", "PGD-200 + EOT-20", "AutoAttack"):
         ours, theirs = (several.cell(both, m, COLUMNS[name]) for m in (DEFENDED, TARGET))
@@ -439,14 +408,18 @@ def compared_table(reports: Mapping[str, Any]) -> str:
         mine, beside = (left(cells, repeats) for cells in counted)
         n = min(len(mine), len(beside))
         lines.append(f"- worst case, R = {repeats}: {several.gap(mine[:n], beside[:n])}")
-    return several.table([*reports.values()], COLUMNS, worst_over) + "\n\n" + "\n".join(lines)
+    table = replace(TABLES["Before an adversarially trained target"], pairs=())
+    return laid_out(table, reports) + "\n\n" + "\n".join(lines)
 
 
-def of_targets(folder: Path) -> str:
-    """DIR before a frozen target and one that is trained with it."""
-    report, found = load(folder, P, ("targets",))["targets"], read(folder, f"{P}targets_training")
-    o = found["options"]
-    watched = {k: v for k, v in found["models"].items() if v}
+def of_targets(reports: Mapping[str, Report], found: Mapping[str, Any]) -> str:
+    """DIR before a frozen target and one that is trained with it.
+
+    Args:
+        reports: that of `targets`.
+        found: values of `targets_training`.
+    """
+    o, watched = found["options"], {k: v for k, v in found["models"].items() if v}
     below = [k for k, v in watched.items() if v["L_adv"]["pipeline"] < v["L_adv"][TARGET]]
     columns = ("model", "L_adv", "L_adv, its target alone", "slope, seen", "slope, hidden", "discarded")
     cells = {k: (v["L_adv"]["pipeline"], v["L_adv"][TARGET], v["slopes"]["seen"], v["slopes"]["hidden"], v["discarded"])
@@ -461,10 +434,10 @@ def of_targets(folder: Path) -> str:
         f"On {WATCHED} training images, eps 0.1: the loss of the training attack's examples, through DIR and on the "
         "target alone; slopes of single restorations on the image, 1 and 1 of an inpainter, 2 and 0 of the identity; "
         "and the share of an adversarial perturbation that does not come through.",
-        rows_of(columns, [[k, *(f"{v:.2f}" for v in row)] for k, row in cells.items()]),
+        grid(columns, [[k, *(f"{v:.2f}" for v in row)] for k, row in cells.items()]),
         f"L_adv came below that of the target in: {', '.join(below)}." if below else
         "L_adv never came below that of the target alone: not even under the attack that DIR was trained with is a "
         "target better off behind it.",
-        several.table([report], OF_TARGETS, {m: [report] for m in report.models()}), unhappy({"targets": report}),
-        about(report, **options(found)),
+        laid_out(TABLES["Before a frozen target, and one trained with it"], reports), unhappy(reports),
+        about(reports["targets"], **options(found)),
     )  # fmt: skip

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from art_ext.classifiers import ClassifierObjective, SmallCNN, TradesObjective, WideResNet
 from art_ext.classifiers.drrdn import PAPER, DRRDNObjective, SmallDRRDN, WideDRRDN, diagnose, read_out
 from art_ext.evaluation import Attack, Cell, Report, Threat, mean_interval, paired_difference
 from art_ext.evaluation.report import several
-from art_ext.files import replacing
 from art_ext.nn import evaluating, seeded, trainable
-from art_ext.plots import png, representation_map
+from art_ext.plots import representation_map
 from art_ext.training import Batches, Objective
-from experiments import networks as shared
 from experiments.claims import CIFAR10, CIFAR10_ALL, Claim, Row, gap, hybrids, worst
-from experiments.core import FULL, Experiment, Item, Model, Network, Part, Recipe, Table, Work, falling
+from experiments.core import FULL, Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS
-from experiments.lab import TRIAL_STEPS, Lab
-from experiments.page import about, intervals, load, read, rows_of, section, there, unhappy
+from experiments.lab import Lab
+from experiments.networks import Network, Recipe, falling
+from experiments.page import Results, about, accuracies, grid, laid_out, section, unhappy
 
 GAME = {"domain": 0.1, "adversarial": 0.05, "entropy": 0.1}
 SCALES: Mapping[str, dict[str, Any]] = {
@@ -49,6 +49,12 @@ COMPARED = (*MODELS, "halves")
 PAIRS = tuple(("DRRDN", other) for other in ("TRADES", "Madry", "halves"))
 COLUMNS = {k: (k,) for k in ("FGSM, step 0.1", "FGSM", "PGD-40", "PGD-100", "CW-40", "CW-100")}
 COLUMNS |= {"AutoAttack": ("autoattack standard",)}
+TABLES = {
+    "White box": Table(("white", "autoattack"), COLUMNS, (("white", "autoattack"),), PAIRS,
+                       tuple(k for k in COLUMNS if "FGSM" not in k)),
+    "Ablation": Table(("ablation",), {k: COLUMNS[k] for k in ("PGD-40", "PGD-100")}, (), (("DRRDN", "halves"),),
+                      ("PGD-100",)),
+}  # fmt: skip
 BEFORE, LATER, BOTH = "PGD-40, the images before", "PGD-40, the images of the tables", "PGD-40, both"
 ITEMS = (
     Item(
@@ -91,11 +97,8 @@ def declare(data: str, scale: str) -> Experiment:
     }  # fmt: skip
     if s["first"]:  # the images before those of the tables
         parts["before"] = part(COMPARED, both[:1], s["first"], first=0)
-    return Experiment("drrdn", data, scale, of(data, scale),
-                      {k: Model(k, robust=k != "Standard") for k in (*COMPARED, *VARIANTS)}, parts, {
-        "White box": Table(("white", "autoattack"), COLUMNS, ("white", "autoattack"), PAIRS),
-        "Ablation": Table(("ablation",), {k: COLUMNS[k] for k in ("PGD-40", "PGD-100")}, (), (("DRRDN", "halves"),)),
-    })  # fmt: skip
+    named = {k: Model(k, robust=k != "Standard") for k in (*COMPARED, *VARIANTS)}
+    return Experiment("drrdn", data, scale, of(data, scale), named, parts, TABLES)
 
 
 def _paper(data: str) -> str:
@@ -105,66 +108,57 @@ def _paper(data: str) -> str:
 
 def of(data: str, scale: str) -> dict[str, Network]:
     """Networks of the same layers at inference, images, epochs, and shape of the rate's curve."""
-    d, s = SETS[data], SCALES[scale]
+    d, s, small = SETS[data], SCALES[scale], scale == "small"
     attack = dict(PAPER[_paper(data)])
-    if scale == "small":
+    if small:
         attack = {"eps": d.eps, "steps": s["attack"]["steps"], "step_size": d.eps * s["attack"]["step_size"]}
-    small = scale == "small"
+    games: dict[str, Callable[[Any], Objective]] = {
+        "Standard": ClassifierObjective,
+        "Madry": lambda net: ClassifierObjective(net, **attack),
+        "TRADES": lambda net: TradesObjective(net, beta=s["beta"], **attack),
+    }
 
-    def make(name: str) -> nn.Module:
-        kinds: tuple[Any, Any] = (SmallDRRDN, SmallCNN) if small else (WideDRRDN, WideResNet)
-        found: nn.Module = kinds[name not in VARIANTS](d.channels, 10, **s["shape"])
+    def make(kind: Any) -> nn.Module:
+        found: nn.Module = kind(d.channels, 10, **s["shape"])
         return found.to(memory_format=torch.channels_last) if small else found  # type: ignore[call-overload]
 
-    def objective(name: str, net: Any) -> Objective:
-        if name in ("Standard", "Madry"):
-            return ClassifierObjective(net, **(attack if name == "Madry" else {}))
-        if name == "TRADES":
-            return TradesObjective(net, beta=s["beta"], **attack)
-        return DRRDNObjective(
-            net, **attack, **{k: s[k] for k in ("lambda_mi", "lambda_rec", "weights")} | VARIANTS[name]
-        )
-
-    schedule = None if s["pace"] else falling(0.55, 0.75, 0.9)
-    found = {}
-    for name in dict.fromkeys((*COMPARED, *VARIANTS)):
-        rate = s["trades_rate"] if name == "TRADES" else s["rate"]
-        recipe = Recipe(s["epochs"], lambda o, rate=rate: optimizers(o, rate, s), schedule,  # type: ignore[misc]
+    def network(name: str) -> Network:
+        plain, disentangled = (SmallCNN, SmallDRRDN) if small else (WideResNet, WideDRRDN)
+        how = {k: s[k] for k in ("lambda_mi", "lambda_rec", "weights")} | VARIANTS.get(name, {})
+        objective = games.get(name, lambda net: DRRDNObjective(net, **attack, **how))
+        rate = s["trades_rate" if name == "TRADES" else "rate"]
+        recipe = Recipe(s["epochs"], lambda o: optimizers(o, rate, s), None if s["pace"] else falling(0.55, 0.75, 0.9),
                         batch=s["batch"], pace=s["pace"])  # fmt: skip
-        found[name] = Network(lambda _, name=name: make(name),  # type: ignore[misc]
-                              lambda net, _, name=name: objective(name, net), recipe)  # type: ignore[misc]  # fmt: skip
-    return found
+        kind: Any = disentangled if name in VARIANTS else plain
+        return Network(lambda _: make(kind), lambda net, _: objective(net), recipe)
+
+    return {name: network(name) for name in (*COMPARED, *VARIANTS)}
 
 
 def optimizers(game: Objective, rate: float, s: Mapping[str, Any]) -> dict[str, Any]:
     """The same SGD for all networks but its rate, Adam for the critic; decay where parameters move first."""
-    made: dict[str, Any] = {}
-    for player, parameters in game.players().items():
+
+    def optimizer(player: str, parameters: Any) -> torch.optim.Optimizer:
+        if player == "critic":
+            return torch.optim.Adam(parameters, s["critic_rate"])
         decay = s["weight_decay"] if player in ("classifier", "classifiers") else 0.0
-        critic = player == "critic"
-        made[player] = (torch.optim.Adam(parameters, s["critic_rate"]) if critic else
-                        torch.optim.SGD(parameters, rate, 0.9, weight_decay=decay))  # fmt: skip
-    return made
+        return torch.optim.SGD(parameters, rate, 0.9, weight_decay=decay)
+
+    return {player: optimizer(player, parameters) for player, parameters in game.players().items()}
 
 
 def hybrid(lab: Lab) -> dict[str, Any]:
     """Table 3: what the Standard model's head, fine-tuned on rebuilt natural representations, says about hybrids."""
-    standard, model, s, d = lab("Standard"), lab("DRRDN"), SCALES[lab.experiment.scale], SETS[lab.experiment.data]
+    standard, model, s = lab("Standard"), lab("DRRDN"), SCALES[lab.experiment.scale]
     head = fine_tuned(copy.deepcopy(standard.head), model, lab)
     test = lab.test(s["images"], s["first"])
     with trainable((), model.parameters()):
-        x_adv = shared.seeded_attack(model, test.x, test.y, d.eps, TRIAL_STEPS if lab.dry else 40, 1 / 30)
+        x_adv = lab.attacked(model, test, 40, 1 / 30)
     with evaluating(model, head), torch.no_grad():
         found = model.hybrids(test.x, x_adv)
         rows = [{"hybrid": k, "correct": (head(z).argmax(1) == test.y).tolist()} for k, z in found.items()]
     told = diagnose(model, test.x, x_adv, test.y) | read_out(model, test.x, x_adv, test.y)
-    figure2(
-        standard,
-        model,
-        test.y,
-        (test.x, x_adv),
-        lab.out / f"{lab.experiment.file('hybrid', lab.seed).replace('hybrid', 'figure2')}.png",
-    )
+    lab.picture("figure2", figure2(standard, model, test.y, (test.x, x_adv)))
     return {"rows": rows, "parts": told} | lab.stated({"images": len(test.x), "first": s["first"]})
 
 
@@ -185,21 +179,19 @@ def fine_tuned(head: nn.Module, model: Any, lab: Lab) -> nn.Module:
     return head.eval()
 
 
-def figure2(standard: Any, model: Any, y: Tensor, images: Sequence[Tensor], path: Path) -> None:
+def figure2(standard: Any, model: Any, y: Tensor, images: Sequence[Tensor]) -> Figure:
     """t-SNE of the parts of images and of adversaries, and of what the Standard model makes of them."""
-    found = []
+
+    def plain(x: Tensor) -> Tensor:
+        small = hasattr(standard, "features")
+        found: Tensor = standard.features(x) if small else standard.stages(standard.stem(x)).mean((2, 3))
+        return found.flatten(1)
+
     with torch.no_grad():
-        for x in images:
-            of_x = model.represent(x)
-            z = (
-                standard.features(x)
-                if hasattr(standard, "features")
-                else standard.stages(standard.stem(x)).mean((2, 3))
-            )
-            shown = {"class-specific": of_x.z_s, "class-irrelevant": of_x.z_i, "standard": z.flatten(1)}
-            found.append({k: v.cpu().numpy() for k, v in shown.items()})
-    with replacing(path) as temporary:
-        temporary.write_bytes(png(representation_map(found[0], found[1], y.cpu().numpy())))
+        parts = [(model.represent(x), plain(x)) for x in images]
+    shown = [{"class-specific": p.z_s, "class-irrelevant": p.z_i, "standard": z} for p, z in parts]
+    clean, adversarial = ({k: v.cpu().numpy() for k, v in found.items()} for found in shown)
+    return representation_map(clean, adversarial, y.cpu().numpy())
 
 
 P = "drrdn_mnist_"
@@ -227,13 +219,14 @@ TRAINING = (
 
 def page(folder: Path) -> list[str]:
     """The sections of the page; none where a table lacks more than AutoAttack and the images before."""
-    names = ("white", "before", "autoattack", "transfer", "ablation")
-    reports = load(folder, P, names)
-    missing = [k for k in (*names, "hybrid") if not there(folder, f"{P}{k}")]
-    if {*missing} - {"autoattack", "before"}:
+    results, names = (
+        Results(folder, declare("mnist", "small")),
+        ("white", "before", "autoattack", "transfer", "ablation"),
+    )
+    reports, found = results.reports(names), results.values("hybrid")
+    if not found or not {"white", "transfer", "ablation"} <= reports.keys():
         return []
     facts, ablated = reports["white"].provenance["data"], reports["ablation"].provenance["data"]
-    found = read(folder, f"{P}hybrid")
     otherwise = [f"`{k}` {ablated[k]}" for k in TRAINING if k in facts and ablated.get(k) != facts[k]]
     of_trades = f" (TRADES': {facts['trades_rate']:g})" if facts["trades_rate"] != facts["rate"] else ""
     return [section(
@@ -246,38 +239,34 @@ def page(folder: Path) -> list[str]:
         "their intervals do not know. The paper, with 100 epochs and other networks, has clean / PGD-40 / PGD-100 of "
         "99.45 / 96.58 / 95.32 for Madry, 99.50 / 96.95 / 95.73 for TRADES and 99.56 / 97.55 / 96.78 for DRRDN, and "
         "nothing under AutoAttack.",
-        *tables(reports),
+        tables(reports),
         f"The ablation is of an earlier run, in which: {', '.join(otherwise)}." if otherwise else "",
-        f"Not measured: {', '.join(f'`{k}`' for k in missing)}." if missing else "",
+        results.missing(names),
         "Hybrids (Table 3): DRRDN's reconstructor puts z together from parts of natural images and of their "
         "adversaries (primed, PGD-40), and the Standard model's head, fine-tuned on natural ones, reads it. Below, as "
         "shares of right answers, what DRRDN's own heads and fresh ones read from its parts: c_i and `domain` natural "
         "or adversarial, of which 0.5 is chance, c_s and `class` the class.",
-        rows_of(["hybrid", "accuracy"], intervals({r["hybrid"]: r["correct"] for r in found["rows"]})),
+        accuracies(("hybrid", "accuracy"), {r["hybrid"]: r["correct"] for r in found["rows"]}),
         "\n".join(f"- {k}: {v:.3f}" for k, v in found["parts"].items()),
-        *(["Figure 2 (t-SNE): z_s, z_i, and what the Standard model makes of the same images; adversaries are those "
-           "made on DRRDN.", f"![Figure 2]({P}figure2.png)"] if (folder / f"{P}figure2.png").is_file() else []),
+        "Figure 2 (t-SNE): z_s, z_i, and what the Standard model makes of the same images; adversaries are those made "
+        "on DRRDN.", results.picture("figure2", "Figure 2"),
         unhappy(reports), about(reports["white"], training=facts),
     )]  # fmt: skip
 
 
 def tables(reports: Mapping[str, Report]) -> list[str]:
     """Tables 1 and 4; without AutoAttack no model has a worst case."""
-    both = [reports[k] for k in ("white", "autoattack") if k in reports]
-    worst = dict.fromkeys(COMPARED, both) if "autoattack" in reports else {}
-    lines = [several.table(both, COLUMNS, worst),
-             several.gains(both, PAIRS, {k: v for k, v in COLUMNS.items() if "FGSM" not in k})]  # fmt: skip
+    before: list[str] = []
     if "before" in reports:
-        before = reports["before"].provenance["images"]
-        lines += [f"With the {before} images before them, added once the above was seen:", pooled(reports),
+        images = reports["before"].provenance["images"]
+        before = [f"With the {images} images before them, added once the above was seen:", pooled(reports),
                   *replication(reports)]  # fmt: skip
     names, matrix = reports["transfer"].transfer_matrix("PGD-40")
-    alone = [reports["ablation"]]
     return [
-        *lines, "PGD-40 made on the model of the column, tried on that of the row:",
-        rows_of(["model", *names], [[m, *(str(matrix[s, m]) for s in names)] for m in names]), "Ablation:",
-        several.table(alone, {k: COLUMNS[k] for k in ("PGD-40", "PGD-100")}, {}),
-        several.gains(alone, [("DRRDN", "halves")], {"PGD-100": COLUMNS["PGD-100"]}),
+        laid_out(TABLES["White box"], reports), *before,
+        "PGD-40 made on the model of the column, tried on that of the row:",
+        grid(["model", *names], [[m, *(str(matrix[s, m]) for s in names)] for m in names]), "Ablation:",
+        laid_out(TABLES["Ablation"], reports),
     ]  # fmt: skip
 
 
@@ -285,7 +274,7 @@ def pooled(reports: Mapping[str, Report]) -> str:
     """Clean images and PGD-40 on the images of `before` and of `white` together."""
     titles = {"clean": ("clean, none",), "PGD-40": COLUMNS["PGD-40"]}
     found = [[m, *(str(mean_interval([*chain(*_answers(reports, m, t))])) for t in titles.values())] for m in COMPARED]
-    return rows_of(["model", *titles], found)
+    return grid(["model", *titles], found)
 
 
 def replication(reports: Mapping[str, Report]) -> list[str]:
@@ -302,7 +291,7 @@ def replication(reports: Mapping[str, Report]) -> list[str]:
         before, later = (paired_difference(a, b) for a, b in zip(ours, theirs, strict=True))
         alone += [name] if later.low > 0 >= before.low else []
     told = f"Shown by the images of the tables and not by those before alone: {', '.join(alone)}." if alone else ""
-    return [rows_of([several.POINTS, BEFORE, LATER, BOTH], rows), *filter(None, [told])]
+    return [grid([several.POINTS, BEFORE, LATER, BOTH], rows), *filter(None, [told])]
 
 
 def _answers(reports: Mapping[str, Report], model: str, titles: Sequence[str]) -> list[list[float]]:

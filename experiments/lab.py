@@ -6,29 +6,39 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from matplotlib.figure import Figure
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from art_ext import __version__
+from art_ext.attacks import Linf, ascent, cross_entropy, pgd
 from art_ext.data import Images, shift_and_flip
 from art_ext.evaluation import Defended
 from art_ext.files import replacing
 from art_ext.nn import seeded
 from art_ext.plain import plain
+from art_ext.plots import png
 from art_ext.training import Batches, Callbacks, Checkpoint, Objective, Step, run
 from art_ext.training.identity import identity_of, weights_of
 from experiments import data as sets
-from experiments.core import Experiment, Model, Network, Recipe
+from experiments.core import Experiment, Model, Part, Work
+from experiments.networks import Network, Recipe
 
 TRIAL_IMAGES, TRIAL_BATCH, TRIAL_STEPS = 8, 4, 2
 """Of a dry run: images to train on and to attack, images a step, steps of every attack."""
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Puts a file in its place, at once or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 class OutOfTime(Exception):
@@ -112,18 +122,40 @@ class Lab:
         """Where networks and images are."""
         return self.fabric.device
 
+    def images(self, split: str, count: int | None, first: int = 0) -> Images:
+        """So many images of a split from a number on, on the device, also in a dry run."""
+        found = sets.load(self.experiment.data, self.folder, split, count, first)
+        return Images(found.x.to(self.device), found.y.to(self.device))
+
     def train(self, count: int | None = None) -> Images:
-        """The first so many training images, in a dry run a few."""
+        """The first so many training images, in a dry run a few, not on the device."""
         return sets.load(self.experiment.data, self.folder, "train", TRIAL_IMAGES if self.dry else count)
 
     def test(self, count: int | None, first: int = 0) -> Images:
         """So many test images from a number on, on the device; in a dry run a few of the first ones."""
-        some = (TRIAL_IMAGES, 0) if self.dry else (count, first)
-        found = sets.load(self.experiment.data, self.folder, "test", *some)
-        return Images(found.x.to(self.device), found.y.to(self.device))
+        return self.images("test", *((TRIAL_IMAGES, 0) if self.dry else (count, first)))
+
+    @property
+    def eps(self) -> float:
+        """Radius in Linf of the data set."""
+        return sets.SETS[self.experiment.data].eps
+
+    def steps(self, count: int) -> int:
+        """So many steps of an attack, in a dry run two."""
+        return TRIAL_STEPS if self.dry else count
+
+    def attacked(self, model: nn.Module, images: Images, steps: int, share: float = 0.25) -> Tensor:
+        """PGD in Linf, in steps of that share of eps, the same whatever was drawn before."""
+        with seeded(0):
+            return attacked(model, images.x, images.y, self.eps, self.steps(steps), share)
+
+    def picture(self, name: str, figure: Figure) -> None:
+        """Puts a picture beside the results."""
+        write(self.out / f"{self.experiment.file(name, self.seed)}.png", png(figure))
 
     def __call__(self, name: str) -> Any:
-        """A network of the experiment by name, trained, frozen, in eval mode."""
+        """A network of the experiment by name, trained, frozen, in eval mode, or a module inside it: `name/part`."""
+        name, _, inside = name.partition("/")
         if name not in self.made:
             declared = self.experiment.networks[name]
             with seeded(self.seed):
@@ -135,7 +167,17 @@ class Lab:
                     objective = declared.objective(network, self)
                 self._train(name, objective.to(self.device), declared.recipe)
             self.made[name] = network.eval().requires_grad_(False)
-        return self.made[name]
+        return self.made[name].get_submodule(inside)
+
+    def prepare(self, parts: Sequence[str]) -> dict[str, list[Defended]]:
+        """The models of these parts, by part, once all networks are there that these and other works need."""
+        chosen = {k: self.experiment.parts[k] for k in parts}
+        models = {k: [self.defended(m) for m in p.models] for k, p in chosen.items() if isinstance(p, Part)}
+        needs = tuple(n for p in chosen.values() if isinstance(p, Work) for n in p.needs)
+        for name in self.experiment.networks:
+            if name.startswith(needs):
+                self(name)
+        return models
 
     def defended(self, name: str) -> Defended:
         """A model of the experiment by name."""
@@ -199,8 +241,7 @@ class Lab:
         objective.eval()
         if rows and self.fabric.is_global_zero:
             told = {"name": name, "epochs": recipe.epochs, "seconds": round(time.monotonic() - start), "rows": rows}
-            with replacing(f"{path}.json") as temporary:
-                temporary.write_text(json.dumps(told), "utf-8")
+            write(Path(f"{path}.json"), json.dumps(told))
         self.trainings[name] = {"training": key, "epochs": recipe.epochs, "images": len(images.x)}
 
     @property
@@ -217,3 +258,18 @@ class Lab:
         how |= {"processes": self.fabric.world_size, "start": weights_of(objective)}
         found = identity_of(objective, batches, optimizers, schedulers, **how)
         return hashlib.sha256(json.dumps(plain(found), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def attacked(model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, share: float = 0.25) -> Tensor:
+    """PGD in Linf, in steps of that share of eps, 64 images at a time; randomness is the ambient one."""
+    pieces = zip(x.split(64), y.split(64), strict=True)
+    options: dict[str, Any] = {"norm": Linf(), "eps": eps, "steps": steps, "step_size": share * eps}
+    return torch.cat([pgd(ascent(cross_entropy(model, b)), a, **options) for a, b in pieces])
+
+
+def answers(model: nn.Module, x: Tensor, y: Tensor) -> list[bool]:
+    """Whether each image (N, C, H, W) is classified as y (N,)."""
+    with torch.no_grad():
+        right = [model(a).argmax(1) == b for a, b in zip(x.split(250), y.split(250), strict=True)]
+    found: list[bool] = torch.cat(right).tolist()
+    return found

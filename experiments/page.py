@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from art_ext.evaluation import Interval, Report, Verdict, judge, mean_interval, paired_difference
 from art_ext.evaluation.judge import MODEL_CHECKS
 from art_ext.evaluation.report import several
-from art_ext.evaluation.report.tables import in_cell
+from art_ext.evaluation.report.tables import in_cell, table_lines
+from experiments.core import Experiment, Part, Table
 
 SWEPT = ("iterative not weaker", "budget monotone", "reaches chance", "converged", "clamp hides nothing", "seeds")
 """The checks that vary the attack; what they say is worth reading where they pass, too."""
@@ -22,8 +23,8 @@ FEW = 4
 
 
 def read(folder: Path, name: str) -> Any:
-    """The values of a result's JSON."""
-    return json.loads((folder / f"{name}.json").read_text("utf-8"))
+    """The values of a result's JSON; None where it is not there."""
+    return json.loads((folder / f"{name}.json").read_text("utf-8")) if there(folder, name) else None
 
 
 def there(folder: Path, *names: str) -> bool:
@@ -31,9 +32,34 @@ def there(folder: Path, *names: str) -> bool:
     return all((folder / f"{name}.json").is_file() for name in names)
 
 
-def load(folder: Path, prefix: str, names: Iterable[str]) -> dict[str, Report]:
-    """The reports of a folder by part, those that are there, their verdicts judged anew."""
-    return {k: judged(Report.load(folder / f"{prefix}{k}.json")) for k in names if there(folder, f"{prefix}{k}")}
+@dataclass(frozen=True)
+class Results:
+    """The results of an experiment that a folder holds."""
+
+    folder: Path
+    experiment: Experiment
+    seed: int = 0
+
+    def reports(self, names: Iterable[str] = ()) -> dict[str, Report]:
+        """Those that are there of the parts named, in that order, or of all, their verdicts judged anew."""
+        parts = self.experiment.parts
+        wanted = [k for k in names or parts if isinstance(parts.get(k), Part)]
+        files = {k: self.folder / f"{self.experiment.file(k, self.seed)}.json" for k in wanted}
+        return {k: judged(Report.load(file)) for k, file in files.items() if file.is_file()}
+
+    def values(self, part: str) -> Any:
+        """The values of the JSON of a part that is no report; None where it is not there."""
+        return read(self.folder, self.experiment.file(part, self.seed))
+
+    def missing(self, names: Iterable[str]) -> str:
+        """A sentence on those of these parts that have not been run, if there are any."""
+        lacking = [f"`{k}`" for k in names if not there(self.folder, self.experiment.file(k, self.seed))]
+        return f"Not measured: {', '.join(lacking)}." if lacking else ""
+
+    def picture(self, name: str, title: str) -> str:
+        """A picture beside the results, as Markdown, if it is there."""
+        file = f"{self.experiment.file(name, self.seed)}.png"
+        return f"![{title}]({file})" if (self.folder / file).is_file() else ""
 
 
 def judged(report: Report) -> Report:
@@ -47,20 +73,25 @@ def judged(report: Report) -> Report:
     return replace(report, checks=(*kept, *now))
 
 
-def section(title: str, *blocks: str) -> str:
+def section(title: str, *blocks: str | Iterable[str]) -> str:
     """A section of a page, without its empty blocks."""
-    return "\n\n".join([f"## {title}", *filter(None, blocks)]) + "\n"
+    flat = [text for block in blocks for text in ([block] if isinstance(block, str) else block) if text]
+    return "\n\n".join([f"## {title}", *flat]) + "\n"
 
 
 def show(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A report's table as Markdown."""
-    marked = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(in_cell, row)) + " |" for row in marked)
+    return "\n".join(table_lines(header, [*rows]))
 
 
-def rows_of(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Rows of entries as Markdown."""
-    return several.grid(columns, [dict(zip(columns, row, strict=True)) for row in rows])
+def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of our own as Markdown, which may have code in it."""
+    return several.grid(header, [dict(zip(header, row, strict=True)) for row in rows])
+
+
+def accuracies(header: Sequence[str], entries: Mapping[str, Sequence[float]]) -> str:
+    """A row each: name, and mean with its interval, as Markdown."""
+    return grid(header, [[k, str(mean_interval(v))] for k, v in entries.items()])
 
 
 def about(report: Report, **more: Any) -> str:
@@ -80,9 +111,26 @@ def code(values: Any) -> str:
     return f"`{json.dumps(values)}`"
 
 
-def intervals(entries: Mapping[str, Sequence[float]]) -> list[list[str]]:
-    """A row each: name, and mean with its interval."""
-    return [[k, str(mean_interval(v))] for k, v in entries.items()]
+def tables(experiment: Experiment, folder: Path, seed: int = 0) -> Iterator[tuple[str, str]]:
+    """Title and Markdown of each table of an experiment whose parts a folder holds."""
+    reports = Results(folder, experiment, seed).reports()
+    for title, table in experiment.tables.items():
+        if reports.keys() & {*table.parts}:
+            yield title, laid_out(table, reports)
+
+
+def laid_out(table: Table, reports: Mapping[str, Report]) -> str:
+    """A declared table of its parts' reports, as far as they are there, and the differences of its pairs."""
+    chosen = {k: several.only(r, table.models or r.models()) for k, r in reports.items() if k in table.parts}
+    found = [chosen[k] for k in table.parts if k in chosen]
+    worst: dict[str, list[Report]] = {}
+    for group in (g for g in table.worst if chosen.keys() >= {*g}):
+        for model in chosen[group[0]].models():
+            worst.setdefault(model, [chosen[k] for k in table.parts if k in group])
+    compared = {k: v for k, v in table.columns.items() if k in (table.compared or table.columns)}
+    here = {m for r in found for m in r.models()}
+    gains = several.gains(found, table.pairs, compared) if any(here.issuperset(p) for p in table.pairs) else ""
+    return "\n\n".join(filter(None, [several.table(found, table.columns, worst), gains]))
 
 
 def sweeps(report: Report, without: Sequence[str]) -> str:
@@ -139,9 +187,7 @@ def over_seeds(rows: Sequence[Mapping[str, Any]], variant: str, attack: str) -> 
     return [sum(column) / len(column) for column in zip(*runs, strict=True)]
 
 
-def ablation_table(
-    rows: Sequence[Mapping[str, Any]], attacks: Mapping[str, str], compared: Sequence[str], full: str
-) -> str:
+def ablations(rows: Sequence[Mapping[str, Any]], attacks: Mapping[str, str], compared: Sequence[str], full: str) -> str:
     """Accuracy of each variant under each attack, and paired differences to the full method, as Markdown.
 
     Args:

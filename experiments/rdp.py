@@ -17,44 +17,15 @@ from art_ext import plots, presets
 from art_ext.attacks import Linf, ascent, cross_entropy, pgd
 from art_ext.defences import ArtPurifier, as_purifier
 from art_ext.evaluation import Attack, Probe, Threat
-from art_ext.files import replacing
 from art_ext.nn import seeded
 from art_ext.objectives import RDPObjective, Weights
 from art_ext.purifiers import RDP
-from experiments import networks as shared
 from experiments.claims import CIFAR10, CIFAR10_ALL, Claim, Row, gap, worst
-from experiments.core import (
-    ADAPTIVE,
-    BLIND,
-    BPDA,
-    FULL,
-    TRANSFER,
-    Experiment,
-    Item,
-    Model,
-    Nets,
-    Network,
-    Part,
-    Recipe,
-    Table,
-    Work,
-    adam,
-)  # fmt: skip
+from experiments.core import ADAPTIVE, BLIND, BPDA, FULL, TRANSFER, Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS
-from experiments.lab import TRIAL_STEPS, Lab
-from experiments.page import (
-    ablation_table,
-    about,
-    by_knowledge,
-    code,
-    load,
-    options,
-    read,
-    section,
-    show,
-    there,
-    unhappy,
-)  # fmt: skip
+from experiments.lab import Lab, answers
+from experiments.networks import Ensemble, Network, Recipe, adam, classifiers, features, shipped
+from experiments.page import Results, ablations, about, by_knowledge, code, options, section, show, unhappy
 
 SCALES: Mapping[str, dict[str, Any]] = {
     "small": {"images": 1000, "white": 256, "targeted": 512, "epochs": 30, "batch": 64, "clean_share": 0.0, "steps": 5,
@@ -100,11 +71,9 @@ DECLARED = ("fashion_mnist", "mnist", "cifar10")
 def declare(data: str, scale: str) -> Experiment:
     """The table of settings."""
     d, s = SETS[data], SCALES[scale]
-    linf, step = Threat("Linf", d.eps), {"step_size": d.eps / 10}
+    linf, step, few = Threat("Linf", d.eps), {"step_size": d.eps / 10}, max(1, s["white"] // 8)
     fixed: dict[str, Any] = {"on": "deterministic"}
     drawn: dict[str, Any] = {"on": "randomised"}
-    few = max(1, s["white"] // 8)
-    adapted = {"eot_samples": 10, "average": "logits"}
     sources = [f"{k} of {source}" for k in ("undefended", "RDP") for source in (*SOURCES, "both")]
     transferred = {
         "FGSM": Attack("native", "FGSM"),
@@ -125,7 +94,8 @@ def declare(data: str, scale: str) -> Experiment:
             # Square early, since BPDA leaves the gradient ones little to follow.
             Attack("autoattack", "standard", {"order": ["apgd-ce", "square", "apgd-t", "fab-t"]}, images=few, **fixed),
             Attack("autoattack", "rand", images=few, **drawn),
-        ), linf, BPDA + FULL + ADAPTIVE, s["white"], probe=Probe(64, 20, seeds=3), options=adapted),
+        ), linf, BPDA + FULL + ADAPTIVE, s["white"], probe=Probe(64, 20, seeds=3),
+           options={"eot_samples": 10, "average": "logits"}),
         "targeted": Part(("undefended", ROBUST, DYNAMIC), (
             Attack("native", "PGD", {"steps": 10, "step_size": d.eps / 8, "best": False, "random_start": False},
                    eot_samples=1, targeted="random", label="targeted PGD-10"),
@@ -140,18 +110,12 @@ def declare(data: str, scale: str) -> Experiment:
         "ablation": Work(ablation, ("classifier", "surrogate", "ablation"),
                          file="rdp_ablation" if data == "fashion_mnist" else ""),
     }  # fmt: skip
-    under = {k: tuple(f"{t}{by}" for t in ("native PGD-40",) for by in (w, "")) for k, w in
-             (("PGD-40, blind", ", blind"), ("PGD-40, bpda", ", bpda"), ("PGD-40", ""))}  # fmt: skip
+    under = {f"PGD-40{by}": (f"native PGD-40{by}", "native PGD-40") for by in (", blind", ", bpda", "")}
     columns = under | {"AutoAttack": ("autoattack standard", "autoattack rand")}
-    moved = {
-        k: (f"{t}, transfer", t)
-        for k, t in zip(
-            transferred, ("native FGSM", "native MI-FGSM-10", "NI-DIM", "NI-TI-DIM", "SI-NI-TI-DIM"), strict=True
-        )
-    }
+    moved = {k: (f"{a.titled(1)}, transfer", a.titled(1)) for k, a in transferred.items()}
     return Experiment("rdp", data, scale, of(data, scale), models(), parts, {
         "Attackers who do not know the purifier": Table(("blind",), {"PGD-40, blind": under["PGD-40, blind"]}),
-        "Attackers who know it": Table(("white",), columns, ("white",)),
+        "Attackers who know it": Table(("white",), columns, (("white",),)),
         "The paper's Table 4": Table(("targeted",), {k: (k,) for k in ("targeted PGD-10", "PGD-20")}),
         "Transfers by source (the paper's Table 1)": Table(("sources",), moved),
         "BPDA through a stand-in (the paper's Table 3)": Table(("stand_in",), moved),
@@ -160,104 +124,94 @@ def declare(data: str, scale: str) -> Experiment:
 
 def of(data: str, scale: str) -> dict[str, Network]:
     """RDP, trained or a preset, a second one with other weights, and the ablation's variants."""
-    d, s = SETS[data], SCALES[scale]
-    attack = {"eps": d.eps, "steps": s["steps"]}
-    made = {"channels": d.channels, **s["shape"]}
-    recipe = Recipe(s["epochs"], adam(1e-3 if scale == "small" else 1e-4), batch=s["batch"])
-    rdp = Network(lambda _: RDP(**made),
-                  lambda net, nets: RDPObjective(net, shared.features(nets), clean_share=s["clean_share"], **attack),
-                  recipe)  # fmt: skip
-    there = scale == "small" and f"{data}_rdp" in presets.names()
+    d, s, small = SETS[data], SCALES[scale], scale == "small"
     epochs, images = s["ablation"]
-    found = shared.classifiers(data, scale) | {"RDP": shared.preset(f"{data}_rdp") if there else rdp}
-    found["stand-in"] = Network(lambda _: RDP(d.channels, 16, 4, "residual", fold=2), rdp.objective, Recipe(4))
-    for name, (weights, latent) in VARIANTS.items():
 
-        def objective(net: Any, nets: Nets, weights: Weights = weights, latent: bool = latent) -> RDPObjective:
-            return RDPObjective(net, shared.features(nets), weights=weights, shared_latent=latent, **attack)
+    def trained(recipe: Recipe, **how: Any) -> Network:
+        how |= {"eps": d.eps, "steps": s["steps"]}
+        return Network(lambda _: RDP(d.channels, **s["shape"]),
+                       lambda net, nets: RDPObjective(net, features(nets), **how), recipe)  # fmt: skip
 
-        found[f"ablation, {name}"] = Network(lambda _: RDP(**made), objective, Recipe(epochs, images=images))
-    return found
+    rdp = trained(Recipe(s["epochs"], adam(1e-3 if small else 1e-4), batch=s["batch"]), clean_share=s["clean_share"])
+    return classifiers(data, scale) | {
+        "RDP": shipped(f"{data}_rdp", rdp) if small else rdp,
+        "stand-in": Network(lambda _: RDP(d.channels, 16, 4, "residual", fold=2), rdp.objective, Recipe(4)),
+        **{f"ablation, {name}": trained(Recipe(epochs, images=images), weights=weights, shared_latent=latent)
+           for name, (weights, latent) in VARIANTS.items()},
+    }  # fmt: skip
 
 
 def models() -> dict[str, Model]:
     """The rows of the tables."""
-    found = {"undefended": Model("classifier"), ROBUST: Model("robust", robust=True)}
-    found["RDP"] = Model("classifier", "RDP", "surrogate")
-    found[DYNAMIC] = Model("classifier", lambda nets: copy.deepcopy(nets("RDP")).set_noise(0.05))
-    for name, make in BASELINES.items():
-        found[name] = Model("classifier", lambda _, make=make: ArtPurifier(make()), "surrogate")  # type: ignore[misc]
-    both = [*SOURCES, "both"]
-    for source in both:
-        by: Any = source if source != "both" else lambda nets: shared.Ensemble(nets(k) for k in SOURCES)
-        found[f"RDP of {source}"] = Model("classifier", "RDP", by)
-        found[f"undefended of {source}"] = Model("classifier", lambda _: as_purifier(nn.Identity()), by)
-    found["RDP of a stand-in"] = Model(
-        "classifier", "RDP", lambda nets: nn.Sequential(nets("stand-in"), nets("surrogate"))
-    )
-    return found
+
+    def baseline(make: Callable[[], Any]) -> Model:
+        return Model("classifier", lambda _: ArtPurifier(make()), "surrogate")
+
+    sources: dict[str, Any] = {k: k for k in SOURCES} | {"both": lambda nets: Ensemble(nets(k) for k in SOURCES)}
+    stand_in = Model("classifier", "RDP", lambda nets: nn.Sequential(nets("stand-in"), nets("surrogate")))
+    return {
+        "undefended": Model("classifier"), ROBUST: Model("robust", robust=True),
+        "RDP": Model("classifier", "RDP", "surrogate"),
+        DYNAMIC: Model("classifier", lambda nets: copy.deepcopy(nets("RDP")).set_noise(0.05)),
+        **{name: baseline(make) for name, make in BASELINES.items()},
+        **{f"RDP of {k}": Model("classifier", "RDP", by) for k, by in sources.items()},
+        **{f"undefended of {k}": Model("classifier", lambda _: as_purifier(nn.Identity()), by)
+           for k, by in sources.items()},
+        "RDP of a stand-in": stand_in,
+    }  # fmt: skip
 
 
 def ablation(lab: Lab) -> dict[str, Any]:
     """Figure 8: each variant on clean images, on those of the classifier's attacker, and on those of a surrogate's."""
-    eps, test, classifier = SETS[lab.experiment.data].eps, lab.test(1000), lab("classifier")
-    images = {"clean": test.x}
-    for name, source in {"blind": "classifier", "transfer": "surrogate"}.items():
-        images[name] = shared.seeded_attack(lab(source), test.x, test.y, eps, TRIAL_STEPS if lab.dry else 40, 0.1)
-    rows = []
+    test, classifier, s, rows = lab.test(1000), lab("classifier"), SCALES[lab.experiment.scale], []
+    sources = {"blind": "classifier", "transfer": "surrogate"}
+    images = {"clean": test.x, **{k: lab.attacked(lab(name), test, 40, 0.1) for k, name in sources.items()}}
     for name in VARIANTS:
         rdp = lab(f"ablation, {name}")
-        correct = {k: shared.answers(nn.Sequential(rdp, classifier), x, test.y) for k, x in images.items()}
+        correct = {k: answers(nn.Sequential(rdp, classifier), x, test.y) for k, x in images.items()}
         with torch.no_grad():
             error = {k: float((rdp(x) - test.x).abs().mean()) for k, x in images.items()}
         rows.append({"variant": name, "seed": lab.seed, "correct": correct, "pixel_error": error})
-    undefended = {k: shared.answers(classifier, x, test.y) for k, x in images.items()}
-    weights = {name: asdict(w) | {"shared_latent": s} for name, (w, s) in VARIANTS.items()}
-    s = SCALES[lab.experiment.scale]
+    undefended = {k: answers(classifier, x, test.y) for k, x in images.items()}
+    weights = {name: asdict(w) | {"shared_latent": latent} for name, (w, latent) in VARIANTS.items()}
     made = {"epochs": s["ablation"][0], "train": s["ablation"][1], "images": len(test.x), "seeds": [lab.seed]}
     return {"rows": rows, "undefended": undefended, "weights": weights} | lab.stated(made | s["shape"])
 
 
 def spectra(lab: Lab) -> dict[str, Any]:
     """Figure 3: mean amplitude by frequency, from low to high in eight bands, of noise and of a perturbation."""
-    test, eps = lab.test(256), SETS[lab.experiment.data].eps
-    x_adv = shared.seeded_attack(lab("classifier"), test.x, test.y, eps, TRIAL_STEPS if lab.dry else 40, 0.1)
+    test = lab.test(256)
+    change = lab.attacked(lab("classifier"), test, 40, 0.1) - test.x
     with seeded(0):
-        noise = torch.randn_like(test.x) * (x_adv - test.x).std()
+        noise = torch.randn_like(test.x) * change.std()
     across = [torch.fft.fftfreq(n).abs() for n in test.x.shape[2:]]
     band = (torch.stack(torch.meshgrid(*across, indexing="ij")).amax(0) * 16).long().clamp_max(7)
     bands = {}
-    for name, change in {"noise": noise, "perturbation": x_adv - test.x}.items():
-        amplitude = torch.fft.fft2(change.cpu()).abs().mean((0, 1))
+    for name, added in {"noise": noise, "perturbation": change}.items():
+        amplitude = torch.fft.fft2(added.cpu()).abs().mean((0, 1))
         bands[name] = [float(amplitude[band == i].mean()) for i in range(8)]
     return {"bands": bands} | lab.stated({"images": len(test.x)})
 
 
 def radii(lab: Lab) -> dict[str, Any]:
     """Figure 4: right answers by the radius of MI-FGSM on a surrogate."""
-    test, largest = lab.test(1000), SETS[lab.experiment.data].eps
-    rows = []
-    for r in RADII:
-        eps = largest * r / 16
-        gradient = ascent(cross_entropy(lab("surrogate"), test.y))
-        how: dict[str, Any] = {"steps": TRIAL_STEPS if lab.dry else 10, "momentum": 1.0, "random_start": False}
-        x_adv = pgd(gradient, test.x, norm=Linf(), eps=eps, step_size=eps / how["steps"], **how)
-        found = {"undefended": lab("classifier"), "RDP": nn.Sequential(lab("RDP"), lab("classifier"))}
-        rows.append({"eps": eps, "correct": {k: shared.answers(m, x_adv, test.y) for k, m in found.items()}})
+    test, steps, rows = lab.test(1000), lab.steps(10), []
+    gradient = ascent(cross_entropy(lab("surrogate"), test.y))
+    found = {"undefended": lab("classifier"), "RDP": nn.Sequential(lab("RDP"), lab("classifier"))}
+    for eps in (lab.eps * r / 16 for r in RADII):
+        x_adv = pgd(gradient, test.x, norm=Linf(), eps=eps, steps=steps, step_size=eps / steps, momentum=1.0,
+                    random_start=False)  # fmt: skip
+        rows.append({"eps": eps, "correct": {k: answers(m, x_adv, test.y) for k, m in found.items()}})
     return {"rows": rows} | lab.stated({"images": len(test.x)})
 
 
 def pictures(lab: Lab) -> dict[str, Any]:
     """Figures 5 to 7: adversaries, what both branches make of them, and the errors; a picture beside the result."""
-    test, rdp = lab.test(6), lab("RDP")
-    x_adv = shared.seeded_attack(
-        lab("classifier"), test.x, test.y, SETS[lab.experiment.data].eps, TRIAL_STEPS if lab.dry else 40, 0.1
-    )
-    parts = rdp.disentangle(x_adv)
+    test = lab.test(6)
+    x_adv = lab.attacked(lab("classifier"), test, 40, 0.1)
+    parts = lab("RDP").disentangle(x_adv)
     columns = {"x": test.x, "x'": x_adv, "P(x')": parts.purified, "R(x')": parts.reconstructed}
-    figure = plots.image_grid(columns, [("x", "x'"), ("x", "P(x')")])
-    with replacing(lab.out / f"{lab.experiment.file('pictures', lab.seed)}.png") as temporary:
-        temporary.write_bytes(plots.png(figure))
+    lab.picture("pictures", plots.image_grid(columns, [("x", "x'"), ("x", "P(x')")]))
     errors = {k: float((v - test.x).abs().mean()) for k, v in columns.items() if k != "x"}
     return {"errors": errors} | lab.stated({"images": len(test.x)})
 
@@ -299,33 +253,35 @@ SECTIONS = {
 
 def page(folder: Path) -> list[str]:
     """The sections of the page."""
-    training = presets.describe("fashion_mnist_rdp").training
+    training, results = (
+        presets.describe("fashion_mnist_rdp").training,
+        Results(folder, declare("fashion_mnist", "small")),
+    )
     stages = f"{len(training['epochs'])} stages of {', '.join(map(str, training['epochs']))} epochs"
     made = [f"RDP is the preset `fashion_mnist_rdp`: {training['images']} images, {stages}, one seed."]
-    for name, report in load(folder, P, SECTIONS).items():
+    for name, report in results.reports(SECTIONS).items():
         title, text = SECTIONS[name]
         header, rows = report.table()
-        alone = show(header, [row for row in rows if not row[1].startswith("worst case")])
         redrawn = report.repeat_table()
         made.append(section(
-            f"Fashion-MNIST, {title}", text, f"Under each attack, Linf eps {report.threat['eps']:g}:", alone,
-            *(["What ten redraws say about the final examples:", show(*redrawn)] if redrawn[1] else []),
+            f"Fashion-MNIST, {title}", text, f"Under each attack, Linf eps {report.threat['eps']:g}:",
+            show(header, [row for row in rows if not row[1].startswith("worst case")]),
+            ["What ten redraws say about the final examples:", show(*redrawn)] if redrawn[1] else "",
             "Worst case: right under every attack in the ball of such a knowledge, over the images that all of them "
             "saw. StAdv has a bound of its own and does not count. An adversarially trained network has no purifier "
             "to know: it is attacked directly.",
             by_knowledge(report), unhappy({name: report}),
             "Not tested:\n\n" + "\n".join(f"- {what}" for what in report.not_tested), about(report),
         ))  # fmt: skip
-    if there(folder, "rdp_ablation"):
-        found = read(folder, "rdp_ablation")
+    if found := results.values("ablation"):
         o, seeds = found["options"], len(found["options"]["seeds"])
-        text = (
+        columns = {"clean": "clean", "blind": "blind PGD-40", "transfer": "transfer PGD-40"}
+        made.append(section(
+            "The ablation (the paper's Figure 8)",
             f"Every variant from the same weights on the same batches, in small ({o['train']} training images, "
             f"{o['epochs']} epochs), Linf eps 0.1; {'one seed' if seeds == 1 else f'mean over {seeds} seeds'}, n "
             "counts images. Under Algorithm 1 the reconstruction loss never reaches the purifier: without that branch "
-            "nothing changes."
-        )
-        columns = {"clean": "clean", "blind": "blind PGD-40", "transfer": "transfer PGD-40"}
-        table = ablation_table(found["rows"], columns, ("blind", "transfer"), FULL_METHOD)
-        made.append(section("The ablation (the paper's Figure 8)", text, table, code(options(found))))
+            "nothing changes.",
+            ablations(found["rows"], columns, ("blind", "transfer"), FULL_METHOD), code(options(found)),
+        ))  # fmt: skip
     return made

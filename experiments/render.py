@@ -11,9 +11,9 @@ from art_ext import presets
 from art_ext.evaluation import mean_interval, paired_difference
 from art_ext.evaluation.report import several
 from art_ext.files import replacing
-from experiments import claims, runner
+from experiments import claims
 from experiments.core import SCALES, Experiment, Item
-from experiments.page import apart, code, options, read, rows_of, section, there
+from experiments.page import apart, code, grid, options, read, section, tables, there
 
 PAPERS = {"rdp": "RDP", "cdvae": "CD-VAE", "dir": "DIR", "atop": "AToP", "drrdn": "DRRDN", "cifar10": "CIFAR-10"}
 IN_ORDER = ("rdp", "dir", "atop", "cdvae", "drrdn")
@@ -61,7 +61,7 @@ def pages(folder: Path) -> dict[str, str]:
     made = {"README.md": overview(folder)}
     for paper, title in PAPERS.items():
         scale = [f"At the paper's scale, {e.data}: {t}\n\n{text}" for e in experiments(paper, "paper")
-                 for t, text in runner.tables(e, folder)]  # fmt: skip
+                 for t, text in tables(e, folder)]  # fmt: skip
         found = "\n\n".join([*module(paper).page(folder), *scale]).rstrip()
         text = f"# {title}\n\n[All results and the table of claims](README.md). {counted(paper, folder)}\n\n{found}"
         made[f"{paper}.md"] = f"{text.rstrip()}\n"
@@ -145,7 +145,7 @@ def agreement(folder: Path) -> str:
         "Auto-PGD against pyautoattack's",
         f"On the undefended {found['preset']}, {found['options']['norm']} eps {found['options']['eps']:g}, 100 steps; "
         "differences to pyautoattack's attack with the same loss, which has 5 restarts; ours with 1 has fewer.",
-        rows_of(["attack", "robust accuracy", "minus pyautoattack (points)", "images that differ"], rows),
+        grid(["attack", "robust accuracy", "minus pyautoattack (points)", "images that differ"], rows),
         code(options(found)),
     )
 
@@ -165,7 +165,7 @@ def binarisation(folder: Path) -> str:
         f"The binarisation test of Zimmermann et al. 2022 on the features of {found['preset']}, Linf eps "
         f"{found['options']['eps']:g}: a planted adversarial example exists for every image; an attack passes from "
         "95 %.",
-        rows_of(["attack", "found", "random search"], rows), code(options(found)),
+        grid(["attack", "found", "random search"], rows), code(options(found)),
     )  # fmt: skip
 
 
@@ -185,5 +185,5 @@ def measured_presets() -> str:
         "surrogate were not made for it, so that this is no robustness. `c_i_on_z_s`, `c_i_on_z_i`: how often the "
         "domain head tells natural from attacked by the class-specific and by the class-irrelevant part, 50 % is "
         "chance; `c_s_on_z_i`: how often the class head is right on the class-irrelevant part, 10 % is chance.",
-        rows_of(["preset", "command", "measured"], rows),
+        grid(["preset", "command", "measured"], rows),
     )

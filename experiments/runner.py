@@ -13,18 +13,17 @@ from art_ext.evaluation import Attack, Defended, Report, evaluate, merged
 from art_ext.evaluation.blocks import BLOCK
 from art_ext.evaluation.executors import Executor
 from art_ext.evaluation.report import several
-from art_ext.files import replacing
 from art_ext.nn.precision import FLOAT32
 from experiments import data as sets
-from experiments.core import Experiment, Part, Table, Work
-from experiments.lab import TRIAL_STEPS, Lab
+from experiments.core import Part
+from experiments.lab import TRIAL_STEPS, Lab, write
 
 FEW = ("steps", "queries", "targets", "N", "max_iter", "scales")
 """Parameters of attacks that cost time, cut in a dry run."""
 
 
 def carry_out(
-    lab: Lab, names: Sequence[str], shard: tuple[int, int], out: Path, batch: int = 256,
+    lab: Lab, names: Sequence[str], shard: tuple[int, int], batch: int = 256,
     executor: Executor | str | int | None = None, crafting: str = FLOAT32,
 ) -> Iterator[Path]:  # fmt: skip
     """Makes the results of the parts named, and gives the files that are there now.
@@ -36,7 +35,6 @@ def carry_out(
         lab: where.
         names: of parts.
         shard: (i, n), the share of this call.
-        out: folder of the results.
         batch: most images of one pass.
         executor: who makes the blocks of the reports, see `evaluate`.
         crafting: precision of the native attacks' gradients, see `evaluate`.
@@ -44,111 +42,68 @@ def carry_out(
     Raises:
         OutOfTime: the time was up before the networks were there.
     """
-    experiment = lab.experiment
-    models = {k: [lab.defended(m) for m in p.models] for k in names if isinstance(p := experiment.parts[k], Part)}
-    needs = tuple(n for k in names if isinstance(w := experiment.parts[k], Work) for n in w.needs)
-    for name in experiment.networks:
-        if name.startswith(needs):
-            lab(name)
+    models = lab.prepare(names)
     lab.closed = True
     rank, world = lab.fabric.global_rank, lab.fabric.world_size
-    mine = (shard[0] * world + rank, shard[1] * world)
-    cut = {name: report_of(lab, name, models[name], mine, batch, executor, crafting) for name in models}
+    mine, how = (shard[0] * world + rank, shard[1] * world), {"executor": executor, "crafting": crafting}
+    shares = {k: shares_of(lab, k, models[k], mine, {"batch_size": batch, **how}) for k in models}
     for name in names:
-        part, path = experiment.parts[name], out / f"{experiment.file(name, lab.seed)}.json"
+        part, path = lab.experiment.parts[name], lab.out / f"{lab.experiment.file(name, lab.seed)}.json"
         if isinstance(part, Part):
-            report = together(lab, name, cut[name], wait=rank == 0 and shard[1] == 1)
+            report = together(shares[name], wait=rank == 0 and shard[1] == 1)
             if report is None:
                 continue
             report.save(path)
         elif mine[0] == 0:
-            with replacing(path) as temporary:
-                temporary.write_text(json.dumps(part.make(lab)), "utf-8")
+            write(path, json.dumps(part.make(lab)))
         yield path
 
 
-def report_of(
-    lab: Lab, name: str, models: Sequence[Defended], shard: tuple[int, int], batch: int,
-    executor: Executor | str | int | None = None, crafting: str = FLOAT32,
-) -> int:  # fmt: skip
-    """One process's share of a report, in its own folder, and into how many the report is cut.
+def shares_of(
+    lab: Lab, name: str, models: Sequence[Defended], shard: tuple[int, int], how: Mapping[str, Any]
+) -> list[Path]:
+    """Makes one process's share of a report, and gives the files of all shares.
 
     Where blocks are fewer than processes, the last ones have none.
     """
-    part = lab.experiment.parts[name]
+    e, part = lab.experiment, lab.experiment.parts[name]
     assert isinstance(part, Part)
     images = lab.test(part.images, part.first)
-    used = shares(len(images.x), shard[1])
-    if shard[0] >= used:
-        return used
-    attacks, options = list(part.attacks), dict(part.options)
-    if lab.dry:
-        attacks, options = [*shortened(attacks)], options | {"eot_samples": TRIAL_STEPS, "repeats": several.STATED}
-    evaluate(
-        models, attacks, images.x, images.y, threat=part.threat, knowledge=part.knowledge, executor=executor,
-        probe=None if lab.dry else part.probe, folder=_folder(lab, name, shard[0], used), shard=(shard[0], used),
-        data=sets.called(lab.experiment.data, lab.folder, part.first) | facts(lab, part) | dict(part.about),
-        crafting=crafting, **{"eot_samples": 20, "average": "gradients", "repeats": 10, "batch_size": batch, **options},
-    )  # fmt: skip
-    return used
+    used = max(1, min(shard[1], -(-len(images.x) // BLOCK)))
+    where = lab.runs / (f"{e.paper}_{e.data}_{e.scale}" + (f"_seed{lab.seed}" if lab.seed else ""))
+    folders = [where / f"{name} {i} of {used}" for i in range(used)]
+    if shard[0] < used:
+        attacks = part.attacks
+        options = {"eot_samples": 20, "average": "gradients", "repeats": 10, **how, **part.options}
+        if lab.dry:
+            attacks = tuple(shortened(part.attacks))
+            options |= {"eot_samples": TRIAL_STEPS, "repeats": several.STATED}
+        trainings = {"trainings": dict(sorted(lab.trainings.items()))} if lab.trainings else {}
+        evaluate(
+            models, attacks, images.x, images.y, threat=part.threat, knowledge=part.knowledge,
+            probe=None if lab.dry else part.probe, folder=folders[shard[0]], shard=(shard[0], used),
+            data=sets.called(e.data, lab.folder, part.first) | trainings | dict(part.about), **options,
+        )  # fmt: skip
+    return [folder / "report.json" for folder in folders]
 
 
-def together(lab: Lab, name: str, used: int, wait: bool) -> Report | None:
+def together(shares: Sequence[Path], wait: bool) -> Report | None:
     """The report of all shares; None while some are missing, unless they are waited for."""
-    paths = [_folder(lab, name, i, used) / "report.json" for i in range(used)]
-    while not all(p.is_file() for p in paths):
+    while not all(p.is_file() for p in shares):
         if not wait:
             return None
         time.sleep(1)
-    reports = [Report.load(p) for p in paths]
-    return reports[0] if used == 1 else merged(reports)
-
-
-def shares(images: int, processes: int) -> int:
-    """Into how many shares the blocks of so many images are cut."""
-    return max(1, min(processes, -(-images // BLOCK)))
-
-
-def facts(lab: Lab, part: Part) -> dict[str, Any]:
-    """Which trainings a report's networks are of; of networks that came with their weights nothing is said."""
-    return {"trainings": dict(sorted(lab.trainings.items()))} if lab.trainings and part.models else {}
+    reports = [Report.load(p) for p in shares]
+    return reports[0] if len(reports) == 1 else merged(reports)
 
 
 def shortened(attacks: Sequence[Attack]) -> Iterator[Attack]:
     """The attacks with two steps, under their own titles; AutoAttack as the native one, which can be cut short."""
     for attack in attacks:
-        found = attack
         if attack.backend == "autoattack" or attack.name == "AutoAttack":
             few: Mapping[str, Any] = {"steps": TRIAL_STEPS, "queries": TRIAL_STEPS, "targets": 1}
             found = replace(attack, backend="native", name="AutoAttack", parameters=few)
         else:
-            cut = {
-                k: min(TRIAL_STEPS, v) if k in FEW else v for k, v in attack.parameters.items() if k != "check_every"
-            }
-            found = replace(attack, parameters=cut)
+            kept = {k: v for k, v in attack.parameters.items() if k != "check_every"}
+            found = replace(attack, parameters={k: min(TRIAL_STEPS, v) if k in FEW else v for k, v in kept.items()})
         yield replace(found, images=None, label=attack.titled(1), eot_samples=1 if attack.eot_samples == 1 else None)
-
-
-def tables(experiment: Experiment, folder: Path, seed: int = 0) -> Iterator[tuple[str, str]]:
-    """Title and Markdown of each table of an experiment whose parts a folder holds."""
-    for title, table in experiment.tables.items():
-        reports = {
-            p: Report.load(f) for p in table.parts if (f := folder / f"{experiment.file(p, seed)}.json").is_file()
-        }
-        if reports:
-            yield title, laid_out(table, reports)
-
-
-def laid_out(table: Table, reports: Mapping[str, Report]) -> str:
-    """A declared table of its parts' reports, as far as they are there, and the differences of its pairs."""
-    found = [reports[p] for p in table.parts if p in reports]
-    counted = [reports[p] for p in table.worst if p in reports]
-    worst = {m: counted for r in counted for m in r.models()} if len(counted) == len(table.worst) else {}
-    text = several.table(found, table.columns, worst)
-    return "\n\n".join([text, several.gains(found, table.pairs, table.columns)] if table.pairs else [text])
-
-
-def _folder(lab: Lab, name: str, share: int, of: int) -> Path:
-    e = lab.experiment
-    where = f"{e.paper}_{e.data}_{e.scale}" + (f"_seed{lab.seed}" if lab.seed else "")
-    return lab.runs / where / f"{name} {share} of {of}"

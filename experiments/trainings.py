@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from art_ext.evaluation.executors import Executor, Unit
 from art_ext.evaluation.executors.progress import Progress
 from art_ext.evaluation.executors.unit import Done
 from art_ext.training import Objective, launched, make_fabric
 from experiments import render
-from experiments.core import Part, Recipe, Work
 from experiments.lab import Lab, OutOfTime
+from experiments.networks import Recipe
 
 
 @dataclass
@@ -33,35 +32,17 @@ class Planned(Lab):
 
     order: list[str] = field(default_factory=list)
 
-    def __call__(self, name: str) -> Any:
-        """The network, untrained."""
-        if name not in self.made:
-            declared = self.experiment.networks[name]
-            network: nn.Module = declared.make(self)
-            if declared.objective is not None and not self._kept(declared, network):
-                declared.objective(network, self)
-                self.order.append(name)
-            self.made[name] = network.eval().requires_grad_(False)
-        return self.made[name]
+    def _train(self, name: str, objective: Objective, recipe: Recipe) -> None:
+        self.order.append(name)
 
 
 def planned(lab: Lab, parts: Sequence[str], seeds: Sequence[int]) -> tuple[tuple[str, int], ...]:
     """The networks that these parts need trained, and their seeds, each after those that it needs itself."""
-    each = [[(name, seed) for name in _planned(lab, parts, seed)] for seed in seeds]
-    return tuple(pair for pairs in zip_longest(*each) for pair in pairs if pair is not None)
-
-
-def _planned(lab: Lab, parts: Sequence[str], seed: int) -> list[str]:
-    found = Planned(lab.experiment, lab.folder, lab.runs, lab.out, lab.fabric, seed, lab.dry)
-    for part in (lab.experiment.parts[name] for name in parts):
-        if isinstance(part, Part):
-            for model in part.models:
-                found.defended(model)
-        elif isinstance(part, Work):
-            for name in lab.experiment.networks:
-                if name.startswith(part.needs):
-                    found(name)
-    return found.order
+    each = [Planned(lab.experiment, lab.folder, lab.runs, lab.out, lab.fabric, seed, lab.dry) for seed in seeds]
+    for one in each:
+        one.prepare(parts)
+    rows = zip_longest(*([(name, one.seed) for name in one.order] for one in each))
+    return tuple(pair for row in rows for pair in row if pair is not None)
 
 
 @dataclass(frozen=True)

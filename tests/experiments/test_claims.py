@@ -20,7 +20,7 @@ from experiments.claims import (
     detected,
     gap,
     hybrids,
-    preset,
+    of_presets,
     reaches,
     worst,
 )
@@ -124,7 +124,7 @@ def test_figures_of_presets_are_apart_or_not(monkeypatch: pytest.MonkeyPatch, tm
         ("high", "low", 0.0, HOLDS), ("low", "high", 0.0, FAILS), ("high", "near", 0.0, OPEN),
         ("near", "high", -0.1, HOLDS), ("high", "low", 0.9, FAILS),
     ):  # fmt: skip
-        found, said = preset(("a", ours), ("b", theirs), least).found(tmp_path)
+        found, said = of_presets(("a", ours), ("b", theirs), least).found(tmp_path)
         assert said == verdict
         assert found.startswith(f"{100 * measured[ours]:.1f} % [")
         assert found.endswith("n=1000")

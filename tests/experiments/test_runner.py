@@ -19,10 +19,11 @@ from torch import nn
 from art_ext.classifiers import ClassifierObjective
 from art_ext.evaluation import Attack, Knowledge, Report, Threat
 from art_ext.nn import seeded
-from experiments import render, runner
+from experiments import page, render, runner
 from experiments.__main__ import main
-from experiments.core import SCALES, Experiment, Item, Model, Network, Part, Recipe, Table, adam
+from experiments.core import SCALES, Experiment, Item, Model, Part, Table
 from experiments.lab import Lab, OutOfTime
+from experiments.networks import Network, Recipe, adam
 from tests.experiments.made import cifar10_like, mnist_like
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,7 @@ def linear(recipe: Recipe = SHORT, **more: Any) -> Network:
 
 def tiny(network: Network, images: int = 65) -> Experiment:
     part = Part(("plain",), (FGSM,), Threat("Linf", 0.1), (Knowledge.FULL,), images)
-    table = Table(("weak",), {"FGSM": ("native FGSM",)}, ("weak",))
+    table = Table(("weak",), {"FGSM": ("native FGSM",)}, (("weak",),))
     models = {"plain": Model("net")}
     return Experiment("rdp", "fashion_mnist", "small", {"net": network}, models, {"weak": part}, {"A": table})
 
@@ -92,17 +93,17 @@ def test_kept_weights_are_taken_for_the_same_training_alone(tmp_path: Path) -> N
 
 def test_whoever_ends_last_puts_the_shares_together(tmp_path: Path) -> None:
     network = linear()
-    whole = [*runner.carry_out(lab(tmp_path, network), ["weak"], (0, 1), tmp_path)]
+    whole = [*runner.carry_out(lab(tmp_path, network), ["weak"], (0, 1))]
     expected = Report.load(whole[0])
     other = tmp_path / "other"
     other.mkdir()
-    assert [*runner.carry_out(lab(other, network), ["weak"], (1, 3), other)] == []
-    assert [*runner.carry_out(lab(other, network), ["weak"], (0, 3), other)] == []
-    (path,) = runner.carry_out(lab(other, network), ["weak"], (2, 3), other)
+    assert [*runner.carry_out(lab(other, network), ["weak"], (1, 3))] == []
+    assert [*runner.carry_out(lab(other, network), ["weak"], (0, 3))] == []
+    (path,) = runner.carry_out(lab(other, network), ["weak"], (2, 3))
     found = Report.load(path)
     assert {c.images for c in found.cells} == {65}
     assert [c.correct for c in found.cells] == [c.correct for c in expected.cells]
-    ((title, text),) = runner.tables(tiny(network), other)
+    ((title, text),) = page.tables(tiny(network), other)
     assert (title, text.count("n=65")) == ("A", 3)
 
 
@@ -117,8 +118,8 @@ def test_workers_make_the_same_report(tmp_path: Path, monkeypatch: pytest.Monkey
         return ordinary(*given, **options)
 
     monkeypatch.setattr(runner, "evaluate", evaluate)
-    (alone,) = runner.carry_out(lab(tmp_path, network), ["weak"], (0, 1), tmp_path)
-    (path,) = runner.carry_out(lab(other, network), ["weak"], (0, 1), other, executor=1)
+    (alone,) = runner.carry_out(lab(tmp_path, network), ["weak"], (0, 1))
+    (path,) = runner.carry_out(lab(other, network), ["weak"], (0, 1), executor=1)
     assert asked == [None, 1]
     assert [c.predicted for c in Report.load(path).cells] == [c.predicted for c in Report.load(alone).cells]
 
@@ -160,11 +161,11 @@ def test_what_is_declared_is_there(paper: str) -> None:
             e = declared.declare(data, scale)
             parts = {k: p for k, p in e.parts.items() if isinstance(p, Part)}
             assert {m for p in parts.values() for m in p.models} <= {*e.models}
-            assert {p for t in e.tables.values() for p in (*t.parts, *t.worst)} <= {*parts}
+            assert {p for t in e.tables.values() for group in (t.parts, *t.worst) for p in group} <= {*parts}
             names = [
                 v for m in e.models.values() for v in (m.classifier, m.purifier, m.surrogate) if isinstance(v, str)
             ]
-            assert {*names} <= {*e.networks}
+            assert {name.partition("/")[0] for name in names} <= {*e.networks}
             assert len({e.file(p) for p in e.parts}) == len(e.parts)
     every = {p for data in declared.DECLARED for p in declared.declare(data, "small").parts}
     assert {p for item in declared.ITEMS for p in item.parts} <= every

@@ -81,7 +81,7 @@ def test_atops_frozen_models_have_rows_of_their_own() -> None:
     frozen = made(cell("RT2, frozen", "native PGD-200", "full", "0000"))
     small = made(cell("RT2 + AToP", "native PGD-50 + EOT-20", "full", "1000"))
     those = {"blind": blind, "averaged": averaged, "autoattack": auto, "frozen": frozen, "known": small}
-    text = "\n\n".join(atop.tables({**those, "unseen": small}, None))
+    text = "\n\n".join(atop.tables({**those, "unseen": small}))
     found = rows(text.split("\n\n")[0])
     assert found["model"][-5:-2] == ["PGD-200 + EOT-20", "AutoAttack", "worst case"]
     # The worst case is over the three images that both saw, of which it leaves the second; PGD leaves two of these
@@ -135,7 +135,7 @@ def test_what_the_worst_case_leaves_of_the_best() -> None:
         f"In the worst case {each}. The adversarially trained network, which purifies nothing, keeps {kept} at every R."
     )
     assert atop.remains([blind], ["RT3 + AToP"], "adversarially trained") == ""
-    curves = "\n\n".join(atop.tables({"blind": blind, "averaged": averaged}, None)).split(ABOUT)[1]
+    curves = "\n\n".join(atop.tables({"blind": blind, "averaged": averaged})).split(ABOUT)[1]
     assert list(rows(curves.split("\n\n")[1]))[2:] == [
         f"RT{i} + AToP, {what}" for i in (1, 2) for what in ("no attack", "worst case")
     ]

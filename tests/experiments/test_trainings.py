@@ -20,8 +20,9 @@ from art_ext.classifiers import ClassifierObjective
 from art_ext.evaluation.executors import Executor
 from art_ext.evaluation.executors.units import Queue
 from experiments import render
-from experiments.core import Experiment, Network
+from experiments.core import Experiment
 from experiments.lab import Lab
+from experiments.networks import Network
 from experiments.trainings import Trainings, alone, planned, train
 from tests.experiments.test_runner import ROOT, SHORT, checkpoints, lab, linear, tiny
 
