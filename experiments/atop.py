@@ -19,11 +19,12 @@ from art_ext.evaluation.report.worst import left, worst_of
 from art_ext.objectives import AToPFineTuning, AToPPretraining
 from art_ext.purifiers import AToP
 from art_ext.purifiers.atop import RandomTransform
+from experiments.attackers import AUTOATTACK, BLIND, FULL, autoattack, native
 from experiments.claims import CIFAR10, CIFAR10_ALL, Claim, Row, gap, worst
-from experiments.core import BLIND, FULL, Experiment, Item, Model, Part, Table, Work
+from experiments.core import Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS
 from experiments.networks import Network, Recipe, adam, classifiers, copied, cosine
-from experiments.page import Results, about, laid_out, section, sweeps, unhappy, without_sweeps
+from experiments.page import Results, about, laid_out, section, sweeps, there, unhappy, without_sweeps
 
 SCALES: Mapping[str, dict[str, Any]] = {
     "small": {"width": 8, "dilations": [1, 2, 1], "fold": 4, "pretraining_epochs": 24, "epochs": 12, "train": 8000,
@@ -50,9 +51,8 @@ GAMES: Mapping[str, dict[str, Any]] = {  # what RT2 is fine-tuned against
 }
 COLUMNS = {
     **{f"{k}, blind": (f"native {k}, blind", f"native {k}") for k in ("FGSM", "PGD-10", "PGD-20", "PGD-1000")},
-    "PGD-200 + EOT-20": ("native PGD-200",),
-    "PGD-50 + EOT-20": ("native PGD-50",),
-    "AutoAttack": ("autoattack standard", "autoattack rand"),
+    **native("PGD-200 + EOT-20", "PGD-50 + EOT-20"),
+    "AutoAttack": AUTOATTACK,
     "StAdv-50": ("native StAdv-50 0.05",),
 }
 GAINS = (
@@ -92,8 +92,6 @@ def declare(data: str, scale: str) -> Experiment:
     seven = tuple(f"{kind}{tuned}" for kind in KINDS for tuned in ("", TUNED))
     alone, games = (UNDEFENDED, ROBUST), (UNDEFENDED, ROBUST, "RT2", *GAMES)
     everyone, said = (*alone, *seven, NOISE), {"purifiers": {k: s[k] for k in (*SHAPE, *TRAINING)}}
-    auto = tuple(Attack("autoattack", kind, images=few, on=on, knowledge=FULL)
-                 for on, kind in (("deterministic", "standard"), ("randomised", "rand")))  # fmt: skip
 
     def eot(steps: int, images: int) -> Attack:
         return Attack("native", "PGD", {"steps": steps, "check_every": 10}, images, knowledge=FULL)
@@ -110,14 +108,14 @@ def declare(data: str, scale: str) -> Experiment:
                                  *(Attack("native", "PGD", {"steps": k, **step}, knowledge=BLIND)
                                    for k in (10, 20, 1000)))),
         "averaged": part(everyone, (eot(200, few),)),
-        "autoattack": part(everyone, auto),
+        "autoattack": part(everyone, autoattack(few)),
         "stadv": part(everyone, (moved(few),)),
         "frozen": part((*alone, *(f"{k}{FROZEN}" for k in seven)), (eot(200, few),)),
         "known": part(games, (Attack("native", "PGD", {"steps": 20, **step}, knowledge=BLIND),
                               eot(50, s["of_games"]), moved(s["of_games"]))),
         "unseen": part(games, (Attack("native", "PGD", {"steps": 20, "best": False}, knowledge=BLIND),
                                eot(50, s["of_games"])), l2),
-        "autoattack_l2": part((*alone, "RT2", "RT2 + AToP"), auto, l2),
+        "autoattack_l2": part((*alone, "RT2", "RT2 + AToP"), autoattack(few), l2),
         "checks": part((*alone, *(k + TUNED for k in KINDS)),
                        (Attack("native", "PGD", {"steps": probe.steps}, probe.images),), probe=probe),
     }  # fmt: skip
@@ -210,27 +208,24 @@ REDRAWS = {r: f"R = {r}" for r in (1, 2, 3, 5, 10)}
 
 
 def page(folder: Path) -> list[str]:
-    """The sections of the page."""
+    """The sections of the page, once all of its reports are there, and CD-VAE's in L2."""
     results, names = Results(folder, declare("fashion_mnist", "small")), (*SEVEN, "known", "unseen", "checks")
-    reports, beside = results.reports(names), folder / "cdvae_fashion_mnist_white_l2.json"
-    if not reports:
+    reports, alone, beside = results.reports(names), (UNDEFENDED, ROBUST), "cdvae_fashion_mnist_white_l2"
+    if {*names} - {*reports} or not there(folder, beside):
         return []
-    first, alone, more = next(iter(reports.values())), (UNDEFENDED, ROBUST), {}
-    if "unseen" in reports and beside.is_file():
-        more = {"autoattack_l2": several.only(Report.load(beside), alone, ["autoattack"])}
-    facts = first.provenance["data"]["purifiers"]
-    told = {k: without_sweeps(r, alone) if k == "checks" else r for k, r in reports.items()}
-    ball = [reports[k] for k in IN_THE_BALL if k in reports]
+    more = {"autoattack_l2": several.only(Report.load(folder / f"{beside}.json"), alone, ["autoattack"])}
+    facts = reports["blind"].provenance["data"]["purifiers"]
     return [section(
         "Fashion-MNIST, before a classifier that was trained on clean images", texts(reports, facts),
-        ordering([reports[k] for k in SEVEN if k in reports]) + " " +
-        (remains(ball, [m + TUNED for m in KINDS], ROBUST) if "averaged" in reports else ""),
+        ordering([reports[k] for k in SEVEN]) + " " +
+        remains([reports[k] for k in IN_THE_BALL], [m + TUNED for m in KINDS], ROBUST),
         tables(reports | more),
         "In L2, AutoAttack was run on the networks without a purifier alone (see CD-VAE's tables): PGD hardly finds "
         "what breaks the adversarially trained one. The others' worst case is that of PGD, and `unseen | static "
-        "baseline` holds PGD against PGD, which therefore says nothing against them." if more else "",
-        results.missing(names), sweeps(reports["checks"], alone) if "checks" in reports else "",
-        unhappy(told), about(first, purifiers=facts),
+        "baseline` holds PGD against PGD, which therefore says nothing against them.",
+        sweeps(reports["checks"], alone),
+        unhappy(reports | {"checks": without_sweeps(reports["checks"], alone)}),
+        about(reports["blind"], purifiers=facts),
     )]  # fmt: skip
 
 
@@ -245,10 +240,9 @@ def texts(reports: Mapping[str, Report], facts: Mapping[str, Any]) -> list[str]:
     def generator(of_one: Mapping[str, Any]) -> str:
         return f"width {of_one['width']}, fold {of_one.get('fold', 1)}"
 
-    found = (reports[k].provenance["data"]["purifiers"] for k in ("known", "unseen") if k in reports)
-    others = dict.fromkeys(
-        f"{generator(o)}, {o['pretraining_epochs']} + {o['epochs']} epochs" for o in found if o != facts
-    )
+    found = (reports[k].provenance["data"]["purifiers"] for k in ("known", "unseen"))
+    others = dict.fromkeys(f"{generator(o)}, {o['pretraining_epochs']} + {o['epochs']} epochs"
+                           for o in found if o != facts)  # fmt: skip
     return [
         "The classifier is `fashion_mnist_cnn`, Linf eps 0.1. RT1 hides blocks of the image, RT2 adds noise too, RT3 "
         "fills in turn the holes of masks that cover the image; `+ AToP` is fine-tuned against FGSM on the classifier. "

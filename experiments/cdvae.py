@@ -30,8 +30,9 @@ from art_ext.purifiers.cdvae import (
     trade_off,
 )  # fmt: skip
 from experiments import detection_page
+from experiments.attackers import ADAPTIVE, AUTOATTACK, FULL, TRANSFER, autoattack, native
 from experiments.claims import CIFAR10_ALL, Claim, Row, detected, gap, of_presets, reaches, worst
-from experiments.core import ADAPTIVE, FULL, TRANSFER, Experiment, Item, Model, Part, Table, Work
+from experiments.core import Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS, called
 from experiments.lab import TRIAL_IMAGES, Lab
 from experiments.networks import Nets, Network, Recipe, classifiers, falling, features, own, sgd, trained
@@ -56,22 +57,16 @@ SCALES: Mapping[str, dict[str, Any]] = {
 UNDEFENDED, ROBUST, GREY, GAME = "undefended", "adversarially trained", "CD-VAE", "CD-VAE, game"
 RELEASED, SAMPLED = "CD-VAE, released game", "CD-VAE, released game, z sampled"
 GAMES, WHITE = (GAME, RELEASED), (UNDEFENDED, ROBUST, GREY, GAME, RELEASED)
+STRONG = native("PGD-200") | {"AutoAttack": AUTOATTACK}
 TABLE_6 = {
-    "PGD-100, grey-box": ("native PGD-100, transfer", "native PGD-100"),
-    "C&W-100, grey-box": ("native PGD-100 margin, transfer", "native PGD-100 margin"),
-    "StAdv-100, grey-box": ("native StAdv-100 0.05, transfer", "native StAdv-100 0.05"),
-    "PGD-200": ("native PGD-200",),
-    "AutoAttack": ("autoattack standard", "autoattack rand"),
-}
-TABLE_7 = {
-    "PGD-200": ("native PGD-200",),
-    "AutoAttack": ("autoattack standard", "autoattack rand"),
-    "JPEG-100": ("native JPEG-100 0.125",),
-    "JPEG-100 at 0.5": ("native JPEG-100 0.5",),
-    "ReColor-100": ("native ReColorAdv-100 0.06",),
-    "StAdv-100": ("native StAdv-100 0.05",),
-}
-UNSEEN = ("JPEG-100", "JPEG-100 at 0.5", "ReColor-100", "StAdv-100")
+    f"{name}, grey-box": (f"native {title}, transfer", f"native {title}")
+    for name, title in (("PGD-100", "PGD-100"), ("C&W-100", "PGD-100 margin"), ("StAdv-100", "StAdv-100 0.05"))
+} | STRONG
+UNSEEN = {
+    "JPEG-100": ("native JPEG-100 0.125",), "JPEG-100 at 0.5": ("native JPEG-100 0.5",),
+    "ReColor-100": ("native ReColorAdv-100 0.06",), "StAdv-100": ("native StAdv-100 0.05",),
+}  # fmt: skip
+TABLE_7 = STRONG | UNSEEN
 THREE, GENERATOR, LINF = (UNDEFENDED, ROBUST, GREY), f"cdvae {UNDERSTANDING:g}", ("white", "jpeg", "sampled")
 PAIRS = tuple((game, ROBUST) for game in GAMES)
 TABLES = {
@@ -122,8 +117,7 @@ def declare(data: str, scale: str) -> Experiment:
     full = [
         Attack("native", "PGD", {"steps": 200}, knowledge=FULL),
         Attack("native", "PGD", {"steps": 100}, knowledge=ADAPTIVE, label="PGD-100, own gradients"),
-        Attack("autoattack", "standard", on="deterministic", knowledge=FULL),
-        Attack("autoattack", "rand", on="randomised", knowledge=FULL),
+        *autoattack(),
     ]
     coloured = ("JPEG", "ReColorAdv", "StAdv") if d.channels == 3 else ("JPEG", "StAdv")
     unseen, probe, known = s["unseen"], Probe(32, 20, seeds=3), FULL + ADAPTIVE
@@ -333,19 +327,19 @@ ROWS = (
 def page(folder: Path) -> list[str]:
     """The sections of the page."""
     results = Results(folder, declare("fashion_mnist", "small"))
-    reports, parts = results.reports(), results.experiment.parts
+    reports = results.reports()
     others = {k: v for k in ("analysis", "gamma") if (v := results.values(k))}
-    made = [section(
+    made = [] if not reports or not others else [section(
         "Fashion-MNIST",
         f"G is trained with gamma {DEFENCE:g}, the paper's for its defence, and its classifier on G(x). Grey-box "
         "attackers see a classifier of x (`fashion_mnist_cnn`) and nothing of CD-VAE, as in the paper's Table 6; "
         "networks without a purifier are attacked directly, in every column. What is called C&W there is PGD on "
         "the margin. Linf eps 0.1, L2 eps 1.5. JPEG has the paper's bound of 0.125 where no other is given.",
         tables(reports), unhappy(reports), findings(others), "\n".join(results.picture(k, k) for k in others),
-        results.missing([k for k in parts if k != "detection"]),
-        code({k: options(v) for k, v in others.items()}) if others else "",
+        results.missing([k for k in results.experiment.parts if k != "detection"]),
+        code({k: options(v) for k, v in others.items()}),
         [f"`{k}`: {about(r)}" for k, r in reports.items()],
-    )] if reports else []  # fmt: skip
+    )]  # fmt: skip
     titles = {"fashion_mnist": SETS["fashion_mnist"].title,
               "cifar10": "CIFAR-10 (JPEG-75 training images, the first exact test images)"}  # fmt: skip
     found = {title: read(folder, f"detection_{data}") for data, title in titles.items()}
@@ -411,7 +405,7 @@ def unseen_table(linf: Sequence[Report], l2: Report, without: Collection[str] = 
 
 def _strong(report: Report, model: str) -> list[float]:
     """Per image, the share of redraws in which neither PGD nor AutoAttack broke it, over the images that all saw."""
-    titles = [*TABLE_7["PGD-200"], *TABLE_7["AutoAttack"]]
+    titles = [title for column in STRONG.values() for title in column]
     return left([c for c in report.attacked(model) if several.title(c) in titles])
 
 

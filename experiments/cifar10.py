@@ -13,8 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from art_ext import plots, presets
 from art_ext.evaluation import Attack, Probe, Report, Threat
 from art_ext.nn import seeded
+from experiments.attackers import ADAPTIVE, BLIND, BPDA, FULL, TRANSFER, native
 from experiments.claims import CIFAR10, CIFAR10_ALL, Row
-from experiments.core import ADAPTIVE, BLIND, BPDA, FULL, TRANSFER, Experiment, Item, Model, Part, Table, Work
+from experiments.core import Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS
 from experiments.lab import Lab
 from experiments.networks import preset
@@ -53,8 +54,7 @@ DECLARED = ("cifar10",)
 H100, PART = 989e12, 0.05
 """Operations a second of an H100 in bfloat16, without sparsity (its data sheet), and the share of it assumed here."""
 COLUMNS = {
-    **{f"PGD-20, {k}": (f"native PGD-20, {k}",) for k in ("transfer", "blind", "bpda", "adaptive")},
-    "PGD-20": ("native PGD-20",),
+    **native(*(f"PGD-20, {k}" for k in ("transfer", "blind", "bpda", "adaptive")), "PGD-20"),
     "AutoAttack": ("native AutoAttack", "native AutoAttack under EOT"),
 }
 UNSEEN = {"PGD-40 in L2": ("native PGD-40",), "StAdv": ("native StAdv-40 0.05",)}

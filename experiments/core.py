@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from experiments.lab import Lab
 
 SCALES = ("small", "paper")
-BLIND, TRANSFER, BPDA = (Knowledge.BLIND,), (Knowledge.TRANSFER,), (Knowledge.BPDA,)
-FULL, ADAPTIVE = (Knowledge.FULL,), (Knowledge.ADAPTIVE,)
 
 
 @dataclass(frozen=True)

@@ -24,24 +24,13 @@ from art_ext.nn import seeded
 from art_ext.objectives import DIRPretraining, DIRRestoration
 from art_ext.purifiers import DIR
 from art_ext.purifiers.dir import per_mask_restorations, representation_attack, share_discarded, slopes
+from experiments.attackers import ADAPTIVE, AUTOATTACK, BPDA, FULL, autoattack, native
 from experiments.claims import CIFAR10_ALL, Claim, Row, gap, of_presets, worst
-from experiments.core import ADAPTIVE, BPDA, FULL, Experiment, Item, Model, Part, Table, Work
+from experiments.core import Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS
 from experiments.lab import Lab, answers, attacked
 from experiments.networks import PRESETS, Network, Recipe, adam, classifiers, copied, cosine, falling, own, sgd, shipped
-from experiments.page import (
-    Results,
-    ablations,
-    about,
-    accuracies,
-    code,
-    grid,
-    laid_out,
-    options,
-    section,
-    show,
-    unhappy,
-)
+from experiments.page import Results, ablations, about, code, grid, laid_out, means, options, section, show, unhappy
 
 PIXEL = 10.0
 """Weight of the squared error in the small tables, which the paper adds only where it leaves out the pre-training."""
@@ -80,24 +69,14 @@ VARIANTS: Mapping[str, tuple[dict[str, Any], bool, dict[str, Any]]] = {  # shape
 ABLATED = {"clean": "clean", "pgd": "PGD-20", "eot": "PGD-20 + EOT", "frozen": "PGD-20, masks frozen"}
 WATCHED = 256
 """Training images on which DIR is compared with its target."""
+DLR = {"APGD-100 DLR": ("native APGD-100 dlr",)}
 COLUMNS = {
-    "PGD-20": ("native PGD-20",),
-    "MI-20": ("native MI-FGSM-20",),
-    "VNI-20": ("torchattacks VNI-FGSM-20",),
+    **native("PGD-20"), "MI-20": ("native MI-FGSM-20",), "VNI-20": ("torchattacks VNI-FGSM-20",),
     "BPDA + EOT-20, PGD-40": ("native PGD-40, bpda", "native PGD-40"),
     "Eq. 8, PGD-40": ("Eq. 8, PGD-40, adaptive", "Eq. 8, PGD-40"),
-    "PGD-200 + EOT-20": ("native PGD-200",),
-    "AutoAttack": ("autoattack standard", "autoattack rand"),
-    "APGD-100 DLR": ("native APGD-100 dlr",),
-}
-OF_TARGETS = {
-    "PGD-20": ("native PGD-20",),
-    "PGD-40 + EOT-20": ("native PGD-40",),
-    "APGD-100": ("native APGD-100",),
-    "APGD-100 DLR": ("native APGD-100 dlr",),
-    "PGD-200 + EOT-20": ("native PGD-200",),
-    "AutoAttack": ("native AutoAttack",),
-}
+    **native("PGD-200 + EOT-20"), "AutoAttack": AUTOATTACK, **DLR,
+}  # fmt: skip
+OF_TARGETS = native("PGD-20", "PGD-40 + EOT-20", "APGD-100") | DLR | native("PGD-200 + EOT-20", "AutoAttack")
 TABLES = {
     "Before an adversarially trained target": Table(("paper", "strong", "frozen"), COLUMNS, (("strong", "paper"),
                                                     ("frozen",)), ((DEFENDED, TARGET),)),
@@ -130,8 +109,6 @@ def declare(data: str, scale: str) -> Experiment:
     pgd20 = Attack("native", "PGD", {"steps": 20, **step}, **once)
     pgd200 = Attack("native", "PGD", {"steps": 200, "best": False}, knowledge=FULL)
     aware = Attack("native", "PGD", {"steps": 40, **step}, eot_samples=1, knowledge=ADAPTIVE, label="Eq. 8, PGD-40")
-    auto = [Attack("autoattack", k, on=on, knowledge=FULL) for on, k in
-            (("deterministic", "standard"), ("randomised", "rand"))]  # fmt: skip
     arms = [f"{title}, seed 0" for title in ARMS.values()]
     parts: dict[str, Part | Work] = {
         "paper": Part((TARGET, DEFENDED, "RDP", JPEG), (
@@ -139,7 +116,7 @@ def declare(data: str, scale: str) -> Experiment:
             Attack("torchattacks", "VNI-FGSM", {"steps": 20, "step_size": d.eps / 4, "N": s["neighbours"]}, **once),
         ), linf, known, s["images"]),
         "strong": Part((TARGET, DEFENDED), (
-            Attack("native", "PGD", {"steps": 40, **step}, knowledge=BPDA), aware, pgd200, *auto,
+            Attack("native", "PGD", {"steps": 40, **step}, knowledge=BPDA), aware, pgd200, *autoattack(),
         ), linf, known, s["strong"], probe=Probe(32, 20, seeds=3)),
         "frozen": Part((TARGET, FROZEN), (
             pgd20, Attack("native", "PGD", {"steps": 200}, knowledge=FULL),
@@ -152,7 +129,7 @@ def declare(data: str, scale: str) -> Experiment:
             Attack("native", "AutoAttack", images=64, knowledge=FULL),
         ), linf, FULL, 256 if scale == "small" else 512, probe=Probe(), options={"repeats": 5}),
         "others": Part(("TRADES target", "DIR before the TRADES target", "natural target",
-                        "DIR before the natural one"), (pgd20, pgd200, *auto), linf, known, s["strong"]),
+                        "DIR before the natural one"), (pgd20, pgd200, *autoattack()), linf, known, s["strong"]),
         "diagnostics": Work(diagnostics, ("robust", "DIR")),
         "discarding": Work(discarding, ("robust", "classifier")),
         "pictures": Work(pictures, ("robust", "DIR")),
@@ -373,7 +350,7 @@ def page(folder: Path) -> list[str]:
             compared_table(reports), "Attacks that nobody can make, on the same images. Eq. 8 goes after each "
             "restoration by itself; the losses of the second stage see their mean alone, so that these are no images "
             "any more (notebook 03), and Eq. 8 is weak.",
-            accuracies(("diagnostic", "accuracy"), {r["attack"]: r["correct"] for r in diagnosed["rows"]})
+            means(("diagnostic", "accuracy"), {r["attack"]: r["correct"] for r in diagnosed["rows"]})
             if diagnosed else "",
             unhappy(reports), "What ten draws of the masks say about the final examples (DIR, `strong`):",
             show(*reports["strong"].repeat_table()), about(reports["strong"]),

@@ -20,12 +20,13 @@ from art_ext.evaluation.report import several
 from art_ext.nn import evaluating, seeded, trainable
 from art_ext.plots import representation_map
 from art_ext.training import Batches, Objective
+from experiments.attackers import FULL
 from experiments.claims import CIFAR10, CIFAR10_ALL, Claim, Row, gap, hybrids, worst
-from experiments.core import FULL, Experiment, Item, Model, Part, Table, Work
+from experiments.core import Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS
 from experiments.lab import Lab
 from experiments.networks import Network, Recipe, falling
-from experiments.page import Results, about, accuracies, grid, laid_out, section, unhappy
+from experiments.page import Results, about, grid, laid_out, means, section, unhappy
 
 GAME = {"domain": 0.1, "adversarial": 0.05, "entropy": 0.1}
 SCALES: Mapping[str, dict[str, Any]] = {
@@ -218,13 +219,13 @@ TRAINING = (
 
 
 def page(folder: Path) -> list[str]:
-    """The sections of the page; none where a table lacks more than AutoAttack and the images before."""
+    """The sections of the page, once all of its results are there."""
     results, names = (
         Results(folder, declare("mnist", "small")),
         ("white", "before", "autoattack", "transfer", "ablation"),
     )
     reports, found = results.reports(names), results.values("hybrid")
-    if not found or not {"white", "transfer", "ablation"} <= reports.keys():
+    if not found or {*names} - {*reports}:
         return []
     facts, ablated = reports["white"].provenance["data"], reports["ablation"].provenance["data"]
     otherwise = [f"`{k}` {ablated[k]}" for k in TRAINING if k in facts and ablated.get(k) != facts[k]]
@@ -241,12 +242,11 @@ def page(folder: Path) -> list[str]:
         "nothing under AutoAttack.",
         tables(reports),
         f"The ablation is of an earlier run, in which: {', '.join(otherwise)}." if otherwise else "",
-        results.missing(names),
         "Hybrids (Table 3): DRRDN's reconstructor puts z together from parts of natural images and of their "
         "adversaries (primed, PGD-40), and the Standard model's head, fine-tuned on natural ones, reads it. Below, as "
         "shares of right answers, what DRRDN's own heads and fresh ones read from its parts: c_i and `domain` natural "
         "or adversarial, of which 0.5 is chance, c_s and `class` the class.",
-        accuracies(("hybrid", "accuracy"), {r["hybrid"]: r["correct"] for r in found["rows"]}),
+        means(("hybrid", "accuracy"), {r["hybrid"]: r["correct"] for r in found["rows"]}),
         "\n".join(f"- {k}: {v:.3f}" for k, v in found["parts"].items()),
         "Figure 2 (t-SNE): z_s, z_i, and what the Standard model makes of the same images; adversaries are those made "
         "on DRRDN.", results.picture("figure2", "Figure 2"),

@@ -89,7 +89,7 @@ def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return several.grid(header, [dict(zip(header, row, strict=True)) for row in rows])
 
 
-def accuracies(header: Sequence[str], entries: Mapping[str, Sequence[float]]) -> str:
+def means(header: Sequence[str], entries: Mapping[str, Sequence[float]]) -> str:
     """A row each: name, and mean with its interval, as Markdown."""
     return grid(header, [[k, str(mean_interval(v))] for k, v in entries.items()])
 

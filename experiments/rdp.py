@@ -20,8 +20,9 @@ from art_ext.evaluation import Attack, Probe, Threat
 from art_ext.nn import seeded
 from art_ext.objectives import RDPObjective, Weights
 from art_ext.purifiers import RDP
+from experiments.attackers import ADAPTIVE, AUTOATTACK, BLIND, BPDA, FULL, TRANSFER
 from experiments.claims import CIFAR10, CIFAR10_ALL, Claim, Row, gap, worst
-from experiments.core import ADAPTIVE, BLIND, BPDA, FULL, TRANSFER, Experiment, Item, Model, Part, Table, Work
+from experiments.core import Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS
 from experiments.lab import Lab, answers
 from experiments.networks import Ensemble, Network, Recipe, adam, classifiers, features, shipped
@@ -111,7 +112,7 @@ def declare(data: str, scale: str) -> Experiment:
                          file="rdp_ablation" if data == "fashion_mnist" else ""),
     }  # fmt: skip
     under = {f"PGD-40{by}": (f"native PGD-40{by}", "native PGD-40") for by in (", blind", ", bpda", "")}
-    columns = under | {"AutoAttack": ("autoattack standard", "autoattack rand")}
+    columns = under | {"AutoAttack": AUTOATTACK}
     moved = {k: (f"{a.titled(1)}, transfer", a.titled(1)) for k, a in transferred.items()}
     return Experiment("rdp", data, scale, of(data, scale), models(), parts, {
         "Attackers who do not know the purifier": Table(("blind",), {"PGD-40, blind": under["PGD-40, blind"]}),
