@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--devices", type=int, default=1)
     workers = parser.add_mutually_exclusive_group()
-    workers.add_argument(
-        "--workers", type=int, help="processes of this machine that train and make the reports' blocks"
-    )
+    workers.add_argument("--workers", type=int, help="processes here that train and make the reports' blocks")
     workers.add_argument("--executor", help="ray, ray://HOST:PORT or slurm in their place")
     parser.add_argument("--precision", default="32-true", help="of trainings; what is measured is float32")
     parser.add_argument("--crafting", choices=PRECISIONS, default=FLOAT32, help="of the native attacks' gradients")
@@ -75,16 +74,14 @@ def main(given: Sequence[str] | None = None) -> None:
     args = arguments(given)
     if args.what == "list":
         print(
-            show(["paper", "table or figure", "shows", "python -m experiments", "state"], render.listed(args.results))
+            show(("paper", "table or figure", "shows", "python -m experiments", "state"), render.listed(args.results))
         )
     elif args.what == "render":
         print(*render.render(args.results), sep="\n")
     elif args.what == "table":
-        for paper in args.papers or render.PAPERS:
-            for scale in SCALES:
-                for experiment in render.experiments(paper, scale):
-                    for seed in args.seed:
-                        _tables(experiment, args.results, seed)
+        for paper, scale in product(args.papers or render.PAPERS, SCALES):
+            for experiment, seed in product(render.experiments(paper, scale), args.seed):
+                _tables(experiment, args.results, seed)
     else:
         run(args)
 
@@ -99,31 +96,21 @@ def run(args: argparse.Namespace) -> None:
         raise SystemExit(f"expected --part out of {', '.join(experiment.parts)}; got {', '.join(unknown)}")
     executor = args.executor if args.workers is None else args.workers
     if executor is not None and (args.devices > 1 or tuple(args.shard) != (0, 1)):
-        raise SystemExit(
-            "expected --workers or --executor without --shard and --devices: they share the blocks already"
-        )
+        raise SystemExit("expected --workers or --executor without --shard and --devices: they share blocks already")
     workers = given_executor(executor)
     fabric = launched(make_fabric(torch.device(args.device), devices=args.devices, precision=args.precision))
     out = args.runs / "dry" / "results" if args.dry_run else args.results  # a trial must not stand for a measurement
     runs = args.runs / "dry" if args.dry_run else args.runs
     for folder in (out, runs):
         folder.mkdir(parents=True, exist_ok=True)
-    minutes = None if args.minutes is None else 60 * args.minutes
-    deadline = None if minutes is None else time.monotonic() + minutes
+    deadline = None if args.minutes is None else time.time() + 60 * args.minutes
     first = Lab(experiment, args.folder, runs, out, fabric, args.seed[0], args.dry_run, deadline)
     if executor is not None:
-        until = None if minutes is None else time.time() + minutes
-        folder = args.folder and args.folder.resolve()
-        task = Trainings(
-            args.what, experiment.data, args.scale, planned(first, names, args.seed), folder, runs.resolve(),
-            torch.device(args.device).type, args.precision, args.dry_run, until,
-        )  # fmt: skip
-        train(workers, task)
+        train(workers, Trainings.of(first, planned(first, names, args.seed), args.precision))
     for seed in args.seed:
         lab = replace(first, seed=seed, made={}, trainings={}, closed=False)
-        shard = (args.shard[0], args.shard[1])
         try:
-            made = [*runner.carry_out(lab, names, shard, args.batch_size, executor, args.crafting)]
+            made = [*runner.carry_out(lab, names, tuple(args.shard), args.batch_size, executor, args.crafting)]
         except OutOfTime as late:
             print(late)
             return

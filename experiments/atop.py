@@ -24,7 +24,7 @@ from experiments.claims import CIFAR10, CIFAR10_ALL, Claim, Row, gap, worst
 from experiments.core import Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS
 from experiments.networks import Network, Recipe, adam, classifiers, copied, cosine
-from experiments.page import Results, about, laid_out, section, sweeps, there, unhappy, without_sweeps
+from experiments.page import Results, about, common, laid_out, section, sweeps, there, unhappy, without_sweeps
 
 SCALES: Mapping[str, dict[str, Any]] = {
     "small": {"width": 8, "dilations": [1, 2, 1], "fold": 4, "pretraining_epochs": 24, "epochs": 12, "train": 8000,
@@ -289,10 +289,10 @@ def ordering(reports: Sequence[Report]) -> str:
         cells = [c for kind in ORDER if (c := several.cell(reports, kind + TUNED, titles)) is not None]
         if len(cells) < len(ORDER):
             continue
-        n = min(c.images for c in cells)
-        gaps = [paired_difference(a.survived[:n], b.survived[:n]) for a, b in pairwise(cells)]
+        kept = common(*(c.survived for c in cells))
+        gaps = [paired_difference(a, b) for a, b in pairwise(kept)]
         verdict = "holds" if all(g.low > 0 for g in gaps) else "holds in the means alone"
-        found[verdict if all(g.mean > 0 for g in gaps) else "does not hold"].append(f"{column} (n={n})")
+        found[verdict if all(g.mean > 0 for g in gaps) else "does not hold"].append(f"{column} (n={len(kept[0])})")
     told = "; it ".join(f"{verdict} under {', '.join(columns)}" for verdict, columns in found.items() if columns)
     return f"The poster's order of the fine-tuned ones, {' > '.join(ORDER)}, {told}." if told else ""
 
@@ -339,9 +339,7 @@ def differences(reports: Sequence[Report], pairs: Sequence[tuple[str, str]]) -> 
     """Two rows a pair of models: by how many points the first keeps more, by R, on the same images, as Markdown."""
 
     def gap(r: int, *both: Sequence[Cell]) -> str:
-        kept = [left(cells, r) for cells in both]
-        n = min(map(len, kept))
-        return several.gap(*(v[:n] for v in kept))
+        return several.gap(*common(*(left(cells, r) for cells in both)))
 
     rows = []
     for pair in (p for p in pairs if len(_there(reports, p)) == len(p)):

@@ -19,7 +19,7 @@ from experiments.core import Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS
 from experiments.lab import Lab
 from experiments.networks import preset
-from experiments.page import Results, about, code, grid, laid_out, options, section, show, unhappy
+from experiments.page import Results, about, grid, laid_out, made_by, section, show, unhappy
 
 SCALES: Mapping[str, dict[str, Any]] = {
     "small": {"images": 512, "unseen": 256, "drawn": 64, "strong": 128, "probe": Probe(32, 10), "samples": 5},
@@ -151,7 +151,7 @@ def page(folder: Path) -> list[str]:
             "purifier (PGD-20), and what each purifier makes of them.",
             results.picture("pictures", "images, adversaries, purified"),
             grid(["image", "mean distance from the clean one"], [[k, f"{v:.3f}"] for k, v in drawn["errors"].items()]),
-            code(options(drawn)),
+            made_by(drawn),
         ))  # fmt: skip
     return [*made, hours(reports), *(
         section(f"Part `{name}`", SECTIONS[name], show(*report.table()), unhappy({name: report}), about(report))

@@ -12,7 +12,7 @@ from art_ext.evaluation import Interval, Report, mean_interval, paired_differenc
 from art_ext.evaluation.detection import compared
 from art_ext.evaluation.report import several
 from art_ext.evaluation.report.worst import left, worst_of
-from experiments.page import read, there
+from experiments.page import common, grid, read, there
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not shown at this n"
 REACHED = 0.9
@@ -141,8 +141,7 @@ def told(ours: Sequence[float], theirs: Sequence[float], least: float = 0.0) -> 
 
     Where one has seen more images, the first ones, that both have seen, count.
     """
-    n = min(len(ours), len(theirs))
-    both = ours[:n], theirs[:n]
+    both = common(ours, theirs)
     interval = paired_difference(*both)
     means = " against ".join(f"{100 * mean_interval(v).mean:.1f}" for v in both)
     return f"{means} %: {several.gap(*both)}", verdict(interval.low, interval.high, least)
@@ -167,12 +166,12 @@ class Claim:
 
 def claims(folder: Path, rows: Mapping[str, Sequence[Claim]]) -> str:
     """A row a claim, by method, as Markdown."""
-    entries = [
+    found = [
         (method, row.says, row.paper, *_found(row.protocol, folder), *_found(row.strongest, folder))
         for method, held in rows.items()
         for row in held
     ]
-    return several.grid(COLUMNS, [dict(zip(COLUMNS, entry, strict=True)) for entry in entries])
+    return grid(COLUMNS, found)
 
 
 def _found(measured: Measured | str, folder: Path) -> tuple[str, str]:
@@ -208,24 +207,17 @@ class Row:
 
 def overview(folder: Path, rows: Sequence[Row]) -> str:
     """The rows whose reports are all there, as Markdown; empty if there are none."""
-    found = []
-    for row in rows:
-        names = (row.first, *row.others)
-        if there(folder, *names):
-            found.append(row_entries(row, [Report.load(folder / f"{name}.json") for name in names]))
+    found = [entries(row, folder) for row in rows if there(folder, row.first, *row.others)]
     return several.grid(ROW_COLUMNS, found) if found else ""
 
 
-def row_entries(row: Row, reports: Sequence[Report]) -> dict[str, str]:
+def entries(row: Row, folder: Path) -> dict[str, str]:
     """A row by column.
 
-    Args:
-        row: the method.
-        reports: that of its `first`, and its `others`.
-
     Raises:
-        ValueError: the first one has no such attack on it.
+        ValueError: its first report has no such attack on it.
     """
+    reports = [Report.load(folder / f"{name}.json") for name in (row.first, *row.others)]
     clean, paper = (several.cell(reports[:1], row.model, (title,)) for title in ("clean, none", row.attack))
     if clean is None or paper is None:
         raise ValueError(f"expected {row.model} under {row.attack} in {row.first}.json, got neither or one of them")

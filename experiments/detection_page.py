@@ -7,7 +7,7 @@ from typing import Any
 
 from art_ext.evaluation import detection, mean_interval
 from art_ext.evaluation.statistics import ENOUGH
-from experiments.page import code, grid, options, section
+from experiments.page import grid, made_by, section
 
 SPACES = ("x", "R(x)")
 
@@ -36,7 +36,7 @@ def page(found: Mapping[str, Any], title: str) -> str:
         "Share of images that an attacker gets through, wrong and unflagged, lower is better; detectors at "
         f"{100 * detection.FALSE_POSITIVES:g} % false alarms, Linf {found['eps']['Linf']:.3g}, "
         f"{found['options']['steps']} steps. PGD on the classifier does not know the detector, the others do:",
-        grid(["detector", "system", "clean flagged", *names], through), code(options(found)),
+        grid(["detector", "system", "clean flagged", *names], through), made_by(found),
     )  # fmt: skip
 
 

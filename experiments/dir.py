@@ -30,7 +30,7 @@ from experiments.core import Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS
 from experiments.lab import Lab, answers, attacked
 from experiments.networks import PRESETS, Network, Recipe, adam, classifiers, copied, cosine, falling, own, sgd, shipped
-from experiments.page import Results, ablations, about, code, grid, laid_out, means, options, section, show, unhappy
+from experiments.page import Results, ablations, about, common, grid, laid_out, made_by, means, section, show, unhappy
 
 PIXEL = 10.0
 """Weight of the squared error in the small tables, which the paper adds only where it leaves out the pre-training."""
@@ -367,7 +367,7 @@ def page(folder: Path) -> list[str]:
             "variant is trained on the same batches, variants of one shape from the same weights. PGD-20 draws the "
             "masks once a step, `+ EOT` averages over draws, differences are to the full method.",
             ablations(rows, ABLATED, ("clean", "eot"), FULL_METHOD),
-            code(options(ablated) | {"training_seconds": seconds}),
+            made_by(ablated, training_seconds=seconds),
         ))  # fmt: skip
     return made
 
@@ -382,9 +382,8 @@ def compared_table(reports: Mapping[str, Report]) -> str:
             lines.append(f"- {name}: {several.gap(ours.survived, theirs.survived)}")
     counted = [several.counted(both, m) for m in (DEFENDED, TARGET)]
     for repeats in (1, several.STATED):
-        mine, beside = (left(cells, repeats) for cells in counted)
-        n = min(len(mine), len(beside))
-        lines.append(f"- worst case, R = {repeats}: {several.gap(mine[:n], beside[:n])}")
+        kept = common(*(left(cells, repeats) for cells in counted))
+        lines.append(f"- worst case, R = {repeats}: {several.gap(*kept)}")
     table = replace(TABLES["Before an adversarially trained target"], pairs=())
     return laid_out(table, reports) + "\n\n" + "\n".join(lines)
 
@@ -416,5 +415,5 @@ def of_targets(reports: Mapping[str, Report], found: Mapping[str, Any]) -> str:
         "L_adv never came below that of the target alone: not even under the attack that DIR was trained with is a "
         "target better off behind it.",
         laid_out(TABLES["Before a frozen target, and one trained with it"], reports), unhappy(reports),
-        about(reports["targets"], **options(found)),
+        about(reports["targets"], found),
     )  # fmt: skip

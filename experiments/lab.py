@@ -102,7 +102,7 @@ class Lab:
         seed: of networks and their training.
         dry: two batches, two attack steps, eight images, to see that everything works.
         closed: no network is trained any more, because other processes would have to take part.
-        deadline: of `time.monotonic`, after which a training stops to go on another time.
+        deadline: in seconds since the epoch, after which a training stops to go on another time.
     """
 
     experiment: Experiment
@@ -220,7 +220,10 @@ class Lab:
         schedulers = [recipe.schedule(o, recipe.epochs) for o in optimizers.values()] if recipe.schedule else []
         schedulers += recipe.more(objective)
         passed = Paced(batches, recipe.epochs, objective, optimizers, *recipe.pace) if recipe.pace else batches
-        key = self._identity(objective, passed, optimizers, schedulers, recipe.epochs)
+        how = {"seed": self.seed, "precision": str(self.fabric._precision.precision), "epochs": recipe.epochs}
+        how |= {"processes": self.fabric.world_size, "start": weights_of(objective)}
+        found = plain(identity_of(objective, passed, optimizers, schedulers, **how))
+        key = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]
         path = self.runs / "networks" / f"{re.sub('[^A-Za-z0-9]+', '_', name)}_{key}"
         every, total, last = max(1, len(batches) // 4), recipe.epochs * len(batches), [0]
 
@@ -236,7 +239,7 @@ class Lab:
             checkpoint=path, every=every, stop=lambda: self.late, callbacks=Callbacks(on_step=note),
             fabric=self.fabric, progress=True,
         )  # fmt: skip
-        if last[0] < total and self._unfinished(path, total):
+        if last[0] < total and ((state := Checkpoint(f"{path}.1").load()) is None or state["steps"] < total):
             raise OutOfTime(f"{name}: stopped before its last epoch; run again to go on")
         objective.eval()
         if rows and self.fabric.is_global_zero:
@@ -247,17 +250,7 @@ class Lab:
     @property
     def late(self) -> bool:
         """Whether the time is up."""
-        return self.deadline is not None and time.monotonic() > self.deadline
-
-    def _unfinished(self, path: Path, total: int) -> bool:
-        state = Checkpoint(f"{path}.1").load()
-        return state is None or state["steps"] < total
-
-    def _identity(self, objective: Objective, batches: Any, optimizers: Any, schedulers: Any, epochs: int) -> str:
-        how = {"seed": self.seed, "precision": str(self.fabric._precision.precision), "epochs": epochs}
-        how |= {"processes": self.fabric.world_size, "start": weights_of(objective)}
-        found = identity_of(objective, batches, optimizers, schedulers, **how)
-        return hashlib.sha256(json.dumps(plain(found), sort_keys=True).encode()).hexdigest()[:12]
+        return self.deadline is not None and time.time() > self.deadline
 
 
 def attacked(model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, share: float = 0.25) -> Tensor:

@@ -94,16 +94,21 @@ def means(header: Sequence[str], entries: Mapping[str, Sequence[float]]) -> str:
     return grid(header, [[k, str(mean_interval(v))] for k, v in entries.items()])
 
 
-def about(report: Report, **more: Any) -> str:
-    """How a report was made, in short, as a line of code."""
+def about(report: Report, found: Mapping[str, Any] | None = None, **more: Any) -> str:
+    """How a report was made, in short, and another result beside it, as a line of code."""
     kept = ("versions", "python", "device", "threads", "seed", "images")
-    return code({k: report.provenance[k] for k in kept} | more)
+    return code({k: report.provenance[k] for k in kept} | (options(found) if found else {}) | more)
 
 
 def options(found: Mapping[str, Any]) -> dict[str, Any]:
     """What a result was made with; where it was put says nothing."""
     kept = {k: v for k, v in found["options"].items() if k not in ("runs", "out")}
     return {"options": kept, "versions": found["versions"]}
+
+
+def made_by(found: Mapping[str, Any], **more: Any) -> str:
+    """How a result was made, as a line of code."""
+    return code(options(found) | more)
 
 
 def code(values: Any) -> str:
@@ -205,6 +210,12 @@ def ablations(rows: Sequence[Mapping[str, Any]], attacks: Mapping[str, str], com
         entries = [name, *(str(mean_interval(v)) for v in mean.values()), *map(apart, gaps)]
         lines.append(entries + [""] * (len(minus) - len(gaps)))
     return show(["variant (differences: over images, for these networks)", *attacks.values(), *minus], lines)
+
+
+def common(*answers: Sequence[float]) -> list[Sequence[float]]:
+    """Answers of several models to the images that all have seen, the first ones."""
+    n = min(map(len, answers))
+    return [each[:n] for each in answers]
 
 
 def apart(gap: Interval) -> str:

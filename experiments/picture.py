@@ -18,8 +18,8 @@ from art_ext import plots, presets
 from art_ext.attacks import Linf, ascent, cross_entropy, pgd
 from art_ext.data import fashion_mnist
 from art_ext.evaluation import Report
-from art_ext.files import replacing
-from experiments.claims import row_entries
+from experiments.claims import entries
+from experiments.lab import write
 from experiments.render import IN_ORDER, module
 
 COLUMNS = {
@@ -31,8 +31,7 @@ NUMBERS = re.compile(r"([\d.]+) % \[([\d.]+), ([\d.]+)\]")
 
 def drawn(folder: Path) -> Figure:
     """Bars with 95 % intervals, a pair a row of the overview, from the reports of a folder."""
-    rows = [row for paper in IN_ORDER for row in module(paper).ROWS]
-    found = [row_entries(row, [Report.load(folder / f"{n}.json") for n in (row.first, *row.others)]) for row in rows]
+    found = [entries(row, folder) for paper in IN_ORDER for row in module(paper).ROWS]
     figure = Figure(figsize=(8, 0.55 * len(found) + 1.2), layout="constrained")
     axes = figure.subplots()
     for k, (column, (label, colour)) in enumerate(COLUMNS.items()):
@@ -73,30 +72,16 @@ def sweeps(folder: Path) -> Figure:
     return plots.eps_curves({label: reports[file].curve(model, "eps") for label, (file, model) in SWEEPS.items()})
 
 
-def explained(method: str, images: int = 4) -> Figure:
-    """How a preset works on clean and on attacked images: PGD-40, full knowledge, eps 0.1.
-
-    Args:
-        method: of `BEHIND`.
-        images: rows.
-    """
+def explained(method: str) -> Figure:
+    """How a preset of `BEHIND` works on four images, clean and attacked: PGD-40, full knowledge, eps 0.1."""
     torch.manual_seed(0)
-    x, y = fashion_mnist("test", images).x, fashion_mnist("test", images).y
-    first = presets.load(f"fashion_mnist_{method}")
+    images, first = fashion_mnist("test", 4), presets.load(f"fashion_mnist_{method}")
     whole = torch.nn.Sequential(first, presets.load(BEHIND[method])) if BEHIND[method] else first
-    x_adv = pgd(ascent(cross_entropy(whole, y)), x, norm=Linf(), eps=0.1, steps=40)
-    return plots.explain(first, x, x_adv)
-
-
-def write(figure: Figure, path: Path) -> None:
-    """Puts a picture in its place, at once or not at all."""
-    path.parent.mkdir(exist_ok=True)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+    x_adv = pgd(ascent(cross_entropy(whole, images.y)), images.x, norm=Linf(), eps=0.1, steps=40)
+    return plots.explain(first, images.x, x_adv)
 
 
 if __name__ == "__main__":
-    write(drawn(Path("results")), Path("docs/left.png"))
-    write(sweeps(Path("results")), Path("docs/eps.png"))
-    for name in BEHIND:
-        write(explained(name), Path(f"docs/methods/{name}.png"))
+    made = {"left": drawn(Path("results")), "eps": sweeps(Path("results"))}
+    for name, figure in {**made, **{f"methods/{method}": explained(method) for method in BEHIND}}.items():
+        write(Path(f"docs/{name}.png"), plots.png(figure))

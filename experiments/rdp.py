@@ -26,7 +26,7 @@ from experiments.core import Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS
 from experiments.lab import Lab, answers
 from experiments.networks import Ensemble, Network, Recipe, adam, classifiers, features, shipped
-from experiments.page import Results, ablations, about, by_knowledge, code, options, section, show, unhappy
+from experiments.page import Results, ablations, about, by_knowledge, made_by, section, show, unhappy
 
 SCALES: Mapping[str, dict[str, Any]] = {
     "small": {"images": 1000, "white": 256, "targeted": 512, "epochs": 30, "batch": 64, "clean_share": 0.0, "steps": 5,
@@ -283,6 +283,6 @@ def page(folder: Path) -> list[str]:
             f"{o['epochs']} epochs), Linf eps 0.1; {'one seed' if seeds == 1 else f'mean over {seeds} seeds'}, n "
             "counts images. Under Algorithm 1 the reconstruction loss never reaches the purifier: without that branch "
             "nothing changes.",
-            ablations(found["rows"], columns, ("blind", "transfer"), FULL_METHOD), code(options(found)),
+            ablations(found["rows"], columns, ("blind", "transfer"), FULL_METHOD), made_by(found),
         ))  # fmt: skip
     return made

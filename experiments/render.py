@@ -13,7 +13,7 @@ from art_ext.evaluation.report import several
 from art_ext.files import replacing
 from experiments import claims
 from experiments.core import SCALES, Experiment, Item
-from experiments.page import apart, code, grid, options, read, section, tables, there
+from experiments.page import apart, grid, made_by, read, section, tables, there
 
 PAPERS = {"rdp": "RDP", "cdvae": "CD-VAE", "dir": "DIR", "atop": "AToP", "drrdn": "DRRDN", "cifar10": "CIFAR-10"}
 IN_ORDER = ("rdp", "dir", "atop", "cdvae", "drrdn")
@@ -146,7 +146,7 @@ def agreement(folder: Path) -> str:
         f"On the undefended {found['preset']}, {found['options']['norm']} eps {found['options']['eps']:g}, 100 steps; "
         "differences to pyautoattack's attack with the same loss, which has 5 restarts; ours with 1 has fewer.",
         grid(["attack", "robust accuracy", "minus pyautoattack (points)", "images that differ"], rows),
-        code(options(found)),
+        made_by(found),
     )
 
 
@@ -165,7 +165,7 @@ def binarisation(folder: Path) -> str:
         f"The binarisation test of Zimmermann et al. 2022 on the features of {found['preset']}, Linf eps "
         f"{found['options']['eps']:g}: a planted adversarial example exists for every image; an attack passes from "
         "95 %.",
-        grid(["attack", "found", "random search"], rows), code(options(found)),
+        grid(["attack", "found", "random search"], rows), made_by(found),
     )  # fmt: skip
 
 

@@ -73,6 +73,23 @@ class Trainings:
     dry: bool
     until: float | None
 
+    @classmethod
+    def of(cls, lab: Lab, todo: tuple[tuple[str, int], ...], precision: str) -> Trainings:
+        """Those of a lab."""
+        e, images = lab.experiment, lab.folder and lab.folder.resolve()
+        return cls(
+            e.paper,
+            e.data,
+            e.scale,
+            todo,
+            images,
+            lab.runs.resolve(),
+            lab.device.type,
+            precision,
+            lab.dry,
+            lab.deadline,
+        )
+
     @contextmanager
     def on_disk(self, runner: None) -> Iterator[Trainings]:
         """Itself."""
@@ -112,8 +129,7 @@ class Trainer:
         self.task = task
         experiment = render.module(task.paper).declare(task.data, task.scale)
         fabric = launched(make_fabric(torch.device(task.device), precision=task.precision))
-        deadline = None if task.until is None else time.monotonic() + task.until - time.time()
-        self.lab = Locked(experiment, task.images, task.folder, task.folder, fabric, dry=task.dry, deadline=deadline)
+        self.lab = Locked(experiment, task.images, task.folder, task.folder, fabric, dry=task.dry, deadline=task.until)
 
     def do(self, unit: Unit) -> Done:
         """Trains one network, or says what was raised; what there is no time for is left."""
