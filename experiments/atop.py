@@ -214,36 +214,10 @@ def page(folder: Path) -> list[str]:
     if {*names} - {*reports} or not there(folder, beside):
         return []
     more = {"autoattack_l2": several.only(Report.load(folder / f"{beside}.json"), alone, ["autoattack"])}
-    facts = reports["blind"].provenance["data"]["purifiers"]
+    facts, *others = (reports[k].provenance["data"]["purifiers"] for k in ("blind", "known", "unseen"))
+    different = dict.fromkeys(f"{_generator(o)}, {_epochs(o)}" for o in others if o != facts)
     return [section(
-        "Fashion-MNIST, before a classifier that was trained on clean images", texts(reports, facts),
-        ordering([reports[k] for k in SEVEN]) + " " +
-        remains([reports[k] for k in IN_THE_BALL], [m + TUNED for m in KINDS], ROBUST),
-        tables(reports | more),
-        "In L2, AutoAttack was run on the networks without a purifier alone (see CD-VAE's tables): PGD hardly finds "
-        "what breaks the adversarially trained one. The others' worst case is that of PGD, and `unseen | static "
-        "baseline` holds PGD against PGD, which therefore says nothing against them.",
-        sweeps(reports["checks"], alone),
-        unhappy(reports | {"checks": without_sweeps(reports["checks"], alone)}),
-        about(reports["blind"], purifiers=facts),
-    )]  # fmt: skip
-
-
-def texts(reports: Mapping[str, Report], facts: Mapping[str, Any]) -> list[str]:
-    """What stands above the tables.
-
-    Args:
-        reports: by part.
-        facts: how the purifiers were trained.
-    """
-
-    def generator(of_one: Mapping[str, Any]) -> str:
-        return f"width {of_one['width']}, fold {of_one.get('fold', 1)}"
-
-    found = (reports[k].provenance["data"]["purifiers"] for k in ("known", "unseen"))
-    others = dict.fromkeys(f"{generator(o)}, {o['pretraining_epochs']} + {o['epochs']} epochs"
-                           for o in found if o != facts)  # fmt: skip
-    return [
+        "Fashion-MNIST, before a classifier that was trained on clean images",
         "The classifier is `fashion_mnist_cnn`, Linf eps 0.1. RT1 hides blocks of the image, RT2 adds noise too, RT3 "
         "fills in turn the holes of masks that cover the image; `+ AToP` is fine-tuned against FGSM on the classifier. "
         "`blind` attackers see the classifier alone, as in Table 7 of the paper's poster; all others differentiate "
@@ -258,11 +232,29 @@ def texts(reports: Mapping[str, Report], facts: Mapping[str, Any]) -> list[str]:
         "what redraws cost without any attack. AutoAttack's examples were answered with other draws than the rest, so "
         "that R = 1 is one redraw for it and one for the others; the worst case of a frozen model counts its own "
         "PGD-200.",
-        f"The generator is small ({generator(facts)}; the released one has width 48 and no fold) and trained from "
-        f"scratch on {facts['train']} images, {facts['pretraining_epochs']} + {facts['epochs']} epochs; the released "
+        f"The generator is small ({_generator(facts)}; the released one has width 48 and no fold) and trained from "
+        f"scratch on {facts['train']} images, {_epochs(facts)}; the released "
         "one starts from weights of Places2. The networks are in `atop_fashion_mnist_networks/`."
-        + (f" Those of the tables by what RT2 was fine-tuned against are others: {'; '.join(others)}." * bool(others)),
-    ]  # fmt: skip
+        + (f" Those of the tables by what RT2 was fine-tuned against are others: {'; '.join(different)}."
+           if different else ""),
+        ordering([reports[k] for k in SEVEN]) + " " +
+        remains([reports[k] for k in IN_THE_BALL], [m + TUNED for m in KINDS], ROBUST),
+        tables(reports | more),
+        "In L2, AutoAttack was run on the networks without a purifier alone (see CD-VAE's tables): PGD hardly finds "
+        "what breaks the adversarially trained one. The others' worst case is that of PGD, and `unseen | static "
+        "baseline` holds PGD against PGD, which therefore says nothing against them.",
+        sweeps(reports["checks"], alone),
+        unhappy(reports | {"checks": without_sweeps(reports["checks"], alone)}),
+        about(reports["blind"], purifiers=facts),
+    )]  # fmt: skip
+
+
+def _generator(facts: Mapping[str, Any]) -> str:
+    return f"width {facts['width']}, fold {facts.get('fold', 1)}"
+
+
+def _epochs(facts: Mapping[str, Any]) -> str:
+    return f"{facts['pretraining_epochs']} + {facts['epochs']} epochs"
 
 
 def tables(reports: Mapping[str, Report]) -> list[str]:

@@ -19,16 +19,7 @@ from art_ext.evaluation.report import several
 from art_ext.evaluation.report.worst import left
 from art_ext.objectives import CDVAEGame, CDVAETraining
 from art_ext.objectives.cdvae import Curriculum
-from art_ext.purifiers import CDVAE
-from art_ext.purifiers.cdvae import (
-    cosine,
-    cross_classification,
-    decompose,
-    frechet_distance,
-    latent_correlation,
-    part_norms,
-    trade_off,
-)  # fmt: skip
+from art_ext.purifiers import CDVAE, cdvae
 from experiments import detection_page
 from experiments.attackers import ADAPTIVE, AUTOATTACK, FULL, TRANSFER, autoattack, native
 from experiments.claims import CIFAR10_ALL, Claim, Row, detected, gap, of_presets, reaches, worst
@@ -68,6 +59,14 @@ UNSEEN = {
 }  # fmt: skip
 TABLE_7 = STRONG | UNSEEN
 THREE, GENERATOR, LINF = (UNDEFENDED, ROBUST, GREY), f"cdvae {UNDERSTANDING:g}", ("white", "jpeg", "sampled")
+MODELS: Mapping[str, Model] = {
+    UNDEFENDED: Model("classifier"), ROBUST: Model("robust", None, "classifier", robust=True),
+    GREY: Model(f"classifier of G(x), {DEFENCE:g}", f"cdvae {DEFENCE:g}/purifier", "classifier"),
+    **{game: Model(f"{game}/classifier", f"{game}/purifier", "classifier") for game in GAMES},
+    SAMPLED: Model(f"{RELEASED}/classifier",
+                   lambda nets: copy.deepcopy(nets(f"{RELEASED}/purifier")).set_sampling(True), "classifier"),
+}  # fmt: skip
+"""A classifier of x is what the attackers of Table 6 know."""
 PAIRS = tuple((game, ROBUST) for game in GAMES)
 TABLES = {
     **{f"{norm}, grey-box and full": Table(parts, TABLE_6, (parts[::-1],), ((GREY, UNDEFENDED),), models=THREE)
@@ -132,7 +131,7 @@ def declare(data: str, scale: str) -> Experiment:
         "analysis": Work(analysis, ("classifier", "cdvae 2", "vgg")), "gamma": Work(gamma, ("classifier", "cdvae")),
         "detection": Work(detection_work, ("classifier", "cdvae"), file=f"detection_{data}"),
     }  # fmt: skip
-    return Experiment("cdvae", data, scale, of(data, scale), models(), parts, TABLES)
+    return Experiment("cdvae", data, scale, of(data, scale), MODELS, parts, TABLES)
 
 
 def of(data: str, scale: str) -> dict[str, Network]:
@@ -181,34 +180,23 @@ def residual(net: Any) -> Any:
     return net["residual"] if "residual" in net else net["purifier"].residual_classifier
 
 
-def models() -> dict[str, Model]:
-    """The rows of the tables; a classifier of x is what the attackers of Table 6 know."""
-    return {
-        UNDEFENDED: Model("classifier"), ROBUST: Model("robust", None, "classifier", robust=True),
-        GREY: Model(f"classifier of G(x), {DEFENCE:g}", f"cdvae {DEFENCE:g}/purifier", "classifier"),
-        **{game: Model(f"{game}/classifier", f"{game}/purifier", "classifier") for game in GAMES},
-        SAMPLED: Model(f"{RELEASED}/classifier",
-                       lambda nets: copy.deepcopy(nets(f"{RELEASED}/purifier")).set_sampling(True), "classifier"),
-    }  # fmt: skip
-
-
 def analysis(lab: Lab) -> dict[str, Any]:
     """Means and deviations of Tables 1 and 2, correlations of Fig. 3, accuracies of Table 3; Fig. 2 as a picture."""
     data, purifier = lab.test(SCALES[lab.experiment.scale]["grey"]), lab(f"{GENERATOR}/purifier")
-    found = decompose(purifier, data.x, lab.attacked(lab("classifier"), data, 100, 0.1))
+    found = cdvae.decompose(purifier, data.x, lab.attacked(lab("classifier"), data, 100, 0.1))
     lab.picture("analysis", plots.decompositions({k: v[:6] for k, v in found.items()}))
-    norms = {part: {k: _spread(v) for k, v in sizes.items()} for part, sizes in part_norms(found).items()}
-    similarity = {part: _spread(cosine(found[f"{part}(x)"], found[f"{part}(x')"])) for part in ("G", "R")}
+    norms = {part: {k: _spread(v) for k, v in sizes.items()} for part, sizes in cdvae.part_norms(found).items()}
+    similarity = {part: _spread(cdvae.cosine(found[f"{part}(x)"], found[f"{part}(x')"])) for part in ("G", "R")}
     vgg = features(lab)
     with torch.no_grad():
         pooled = {k: vgg(v).mean((2, 3)) for k, v in found.items()}
     pairs = {part: (pooled[f"{part}(x)"], pooled[f"{part}(x')"]) for part in ("G", "R")}
-    distance = {part: [frechet_distance(*pair), float(pair[0].var(0).sum())] for part, pair in pairs.items()}
-    correlation = latent_correlation(*(purifier.latents(found[k]) for k in ("x", "x'")))
+    distance = {part: [cdvae.frechet_distance(*pair), float(pair[0].var(0).sum())] for part, pair in pairs.items()}
+    correlation = cdvae.latent_correlation(*(purifier.latents(found[k]) for k in ("x", "x'")))
     names = {"x": "classifier of x", "G(x)": f"classifier of G(x), {UNDERSTANDING:g}", "R(x)": "classifier of R(x)"}
     tested = {"x": found["x"], "G(x)": found["G(x)"].clamp(0, 1), "R(x)": found["R(x)"]}  # as each was trained on them
     learned = {k: lab(name) for k, name in names.items()}
-    crossed = {f"top-{n}": cross_classification(learned, tested, data.y, top=n) for n in (1, 5)}
+    crossed = {f"top-{n}": cdvae.cross_classification(learned, tested, data.y, top=n) for n in (1, 5)}
     made = {"norms": norms, "cosine": similarity, "frechet": distance, "correlation": correlation.tolist()}
     return made | crossed | lab.stated(_settings(lab, len(data.x)))
 
@@ -239,7 +227,7 @@ def gamma(lab: Lab) -> dict[str, Any]:
         return float((clean <= threshold).double().mean() + (attacked > threshold).double().mean()) / 2
 
     of_parts = {g: lab(f"classifier of G(x), {g:g}") for g in GAMMAS}
-    rows = trade_off(made, data.x, data.y, x_adv=x_adv, detection=measured, classifiers=of_parts)
+    rows = cdvae.trade_off(made, data.x, data.y, x_adv=x_adv, detection=measured, classifiers=of_parts)
     lab.picture("gamma", plots.trade_off_curve(rows))
     return {"rows": rows} | lab.stated(_settings(lab, len(data.x)))
 
@@ -327,19 +315,18 @@ ROWS = (
 def page(folder: Path) -> list[str]:
     """The sections of the page."""
     results = Results(folder, declare("fashion_mnist", "small"))
-    reports = results.reports()
-    others = {k: v for k in ("analysis", "gamma") if (v := results.values(k))}
-    made = [] if not reports or not others else [section(
+    reports, others = results.reports(), {k: results.values(k) for k in ("analysis", "gamma")}
+    made = [section(
         "Fashion-MNIST",
         f"G is trained with gamma {DEFENCE:g}, the paper's for its defence, and its classifier on G(x). Grey-box "
         "attackers see a classifier of x (`fashion_mnist_cnn`) and nothing of CD-VAE, as in the paper's Table 6; "
         "networks without a purifier are attacked directly, in every column. What is called C&W there is PGD on "
         "the margin. Linf eps 0.1, L2 eps 1.5. JPEG has the paper's bound of 0.125 where no other is given.",
-        tables(reports), unhappy(reports), findings(others), "\n".join(results.picture(k, k) for k in others),
+        tables(reports), unhappy(reports), findings(*others.values()), "\n".join(results.picture(k, k) for k in others),
         results.missing([k for k in results.experiment.parts if k != "detection"]),
         code({k: options(v) for k, v in others.items()}),
         [f"`{k}`: {about(r)}" for k, r in reports.items()],
-    )]  # fmt: skip
+    )] if reports and all(others.values()) else []  # fmt: skip
     titles = {"fashion_mnist": SETS["fashion_mnist"].title,
               "cifar10": "CIFAR-10 (JPEG-75 training images, the first exact test images)"}  # fmt: skip
     found = {title: read(folder, f"detection_{data}") for data, title in titles.items()}
@@ -409,12 +396,15 @@ def _strong(report: Report, model: str) -> list[float]:
     return left([c for c in report.attacked(model) if several.title(c) in titles])
 
 
-def findings(others: Mapping[str, Any]) -> list[str]:
-    """Tables 1 to 3 and Figure 4, as far as they are there."""
-    if not others:
-        return []
-    o = next(iter(others.values()))["options"]
-    lines = [
+def findings(analysed: Mapping[str, Any], traded: Mapping[str, Any]) -> list[str]:
+    """Tables 1 to 3 and Figure 4."""
+    o, rows, n = analysed["options"], traded["rows"], traded["options"]["images"]
+    names = [k for k in rows[0] if k != "gamma"]
+
+    def entry(name: str, value: float) -> str:
+        return f"{value:.1%}" if name.startswith("reconstruction") else str(several.of_share(value, n))
+
+    return [
         f"Trained with Adam on {o['train']} images: every CD-VAE and every classifier {o['epochs']} epochs, the games "
         f"{o['game_epochs']} with {o['steps']} steps of their attack, one seed. The preset `fashion_mnist_cdvae` is "
         "another network, trained longer.",
@@ -426,17 +416,9 @@ def findings(others: Mapping[str, Any]) -> list[str]:
         "Mahalanobis detector on R(x) at 5 % false alarms: the mean of the shares of clean images let pass and of "
         "attacked ones flagged, so that 50 % is chance; only this mean was kept, and its interval is the widest that "
         "it can have.",
+        *analysis_table(analysed),
+        grid(["gamma", *names], [[f"{row['gamma']:g}", *(entry(k, row[k]) for k in names)] for row in rows]),
     ]  # fmt: skip
-    if "analysis" in others:
-        lines += analysis_table(others["analysis"])
-    if "gamma" in others:
-        rows, n = others["gamma"]["rows"], others["gamma"]["options"]["images"]
-        names = [k for k in rows[0] if k != "gamma"]
-        told = {k: (lambda v: f"{v:.1%}") if k.startswith("reconstruction") else lambda v: str(several.of_share(v, n))
-                for k in names}  # fmt: skip
-        entries = [[f"{row['gamma']:g}", *(told[k](row[k]) for k in names)] for row in rows]
-        lines.append(grid(["gamma", *names], entries))
-    return lines
 
 
 def analysis_table(found: Mapping[str, Any]) -> list[str]:

@@ -56,6 +56,7 @@ TABLES = {
     "Ablation": Table(("ablation",), {k: COLUMNS[k] for k in ("PGD-40", "PGD-100")}, (), (("DRRDN", "halves"),),
                       ("PGD-100",)),
 }  # fmt: skip
+REPORTS = ("white", "before", "autoattack", "transfer", "ablation")
 BEFORE, LATER, BOTH = "PGD-40, the images before", "PGD-40, the images of the tables", "PGD-40, both"
 ITEMS = (
     Item(
@@ -220,12 +221,9 @@ TRAINING = (
 
 def page(folder: Path) -> list[str]:
     """The sections of the page, once all of its results are there."""
-    results, names = (
-        Results(folder, declare("mnist", "small")),
-        ("white", "before", "autoattack", "transfer", "ablation"),
-    )
-    reports, found = results.reports(names), results.values("hybrid")
-    if not found or {*names} - {*reports}:
+    results = Results(folder, declare("mnist", "small"))
+    reports, found = results.reports(REPORTS), results.values("hybrid")
+    if not found or {*REPORTS} - {*reports}:
         return []
     facts, ablated = reports["white"].provenance["data"], reports["ablation"].provenance["data"]
     otherwise = [f"`{k}` {ablated[k]}" for k in TRAINING if k in facts and ablated.get(k) != facts[k]]

@@ -77,18 +77,8 @@ class Trainings:
     def of(cls, lab: Lab, todo: tuple[tuple[str, int], ...], precision: str) -> Trainings:
         """Those of a lab."""
         e, images = lab.experiment, lab.folder and lab.folder.resolve()
-        return cls(
-            e.paper,
-            e.data,
-            e.scale,
-            todo,
-            images,
-            lab.runs.resolve(),
-            lab.device.type,
-            precision,
-            lab.dry,
-            lab.deadline,
-        )
+        return cls(e.paper, e.data, e.scale, todo, images, lab.runs.resolve(), lab.device.type, precision, lab.dry,
+                   lab.deadline)  # fmt: skip
 
     @contextmanager
     def on_disk(self, runner: None) -> Iterator[Trainings]:
@@ -157,14 +147,12 @@ def alone(file: Path) -> Iterator[None]:
 class Told(Progress):
     """Keeps what went wrong."""
 
-    def __init__(self, units: Sequence[Unit], folder: Path) -> None:
-        super().__init__(units, folder, bar=True)
-        self.errors: list[str] = []
+    errors: tuple[str, ...] = ()
 
     def done(self, done: Done) -> None:
         """Counts a training."""
         super().done(done)
-        self.errors += [done.error] if done.error else []
+        self.errors += (done.error,) if done.error else ()
 
 
 def train(executor: Executor, task: Trainings) -> None:
@@ -174,7 +162,7 @@ def train(executor: Executor, task: Trainings) -> None:
         RuntimeError: what a training raised, by its name and seed.
     """
     units = [Unit((place,), 0, 1.0) for place in range(len(task.todo))]
-    progress = Told(units, task.folder)
+    progress = Told(units, task.folder, bar=True)
     try:
         if units:
             executor.run(task, [units], progress, (), None)
