@@ -16,7 +16,7 @@ from torch import nn
 from art_ext import plots, presets
 from art_ext.attacks import Linf, ascent, cross_entropy, pgd
 from art_ext.defences import ArtPurifier, as_purifier
-from art_ext.evaluation import Attack, Probe, Threat
+from art_ext.evaluation import Attack, Probe, Threat, mean_interval
 from art_ext.nn import seeded
 from art_ext.objectives import RDPObjective, Weights
 from art_ext.purifiers import RDP
@@ -26,7 +26,7 @@ from experiments.core import Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS
 from experiments.lab import Lab, answers
 from experiments.networks import Ensemble, Network, Recipe, adam, classifiers, features, shipped
-from experiments.page import Results, ablations, about, by_knowledge, made_by, section, show, unhappy
+from experiments.page import Results, ablations, about, by_knowledge, grid, made_by, section, show, unhappy
 
 SCALES: Mapping[str, dict[str, Any]] = {
     "small": {"images": 1000, "white": 256, "targeted": 512, "epochs": 30, "batch": 64, "clean_share": 0.0, "steps": 5,
@@ -284,5 +284,26 @@ def page(folder: Path) -> list[str]:
             "counts images. Under Algorithm 1 the reconstruction loss never reaches the purifier: without that branch "
             "nothing changes.",
             ablations(found["rows"], columns, ("blind", "transfer"), FULL_METHOD), made_by(found),
+        ))  # fmt: skip
+    if found := results.values("spectra"):
+        rows = [[k, *(f"{v:.2f}" for v in bands)] for k, bands in found["bands"].items()]
+        made.append(section(
+            "Spectra (the paper's Figure 3)", "Mean amplitude of the perturbations of PGD-40 on the classifier, and of "
+            "Gaussian noise with their standard deviation, in eight bands of frequency from low to high.",
+            grid(["", *map(str, range(1, 9))], rows), made_by(found),
+        ))  # fmt: skip
+    if found := results.values("radii"):
+        rows = [[f"{r['eps']:.5g}", *(str(mean_interval(v)) for v in r["correct"].values())] for r in found["rows"]]
+        made.append(section(
+            "Right answers by the radius (the paper's Figure 4)", "MI-FGSM, ten steps, on the surrogate.",
+            grid(["eps", *found["rows"][0]["correct"]], rows), made_by(found),
+        ))  # fmt: skip
+    if found := results.values("pictures"):
+        rows = [[k, f"{v:.3f}"] for k, v in found["errors"].items()]
+        made.append(section(
+            "Pictures (the paper's Figures 5 to 7)", "Images, adversaries of PGD-40 on the classifier, what both "
+            "branches make of them, and the errors.",
+            results.picture("pictures", "images, adversaries, both branches, errors"),
+            grid(["image", "mean distance from the clean one"], rows), made_by(found),
         ))  # fmt: skip
     return made
