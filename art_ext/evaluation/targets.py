@@ -207,7 +207,7 @@ class Guarded(nn.Module):
         draws = Draws.now(x.device)
         try:
             out, self.channels_last = self.module(channels_last(x)), True
-        except RuntimeError:
+        except Exception:  # of whatever kind: an error of the network's own comes again
             draws.replay()
             out, self.channels_last = self.module(x.clone()), False
         return out

@@ -60,6 +60,18 @@ def test_a_network_that_wants_the_usual_order_gets_it(x: Tensor) -> None:
     assert network.seen == [True, False, False, False, False]  # tried once, and no draw is lost to it
 
 
+def test_it_may_say_so_by_any_error(x: Tensor) -> None:
+    class Strict(Convolutions):
+        def forward(self, x: Tensor) -> Tensor:
+            if not x.is_contiguous():
+                raise ValueError("expected contiguous images")
+            return super().forward(x)
+
+    with seeded(0):
+        network = Strict(viewed=False).eval()
+    assert torch.equal(Defended("network", network).network(x), network(x))
+
+
 def test_an_error_of_the_network_is_its_own(x: Tensor) -> None:
     network = made(viewed=False)
     guarded = Defended("network", network).network
