@@ -115,9 +115,8 @@ def pictures(lab: Lab) -> dict[str, Any]:
 
 
 BEFORE = (
-    "Parts `white` and `autoattack` are from before the weights of RDP, DIR, CD-VAE and the surrogate were rounded to "
-    "half precision, as they ship now; none was rounded where that changes a clean answer to the images that its "
-    "preset is measured on."
+    "Part `white` is from before the weights of RDP, DIR, CD-VAE and the surrogate were rounded to half precision, as "
+    "they ship now; none was rounded where that changes a clean answer to the images that its preset is measured on."
 )
 SECTIONS = {
     "white": "Each attacker takes 20 steps. `transfer` and `blind` attack another network and the classifier without "
