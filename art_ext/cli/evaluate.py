@@ -167,8 +167,7 @@ def evaluate(  # noqa: PLR0913, PLR0917  each is an option
         chosen = suite_of(name, threat, classes, found.x.shape[1], attack)
         settings = chosen.options | _settings(knowledge, surrogate, numbers) | _probe(probe)
         settings |= {"seed": seed, "batch_size": batch_size, "shard": part, "data": facts, "crafting": crafting}
-        settings |= {"compile": compile}
-        settings |= {"threat": threat, "folder": out, "require": criteria, "executor": by}
+        settings |= {"compile": compile, "threat": threat, "folder": out, "require": criteria, "executor": by}
         report = replace(_run(models, chosen.attacks, found, where, settings), about=texts)
         if executor == "torchrun" and is_follower():
             return

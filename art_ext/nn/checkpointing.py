@@ -182,6 +182,12 @@ class Draws(NamedTuple):
         cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         return cls(torch.get_rng_state(), device, cuda, _shared(others))
 
+    def moved(self) -> bool:
+        """Whether something has been drawn since."""
+        now = Draws.now(self.device)
+        same = self.cuda is None or now.cuda is None or torch.equal(self.cuda, now.cuda)
+        return not (same and torch.equal(self.cpu, now.cpu) and self.others == now.others)
+
     def replay(self) -> None:
         """Puts the generators there."""
         torch.set_rng_state(self.cpu)

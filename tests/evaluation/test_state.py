@@ -368,26 +368,32 @@ def test_a_frozen_model_answers_under_its_one_draw(problem: Problem) -> None:
 
 
 def test_a_methods_own_gradients_are_averaged_where_they_draw(problem: Problem) -> None:
-    seen: dict[str, list[int]] = {"drawn": [], "known": []}
+    seen: dict[str, list[int]] = {"drawn": [], "own": [], "known": []}
+    generator = torch.Generator().manual_seed(0)
 
-    class Two(Coin):
-        """One gradient that draws, and one that does not."""
+    class Three(Coin):
+        """A gradient whose draws happen to be equal, one with a generator of its own, and one that draws nothing."""
 
         def adaptive_attacks(self, classifier: nn.Module, x: Tensor, y: Tensor) -> dict[str, Gradient]:
             def drawn(v: Tensor) -> Tensor:
                 seen["drawn"].append(len(v))
-                return torch.randn_like(v)
+                return torch.ones_like(v) * (torch.rand(()) < 2)
+
+            def own(v: Tensor) -> Tensor:
+                seen["own"].append(len(v))
+                return torch.randn(v.shape, generator=generator)
 
             def known(v: Tensor) -> Tensor:
                 seen["known"].append(len(v))
                 return torch.ones_like(v)
 
-            return {"drawn": drawn, "known": known}
+            return {"drawn": drawn, "own": own, "known": known}
 
     options = OPTIONS | {"probe": None, "eot_samples": 5, "knowledge": [Knowledge.ADAPTIVE]}
-    evaluate([Defended("coin", problem.classifier, Two())], ATTACKS[:1], problem.x, problem.y, **options)
-    assert set(seen["drawn"]) == set(seen["known"]) == {3}  # a pass of its own for each sample of a block
-    assert len(seen["drawn"]) == (2 + 5 * 4) * 4  # two to see whether it draws; samples, steps, blocks
+    evaluate([Defended("coin", problem.classifier, Three())], ATTACKS[:1], problem.x, problem.y, **options)
+    assert {n for sizes in seen.values() for n in sizes} == {3}  # a pass of its own for each sample of a block
+    assert len(seen["drawn"]) == (1 + 5 * 4) * 4  # one to see whether it draws; samples, steps, blocks
+    assert len(seen["own"]) == (2 + 5 * 4) * 4
     assert len(seen["known"]) == (2 + 4) * 4
 
 

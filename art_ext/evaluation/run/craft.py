@@ -15,6 +15,7 @@ from art_ext.evaluation.schedule import Job
 from art_ext.evaluation.seeding import block_seed
 from art_ext.evaluation.threat import Knowledge
 from art_ext.nn import predicted
+from art_ext.nn.checkpointing import Draws
 from art_ext.nn.compiling import standing_in
 from art_ext.nn.modes import all_seeded
 
@@ -103,8 +104,13 @@ def _adaptive(job: Job, target: nn.Module, x: Tensor, y: Tensor, repeats: int) -
 
 
 def _averaged(gradient: Gradient, eot_samples: int, x: Tensor) -> Gradient:
-    """The mean gradient over the samples; the gradient itself if it is the same twice, bit for bit, near x."""
+    """The mean gradient over the samples; the gradient itself if it draws nothing and is the same twice near x.
+
+    Either alone could be chance: two equal draws for the whole batch, or a generator of its own.
+    """
     if eot_samples == 1:
         return gradient
     near = (x + 0.01 * torch.rand_like(x)).clamp(0, 1)  # at x itself a distance from x has no gradient
-    return gradient if torch.equal(gradient(near), gradient(near)) else eot(gradient, eot_samples, at_once=1)
+    draws, first = Draws.now(x.device), gradient(near)
+    known = not draws.moved() and torch.equal(first, gradient(near))
+    return gradient if known else eot(gradient, eot_samples, at_once=1)
