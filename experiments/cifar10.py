@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from art_ext import plots, presets
-from art_ext.evaluation import Attack, Probe, Report, Threat
+from art_ext.evaluation import Attack, Probe, Report, Threat, mean_interval
+from art_ext.evaluation.report import several
 from art_ext.nn import seeded
 from experiments.attackers import ADAPTIVE, BLIND, BPDA, FULL, TRANSFER, native
 from experiments.claims import CIFAR10, CIFAR10_ALL, Row
@@ -19,7 +20,7 @@ from experiments.core import Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS
 from experiments.lab import Lab
 from experiments.networks import preset
-from experiments.page import Results, about, grid, laid_out, made_by, section, show, unhappy
+from experiments.page import Results, about, common, grid, laid_out, made_by, section, show, unhappy
 
 SCALES: Mapping[str, dict[str, Any]] = {
     "small": {"images": 512, "unseen": 256, "drawn": 64, "strong": 128, "probe": Probe(32, 10), "samples": 5},
@@ -53,9 +54,10 @@ ITEMS = (
 DECLARED = ("cifar10",)
 H100, PART = 989e12, 0.05
 """Operations a second of an H100 in bfloat16, without sparsity (its data sheet), and the share of it assumed here."""
+NATIVE, OFFICIAL = "native AutoAttack", "autoattack standard"
 COLUMNS = {
     **native(*(f"PGD-20, {k}" for k in ("transfer", "blind", "bpda", "adaptive")), "PGD-20"),
-    "AutoAttack": ("native AutoAttack", "native AutoAttack under EOT"),
+    "AutoAttack": (NATIVE, "native AutoAttack under EOT"),
 }
 UNSEEN = {"PGD-40 in L2": ("native PGD-40",), "StAdv": ("native StAdv-40 0.05",)}
 ROWS = tuple(
@@ -152,10 +154,26 @@ def page(folder: Path) -> list[str]:
             grid(["image", "mean distance from the clean one"], [[k, f"{v:.3f}"] for k, v in drawn["errors"].items()]),
             made_by(drawn),
         ))  # fmt: skip
+    if {"autoattack", "official"} <= reports.keys():
+        made.append(section("Native AutoAttack beside the official one",
+                            "Both on the same images, the differences in points.",
+                            confirmed(reports["autoattack"], reports["official"])))  # fmt: skip
     return [*made, hours(reports), *(
         section(f"Part `{name}`", SECTIONS[name], show(*report.table()), unhappy({name: report}), about(report))
         for name, report in reports.items()
     )]  # fmt: skip
+
+
+def confirmed(ours: Report, theirs: Report) -> str:
+    """What both kinds of AutoAttack leave of each model on the images that both saw, as Markdown."""
+    rows = []
+    for model in theirs.models():
+        cells = [several.cell([r], model, (t,)) for r, t in ((ours, NATIVE), (theirs, OFFICIAL))]
+        if all(cells):
+            mine, other = common(*(c.survived for c in cells if c is not None))
+            apart = sum(a != b for a, b in zip(mine, other, strict=True))
+            rows.append([model, *map(str, map(mean_interval, (mine, other))), several.gap(mine, other), str(apart)])
+    return grid(["model", NATIVE, "pyautoattack, standard", "native minus pyautoattack", "images they differ on"], rows)
 
 
 def hours(reports: Mapping[str, Report]) -> str:

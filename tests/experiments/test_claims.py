@@ -10,6 +10,7 @@ import pytest
 
 from art_ext import presets
 from art_ext.evaluation import Cell, Report
+from experiments.cifar10 import NATIVE, OFFICIAL, confirmed
 from experiments.claims import (
     COLUMNS,
     FAILS,
@@ -141,3 +142,13 @@ def test_what_was_not_run_is_said(tmp_path: Path) -> None:
 
 def test_every_paper_has_claims() -> None:
     assert all(module(paper).CLAIMS for paper in IN_ORDER)
+
+
+def test_both_kinds_of_autoattack_are_compared_on_the_images_that_both_saw() -> None:
+    mine = cell("M", NATIVE, "undefended", "11010"), cell("A", NATIVE, "undefended", "1")
+    theirs = cell("M", OFFICIAL, "undefended", "1000")
+    reports = [Report({"norm": "Linf", "eps": 0.1}, cells, (), (), {}) for cells in (mine, (theirs,))]
+    rows = confirmed(*reports).splitlines()[2:]
+    assert len(rows) == 1
+    found = [entry.split()[0] for entry in rows[0].strip("| ").split(" | ")]
+    assert found == ["M", "75.0", "25.0", "+50.0", "2"]
