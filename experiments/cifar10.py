@@ -48,6 +48,7 @@ ITEMS = (
          COUNTED),
     Item("unseen attacks", "L2 0.5 and StAdv", ("l2", "stadv")),
     Item("strong attacks", "PGD-200 + EOT-20 and Square under EOT", ("strong",)),
+    Item("the adversarially trained network", "native AutoAttack on 1,000 images", ("robust",)),
     Item("the official AutoAttack", "pyautoattack on what draws nothing", ("official",)),
     Item("pictures", "images, adversaries, what each purifier makes of them", ("pictures",)),
 )  # fmt: skip
@@ -90,6 +91,7 @@ def declare(data: str, scale: str) -> Experiment:
         "l2": part(every, (middle,), "unseen", threat=Threat("L2", 0.5)),
         "stadv": part(every, (Attack("native", "StAdv", {"steps": 40}),), "unseen"),
         "autoattack": part(FIXED, (Attack("native", "AutoAttack"),), "images"),
+        "robust": Part((ROBUST,), (Attack("native", "AutoAttack"),), linf, FULL, 1000, options=options),
         "autoattack_eot": part(DRAWN, (Attack("native", "AutoAttack", more, label="native AutoAttack under EOT"),),
                                "drawn"),
         "strong": part(every, (long, Attack("native", "Square", {"queries": 1000}, on="randomised")), "strong",
@@ -126,6 +128,7 @@ SECTIONS = {
              "is averaged over five samples at each step.",
     "adaptive": "The attack that each method's own training or inner working suggests, 20 steps.",
     "autoattack": "Native AutoAttack, on what draws nothing.",
+    "robust": "Native AutoAttack on the adversarially trained network alone, on more images.",
     "autoattack_eot": "Native AutoAttack on what draws: gradients averaged over five samples, APGD-T with one "
                       "target, Square with 100 queries, and no FAB-T.",
     "l2": "L2, radius 0.5, 40 steps: none of them was trained for it.",
