@@ -118,10 +118,6 @@ def pictures(lab: Lab) -> dict[str, Any]:
     return {"errors": errors} | lab.stated({"images": len(test.x), "steps": lab.steps(20)})
 
 
-BEFORE = (
-    "Part `white` is from before the weights of RDP, DIR, CD-VAE and the surrogate were rounded to half precision, as "
-    "they ship now; none was rounded where that changes a clean answer to the images that its preset is measured on."
-)
 SECTIONS = {
     "white": "Each attacker takes 20 steps. `transfer` and `blind` attack another network and the classifier without "
              "its purifier, `bpda` takes the purifier for the identity, `full` differentiates through it. What draws "
@@ -145,7 +141,7 @@ def page(folder: Path) -> list[str]:
     made = ["The presets `cifar10_...` as they ship, Linf 8/255: classifiers of 1.2 million weights, purifiers of at "
             "most 0.8 million, one training each, trained on JPEG-75 images and attacked on exact test images. DIR "
             "stands before the adversarially trained network, as in its paper; CD-VAE before a classifier of its own; "
-            "RDP and AToP before the undefended one.", BEFORE]  # fmt: skip
+            "RDP and AToP before the undefended one."]  # fmt: skip
     for title, table in (("All five", "All five"), ("Attacks that none was trained for", "Unseen attacks")):
         if reports.keys() & {*results.experiment.tables[table].parts}:
             made.append(section(title, laid_out(results.experiment.tables[table], reports)))
