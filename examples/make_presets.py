@@ -33,6 +33,7 @@ A killed run goes on from its checkpoint in `runs/`.
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import Any
 
 import preset_cifar10
@@ -44,6 +45,8 @@ from art_ext import presets
 from art_ext.objectives import Weights
 
 DATA = "the 8,000 Fashion-MNIST training images that ship with the package"
+COUNTED = 16
+"""Images of the batch on which operations are counted."""
 SEEDS = (
     "fashion_mnist_cnn",
     "fashion_mnist_surrogate",
@@ -103,6 +106,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--classifier-epochs", type=int, default=15, help="of the classifier behind CD-VAE")
     parser.add_argument("--clean-share", type=float, default=0.0, help="of RDP's training images")
     parser.add_argument("--again", action="store_true", help="round and measure the preset that is there, no training")
+    parser.add_argument("--count", action="store_true", help="count the operations of its training, and note them")
     return parser
 
 
@@ -112,8 +116,8 @@ def main() -> None:
     changed = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in vars(args).items()
                if _set(parser, k, v)]  # fmt: skip
     command = " ".join(["python examples/make_presets.py", args.name, *changed])
-    if args.again:
-        print(again(args))
+    if args.again or args.count:
+        print(*([again(args)] if args.again else count(args)), sep="\n")
         return
     settle(args)
     made = MAKERS[args.name](args)
@@ -147,11 +151,31 @@ def save(made: dict[str, Any], command: str, args: argparse.Namespace) -> preset
 
 def again(args: argparse.Namespace) -> presets.Preset:
     """Rounds, measures and writes a preset that is there, on as many images as before."""
-    found = presets.describe(args.name, args.folder)
-    facts = {k: v for k, v in vars(found).items() if k not in ("name", "class_name", "sha256")}
-    module = presets.load(args.name, args.folder)
-    facts["measured"] = rounded_and_measured(module, args.name, int(found.measured["n"]), args)
+    module, facts = there(args.name, args)
+    facts["measured"] = rounded_and_measured(module, args.name, int(facts["measured"]["n"]), args)
     return presets.save(module, args.name, folder=args.folder, **facts)
+
+
+def count(args: argparse.Namespace) -> list[presets.Preset]:
+    """Notes the operations of the training that the command of a preset names, counted on one batch of each stage."""
+    told = options().parse_args(shlex.split(presets.describe(args.name, args.folder).command)[2:])
+    told.folder, told.data, told.count, told.operations = args.folder, args.data, True, {}
+    settle(told)
+    images, told.precision = told.images, "32"
+    told.images = told.batch_size = COUNTED
+    MAKERS[told.name](told)
+    made = []
+    for name, stages in told.operations.items():
+        module, facts = there(name, args)
+        facts["training"] = {**facts["training"], "operations": images * sum(stages)}
+        made.append(presets.save(module, name, folder=args.folder, **facts))
+    return made
+
+
+def there(name: str, args: argparse.Namespace) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """A preset's network, and what `presets.save` is told of it."""
+    facts = vars(presets.describe(name, args.folder))
+    return presets.load(name, args.folder), {k: facts[k] for k in facts if k not in ("name", "class_name", "sha256")}
 
 
 def rounded_and_measured(module: torch.nn.Module, name: str, n: int, args: argparse.Namespace) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def called(n: int) -> str:
 def batches(args: argparse.Namespace) -> Batches:
     """Training images, shifted by up to 4 pixels and mirrored; all of them unless `--images` says how many."""
     with np.load(Path(args.data) / "cifar10_jpeg75.npz") as packed:
-        x, y = _decoded(packed["train_jpeg"].tobytes(), packed["train_offsets"]), packed["y_train"]
+        ends = packed["train_offsets"][: args.images and args.images + 1]  # what is not wanted is not decoded
+        x, y = _decoded(packed["train_jpeg"].tobytes(), ends), packed["y_train"][: len(ends) - 1]
     with np.load(Path(args.data) / "cifar10_exact.npz") as exact:
         x, y = np.concatenate([x, exact["x_train"]]), np.concatenate([y, exact["y_train"]])
     chosen = [torch.from_numpy(a[: args.images]) for a in (x, y.astype(np.int64))]

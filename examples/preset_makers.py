@@ -12,6 +12,8 @@ import preset_cifar10
 import torch
 from preset_measures import EPS
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from art_ext import presets
 from art_ext.classifiers import VGG, ClassifierObjective, PreActDRRDN, ResNet18, SmallCNN, SmallDRRDN
@@ -159,7 +161,13 @@ def run_and_time(
     stages: Sequence[Objective], batches: Batches, args: argparse.Namespace, epochs: Sequence[int], optimizers: Any,
     schedulers: Sequence[Any],
 ) -> float:  # fmt: skip
-    """Trains, from the checkpoints on if there are some; gives the seconds it took in all."""
+    """Trains, from the checkpoints on if there are some; gives the seconds it took in all.
+
+    Where operations are counted, each stage takes one pass over `args.images` images, and nothing is kept.
+    """
+    if args.count:
+        args.operations[args.name] = [counted(*each, batches) for each in zip(stages, epochs, optimizers, strict=True)]
+        return 0.0
     state = Path(args.runs) / args.name
     clock = state.with_name(f"{args.name}.seconds")  # of a killed run too
     resumed = state.with_name(f"{args.name}.1").is_file()
@@ -178,6 +186,25 @@ def run_and_time(
         fabric=make_fabric(torch.device("cpu"), precision={"32": "32-true", "bf16": "bf16-mixed"}[args.precision]),
     )  # fmt: skip
     return float(clock.read_text("utf-8"))
+
+
+def counted(stage: Objective, epochs: int, optimizers: Any, batches: Batches) -> float:
+    """Multiplications and additions of all epochs of a stage, for each image, counted by torch in one of them."""
+    with _Operations() as seen:
+        run([stage], batches, epochs=[1], optimizers=[optimizers])
+    return epochs * seen.total / len(batches.x)
+
+
+class _Operations(TorchDispatchMode):
+    """Counts as torch's `FlopCounterMode` does, which refuses gradients that are taken within a step."""
+
+    total = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func._overloadpacket)
+        self.total += float(formula(*args, **(kwargs or {}), out_val=out)) if formula else 0.0
+        return out
 
 
 def make_classifier(args: argparse.Namespace) -> dict[str, Any]:

@@ -178,19 +178,24 @@ def confirmed(ours: Report, theirs: Report) -> str:
 def hours(reports: Mapping[str, Report]) -> str:
     """What the presets and the reports took, and what an H100 would need, as a section."""
     known = {n: presets.describe(n).training for n in presets.names() if n.startswith("cifar10_")}
-    rows = [[f"training of {n}", "", f"{float(t['seconds']) / 3600:.2f}", ""] for n, t in known.items()
-            if "seconds" in t]  # fmt: skip
+    rows = [[f"training of {n}", *_time(t["operations"], t["seconds"])] for n, t in known.items()
+            if "operations" in t]  # fmt: skip
     cost = {name: operations(name) for name in MODELS}
     for name, report in reports.items():
-        spent = sum(cell.seconds for cell in report.cells) / 3600
+        spent = sum(cell.seconds for cell in report.cells)
         done = sum(float(counted(cell) @ cost[cell.model]) for cell in report.cells)
         what = f"attacks of part `{name}`, n = {len(report.labels)}"
-        rows.append([what, f"{done:.2g}", f"{spent:.2f}", f"{done / (H100 * PART):.1f}"])
+        rows.append([what, *_time(done, spent)])
     return section("Time", "Hours of one core, which others shared now and then; of a part, what its examples took. "
                    "Operations are the multiplications and additions of the passes that were counted (a backward pass "
-                   f"is two), those of checks left out. The H100 is one that reaches {100 * PART:.0f} % of its "
-                   "989 TFLOP/s in bfloat16: an assumption, no measurement.",
+                   "is two), those of checks left out; of a training, those of one batch times the batches. The H100 "
+                   f"is one that reaches {100 * PART:.0f} % of its 989 TFLOP/s in bfloat16: an assumption, no "
+                   "measurement.",
                    grid(["what", "operations", "hours here", "seconds of an H100"], rows))  # fmt: skip
+
+
+def _time(operations: float, seconds: float) -> list[str]:
+    return [f"{operations:.2g}", f"{seconds / 3600:.2f}", f"{operations / (H100 * PART):.1f}"]
 
 
 def counted(cell: Any) -> Tensor:

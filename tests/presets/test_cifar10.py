@@ -1,4 +1,4 @@
-"""What make_presets.py needs for CIFAR-10: images out of two files, a rate for each step."""
+"""What make_presets.py needs for CIFAR-10: images out of two files, a rate for each step, operations counted."""
 
 from __future__ import annotations
 
@@ -28,6 +28,16 @@ def cifar10(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     import preset_cifar10
 
     return preset_cifar10
+
+
+def test_operations_are_those_of_every_epoch_for_each_image(cifar10: ModuleType) -> None:
+    """A layer of 4 x 2 weights: 16 forward and 16 for its gradient, over three epochs; the images have none."""
+    import preset_makers
+
+    model = linear()
+    batches = Batches(torch.rand(12, 1, 2, 2), torch.arange(12) % 2, batch_size=6)
+    optimizers = {"classifier": torch.optim.SGD(model.parameters(), lr=0.1)}
+    assert preset_makers.counted(ClassifierObjective(model), 3, optimizers, batches) == 96.0
 
 
 def linear() -> nn.Sequential:
