@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ import pytest
 from art_ext import evaluation
 from art_ext.evaluation import Cell, Knowledge, ModelInfo, Report, Tag, Verdict, paired_difference, save_page, wilson
 from art_ext.evaluation.inspect import Fingerprint
+from art_ext.evaluation.inspect.info import ArtGradient, BatchCheck, UnitTest
 from art_ext.evaluation.report import Refusal, page
+from art_ext.evaluation.report.data import Findings
 from art_ext.evaluation.report.estimates import curve_over_repeats, estimate_table
 from art_ext.evaluation.statistics import clopper_pearson, mcnemar
 
@@ -23,6 +25,7 @@ from .test_page import interval
 
 T, F = True, False
 ROOT = Path(__file__).parents[2]
+PARTS = ((UnitTest, "unit_test"), (BatchCheck, "batch"), (ArtGradient, "art"), (Fingerprint, "fingerprint"))
 RESULTS, SCHEMA = ROOT / "results", ROOT / "art_ext" / "evaluation" / "report.schema.json"
 
 
@@ -328,7 +331,27 @@ def test_committed_reports_are_read_and_written_again(name: str) -> None:
     again = Report.from_json(report.to_json())
     assert again == report
     assert again.markdown() == report.markdown()
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in RESULTS.glob("*.json") if '"cells"' in p.read_text("utf-8")))
+def test_committed_reports_are_of_the_schema(name: str) -> None:
+    report = Report.load(RESULTS / name)
     jsonschema.validate(json.loads(report.to_json()), json.loads(SCHEMA.read_text("utf-8")))
+
+
+@pytest.mark.parametrize(
+    ("kind", "at"),
+    [
+        (Findings, ()), (Cell, ("$defs", "cell")), (Verdict, ("properties", "checks", "items")),
+        (ModelInfo, ("$defs", "model")), *((kind, ("$defs", "model", "properties", name)) for kind, name in PARTS),
+    ],
+)  # fmt: skip
+def test_the_schema_allows_every_field(kind: Any, at: tuple[str, ...]) -> None:
+    """A field that is added to a class and not to the schema makes reports that it refuses."""
+    found = json.loads(SCHEMA.read_text("utf-8"))
+    for step in at:
+        found = found[step]
+    assert {f.name for f in fields(kind)} <= found["properties"].keys()
 
 
 def test_damaged_reports_are_named(report: Report) -> None:
