@@ -9,7 +9,7 @@ from typing import Any
 
 from art_ext import presets
 from art_ext.evaluation import Interval, Report, mean_interval, paired_difference
-from art_ext.evaluation.detection import compared
+from art_ext.evaluation.detection import compared, surely
 from art_ext.evaluation.report import several
 from art_ext.evaluation.report.worst import left, worst_of
 from experiments.page import common, grid, read, there
@@ -109,14 +109,30 @@ def reaches(file: str, of: Callable[[Mapping[str, Any]], tuple[float, int]], pap
 
 
 def detected(file: str, detector: str) -> Measured:
-    """The claim that a detector on R(x) is better than on x, attacked as in the paper: surely so in most cells."""
+    """The claim that a detector on R(x) is better than on x, attacked as in the paper: surely so in most cells.
+
+    Sure is by Holm over the detector's cells, as in the text beside it.
+    """
 
     def found(folder: Path) -> tuple[str, str]:
         wanted = {"detector": detector, "protocol": "paper", "target": "own"}
         chosen = [r for r in read(folder, file)["rows"] if wanted.items() <= r.items()]
-        gaps = [r["difference"]["AUC"] for r in chosen if r["difference"]["AUC"][1] is not None]
-        above, below = sum(g[1] > 0 for g in gaps), sum(g[2] < 0 for g in gaps)
+        gaps = [r["difference"]["AUC"] for r in chosen if r["difference"]]
+        sure = [gap[0] for gap, apart in zip(gaps, surely(gaps), strict=True) if apart]
+        above, below = sum(g > 0 for g in sure), sum(g < 0 for g in sure)
         return f"AUC: {compared(chosen, 'AUC')}", verdict(above, len(chosen) - below, len(chosen) / 2)
+
+    return Measured((file,), found)
+
+
+def caught(file: str, detector: str) -> Measured:
+    """The same against attackers who know the detector: images that none of them gets through, on R(x) and on x."""
+
+    def found(folder: Path) -> tuple[str, str]:
+        rows = {r["system"]: r for r in read(folder, file)["adaptive"] if r["detector"] == detector}
+        ours, theirs = ([1.0 - float(b) for b in rows[k]["broken"]["any of them"]] for k in ("R(x)", "x"))
+        text, judged = told(ours, theirs)
+        return f"stopped, of attackers who know the detector: {text}", judged
 
     return Measured((file,), found)
 
@@ -155,7 +171,7 @@ class Claim:
         says: what, and where.
         paper: its numbers, of its data.
         protocol: ours by its protocol; a text says why it was not measured.
-        strongest: ours under the strongest attacks; empty where the claim is about no attack.
+        strongest: ours under the strongest attacks, or why they were not run; empty where the claim is about no attack.
     """
 
     says: str

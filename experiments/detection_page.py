@@ -31,7 +31,7 @@ def page(found: Mapping[str, Any], title: str) -> str:
         "cell has all images that its space keeps; `above` and `below` compare on those that both keep. `surely` is at "
         "5 % for all cells of a block together (Holm), by a normal law as wide as the interval of the difference: the "
         "bootstrap's draws were not kept. Cells of one detector see the same images and are no independent witnesses.",
-        f"Right on clean images: {right}.",
+        f"Right on clean images: {right}. The classifiers are trained for this comparison and are no presets.",
         *blocks(found["rows"]),
         "Share of images that an attacker gets through, wrong and unflagged, lower is better; detectors at "
         f"{100 * detection.FALSE_POSITIVES:g} % false alarms, Linf {found['eps']['Linf']:.3g}, "

@@ -39,16 +39,20 @@ at R = {several.STATED}, where all of {several.STATED} have to be right; the cle
 what redraws cost without any attack. What draws nothing has one value at every R. The last columns are the worst case,
 on the same images, of networks that were adversarially trained and purify nothing. Worst cases stand on as many images
 as their slowest attack saw; where those are fewer than in the first columns, the clean accuracy on them stands beside,
-and an estimate for as many as another attack of the same knowledge saw (double sampling). Data, networks and schedules
-are ours and small: these are not the papers' numbers. What was found, and what the checks said, is on the pages:"""
+and an estimate for as many as another attack of the same knowledge saw (double sampling). AutoAttack is shorter on what
+draws (no FAB-T, fewer queries of Square or none), so that it flatters DIR and AToP beside the adversarially trained
+network. Data, networks and schedules are ours and small: these are not the papers' numbers. What was found, and what
+the checks said, is on the pages:"""
 CLAIMS = """What the papers say, their numbers on their data, and what was measured here by their protocol and under the
 strongest attacks: differences in points, paired on the same images, or an accuracy. A claim that one keeps more than
 another holds where the whole interval is above 0, and does not hold where it is below; in between it is not shown at
-this n. A claim about one accuracy holds where the interval is above nine tenths of the paper's. What is claimed to be
-better than no defence is held against the adversarially trained network under the strongest attacks: anything is more
-than nothing. Worst cases are those at R = 1. Figures of CIFAR-10's presets, "a against b" without a difference, are not
-paired: such a claim is shown where their intervals are apart. Each is judged for itself, at 95 %, for these networks:
-small ones, one training each, on small images. Where the two verdicts differ, the second is the one to go by."""
+this n. Where little is to be lost, the limit is below 0 by the points that the row names. A detector has to be surely
+better (after Holm) in most cells. A claim about one accuracy holds where the interval is above nine tenths of the
+paper's. What is claimed to be better than no defence is held against the adversarially trained network under the
+strongest attacks: anything is more than nothing. Worst cases are those at R = 1. Figures of CIFAR-10's presets, "a
+against b" without a difference, are not paired: such a claim is shown where their intervals are apart. Each is judged
+for itself, at 95 %, for these networks: small ones, one training each, on small images. Where the two verdicts differ,
+the second is the one to go by."""
 
 
 def module(paper: str) -> Any:

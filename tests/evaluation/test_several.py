@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from art_ext.evaluation import Cell, Report
 from art_ext.evaluation.report import several
 from experiments import atop, page
@@ -134,3 +138,12 @@ def test_rdps_worst_cases_by_knowledge() -> None:
         ("d", "bpda"): ["66.7", "66.7"],
         ("d", "any"): ["0.0", "0.0"],
     }
+
+
+def test_a_shard_is_not_held_against_other_reports() -> None:
+    """Its first answers are those of other images than the others' first ones."""
+    whole, shard = report(*STATIC), replace(report(*STATIC), shard=(1, 2))
+    with pytest.raises(ValueError, match="got shard 1 of 2"):
+        several.counted([whole, shard], "s")
+    with pytest.raises(ValueError, match="got shard 1 of 2"):
+        several.cell([shard, whole], "s", ("native PGD-9",))

@@ -16,6 +16,7 @@ from art_ext.evaluation.detection.protocol import (
     detectors,
     image_sets,
     right,
+    surely,
 )
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "detectors",
     "image_sets",
     "right",
+    "surely",
 ]

@@ -228,7 +228,7 @@ def compared(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
     """
     compared = [r for r in rows if r["difference"]]
     gaps = [r["difference"][metric] for r in compared]
-    sure = [p <= LEVEL for p in holm([chance(*gap) for gap in gaps])]
+    sure = surely(gaps)
     kinds = [r["detector"].removesuffix(UNSEEN) for r in compared]
 
     def told(sign: int) -> str:
@@ -240,6 +240,11 @@ def compared(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
     n = sorted(g[3] for g in gaps)
     images = "" if not n else f" (n={n[0]})" if n[0] == n[-1] else f" (n={n[0]} to {n[-1]})"
     return f"on the images kept in both{images}, R(x) above x in {told(1)}, below in {told(-1)}"
+
+
+def surely(gaps: Sequence[Sequence[Any]]) -> list[bool]:
+    """Which differences of cells are not by chance, after Holm over all of them, see `chance`."""
+    return [p <= LEVEL for p in holm([chance(*gap) for gap in gaps])]
 
 
 def chance(mean: float, low: float | None, high: float | None, n: int) -> float:

@@ -84,8 +84,12 @@ def gains(
 
 
 def cell(reports: Sequence[Report], model: str, titles: Sequence[str]) -> Cell | None:
-    """The first attack of one of these titles on a model, also one with a bound of its own (StAdv)."""
-    cells = (c for r in reports for c in r.cells if c.model == model and c.images and not c.refused)
+    """The first attack of one of these titles on a model, also one with a bound of its own (StAdv).
+
+    Raises:
+        ValueError: a report is that of a shard.
+    """
+    cells = (c for r in _whole(reports) for c in r.cells if c.model == model and c.images and not c.refused)
     return next((c for c in cells if title(c) in titles), None)
 
 
@@ -109,8 +113,20 @@ def gap(ours: Sequence[float], theirs: Sequence[float]) -> str:
 
 
 def counted(reports: Sequence[Report], model: str) -> list[Cell]:
-    """The attacks on a model that its worst case counts: inside the ball, of any of the reports."""
-    return [c for r in reports if model in r.models() for c in r.attacked(model)]
+    """The attacks on a model that its worst case counts: inside the ball, of any of the reports.
+
+    Raises:
+        ValueError: a report is that of a shard.
+    """
+    return [c for r in _whole(reports) if model in r.models() for c in r.attacked(model)]
+
+
+def _whole(reports: Sequence[Report]) -> Sequence[Report]:
+    """The reports, whose answers are held against one another by their places: a shard's are those of other images."""
+    for index, shards in (r.shard for r in reports):
+        if shards > 1:
+            raise ValueError(f"expected reports of whole evaluations, got shard {index} of {shards}: merge them first")
+    return reports
 
 
 def first(cells: Sequence[Cell], n: int) -> list[Cell]:
