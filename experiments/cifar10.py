@@ -41,7 +41,7 @@ MODELS: Mapping[str, Model] = {
 DRAWN = ("DIR", "AToP")
 FIXED = tuple(name for name in MODELS if name not in DRAWN)
 """What draws nothing."""
-COUNTED = ("white", "adaptive", "autoattack", "autoattack_eot")
+COUNTED = ("white", "adaptive", "robust", "autoattack", "autoattack_eot")
 """Parts whose attacks stay in the ball of the threat; `official` only confirms `autoattack`, on fewer images."""
 ITEMS = (
     Item("the table", "all five beside no defence and adversarial training: blind, transfer, BPDA, full, adaptive",

@@ -19,7 +19,7 @@ REACHED = 0.9
 """Of the paper's figure, which a claim about one accuracy has to reach."""
 CIFAR10 = "cifar10_cifar10_white"
 """The report of all five on CIFAR-10."""
-CIFAR10_ALL = (CIFAR10, *(f"cifar10_cifar10_{k}" for k in ("adaptive", "autoattack", "autoattack_eot")))
+CIFAR10_ALL = (CIFAR10, *(f"cifar10_cifar10_{k}" for k in ("adaptive", "robust", "autoattack", "autoattack_eot")))
 """Those that the worst cases there are of."""
 COLUMNS = (
     "method", "claim", "the paper", "ours, by its protocol", "verdict", "ours, strongest attack", "verdict there"
