@@ -18,9 +18,15 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
     Its name carries the machine, the process and when that began, so that processes never meet, and `remove_stale`
     knows whose it was.
+
+    Raises:
+        NotADirectoryError: a file stands where the folder has to be.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectoryError(f"expected a folder for {target.name}, got a file: {error.filename}") from error
     # Neither mkstemp's nor safetensors' files are readable to others; the target is as any new file is.
     temporary = target.with_name(f".{target.name}.{_owner(os.getpid())}.{uuid4().hex}.part")
     temporary.touch()

@@ -227,3 +227,11 @@ with replacing({str(tmp_path / "dead")!r}):
         temporary.write_text("x")
     assert [p.name for p in tmp_path.iterdir()] == ["alive"]
     assert str(os.getpid()) in temporary.name
+
+
+@pytest.mark.parametrize("below", ["", "evaluation"])
+def test_a_file_in_the_place_of_the_folder_is_named(below: str, problem: Problem, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("x")
+    with pytest.raises(NotADirectoryError, match=r"expected a folder for evaluation.json, got a file: .*notes"):
+        run(problem, tmp_path / "notes" / below)
+    assert (tmp_path / "notes").read_text() == "x"
