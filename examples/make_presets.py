@@ -105,8 +105,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--gamma", type=float, default=2e-3, help="of CD-VAE")
     parser.add_argument("--classifier-epochs", type=int, default=15, help="of the classifier behind CD-VAE")
     parser.add_argument("--clean-share", type=float, default=0.0, help="of RDP's training images")
-    parser.add_argument("--again", action="store_true", help="round and measure the preset that is there, no training")
-    parser.add_argument("--count", action="store_true", help="count the operations of its training, and note them")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--again", action="store_true", help="round and measure the preset that is there, no training")
+    instead.add_argument("--count", action="store_true", help="count the operations of its training, and note them")
     return parser
 
 

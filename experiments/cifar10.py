@@ -15,7 +15,7 @@ from art_ext.evaluation import Attack, Probe, Report, Threat, mean_interval
 from art_ext.evaluation.report import several
 from art_ext.nn import seeded
 from experiments.attackers import ADAPTIVE, BLIND, BPDA, FULL, TRANSFER, native
-from experiments.claims import CIFAR10, CIFAR10_ALL, Row
+from experiments.claims import CIFAR10, CIFAR10_ALL, CIFAR10_PARTS, Row
 from experiments.core import Experiment, Item, Model, Part, Table, Work
 from experiments.data import SETS
 from experiments.lab import Lab
@@ -41,11 +41,9 @@ MODELS: Mapping[str, Model] = {
 DRAWN = ("DIR", "AToP")
 FIXED = tuple(name for name in MODELS if name not in DRAWN)
 """What draws nothing."""
-COUNTED = ("white", "adaptive", "robust", "autoattack", "autoattack_eot")
-"""Parts whose attacks stay in the ball of the threat; `official` only confirms `autoattack`, on fewer images."""
 ITEMS = (
     Item("the table", "all five beside no defence and adversarial training: blind, transfer, BPDA, full, adaptive",
-         COUNTED),
+         CIFAR10_PARTS),
     Item("unseen attacks", "L2 0.5 and StAdv", ("l2", "stadv")),
     Item("strong attacks", "PGD-200 + EOT-20 and Square under EOT", ("strong",)),
     Item("the adversarially trained network", "native AutoAttack on 1,000 images", ("robust",)),
@@ -102,7 +100,7 @@ def declare(data: str, scale: str) -> Experiment:
     kept = ("resnet", "surrogate", "robust", "rdp", "dir", "atop", "cdvae", "cdvae_classifier", "drrdn")
     pairs = tuple((m, ROBUST) for m in MODELS if m not in ("undefended", ROBUST))
     return Experiment("cifar10", data, scale, {k: preset(f"cifar10_{k}") for k in kept}, MODELS, parts, {
-        "All five": Table(COUNTED, COLUMNS, (COUNTED,), pairs),
+        "All five": Table(CIFAR10_PARTS, COLUMNS, (CIFAR10_PARTS,), pairs),
         "Unseen attacks": Table(("l2", "stadv"), UNSEEN),
     })  # fmt: skip
 

@@ -15,7 +15,9 @@ SPACES = ("x", "R(x)")
 def page(found: Mapping[str, Any], title: str) -> str:
     """The section of one data set's results."""
     right = ", ".join(f"the classifier of {k} {mean_interval(v)}" for k, v in found["correct"].items())
-    names = list(found["adaptive"][0]["broken"])
+    o, names = found["options"], list(found["adaptive"][0]["broken"])
+    own = (f" No presets: classifiers of width {o['width']}, {o['epochs']} epochs on {o['train']} images."
+           if "width" in o else "")  # fmt: skip
     through = [
         [row["detector"], row["system"], *(str(mean_interval(c)) for c in
          (row["flagged_clean"], *(row["broken"][name] for name in names)))] for row in found["adaptive"]
@@ -31,7 +33,7 @@ def page(found: Mapping[str, Any], title: str) -> str:
         "cell has all images that its space keeps; `above` and `below` compare on those that both keep. `surely` is at "
         "5 % for all cells of a block together (Holm), by a normal law as wide as the interval of the difference: the "
         "bootstrap's draws were not kept. Cells of one detector see the same images and are no independent witnesses.",
-        f"Right on clean images: {right}. The classifiers are trained for this comparison and are no presets.",
+        f"Right on clean images: {right}.{own}",
         *blocks(found["rows"]),
         "Share of images that an attacker gets through, wrong and unflagged, lower is better; detectors at "
         f"{100 * detection.FALSE_POSITIVES:g} % false alarms, Linf {found['eps']['Linf']:.3g}, "

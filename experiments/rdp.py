@@ -318,8 +318,8 @@ def page(folder: Path) -> list[str]:
         rows = [[f"{r['eps']:.5g}", *(str(mean_interval(v)) for v in r["correct"].values())] for r in found["rows"]]
         made.append(section(
             "Right answers by the radius (the paper's Figure 4)",
-            "MI-FGSM on the surrogate, ten steps of a tenth of eps without a random start: stronger at 0.1 than the "
-            "MI-FGSM of the tables above, whose step is a quarter of eps with one.",
+            "MI-FGSM on the surrogate, ten steps of a tenth of eps without a random start: another "
+            "one than the MI-FGSM of the tables above, whose step is a quarter of eps, from a random start.",
             grid(["eps", *found["rows"][0]["correct"]], rows), made_by(found),
         ))  # fmt: skip
     if found := results.values("pictures"):

@@ -17,6 +17,7 @@ from experiments.claims import (
     HOLDS,
     OPEN,
     Claim,
+    caught,
     claims,
     detected,
     gap,
@@ -107,6 +108,32 @@ def test_detectors_are_better_where_most_cells_of_the_papers_attack_are(
     found, said = detected("detection", "KD").found(tmp_path)
     assert said == verdict
     assert "of 3 cells" in found
+
+
+def test_a_detector_is_surely_better_after_holm(tmp_path: Path) -> None:
+    """Each of three cells is above 0 at 5 % by itself (p = 0.029), none of them is where three are looked at."""
+    gap = {"AUC": [0.1, 0.01, 0.19, 200]}
+    rows = [{"detector": "KD", "protocol": "paper", "target": "own", "attack": k, "difference": gap} for k in "abc"]
+    written(tmp_path, "detection", {"rows": rows})
+    assert detected("detection", "KD").found(tmp_path)[1] == OPEN
+    written(tmp_path, "detection", {"rows": rows[:1]})
+    assert detected("detection", "KD").found(tmp_path)[1] == HOLDS
+
+
+@pytest.mark.parametrize(("ours", "verdict"), [("0" * 40, HOLDS), (FORTY, FAILS), ("01" * 20, OPEN)])
+def test_what_detectors_stop_of_attackers_who_know_them(tmp_path: Path, ours: str, verdict: str) -> None:
+    """`broken` are images that got through; another detector and other attackers do not count."""
+    theirs = {"0" * 40: FORTY, FORTY: "0" * 40}.get(ours, ours)
+    rows = [
+        {"detector": detector, "system": system,
+         "broken": {"joint loss": [False] * 40, "any of them": [c == "1" for c in through]}}
+        for detector, system, through in (("KD", "x", theirs), ("KD", "R(x)", ours), ("MD", "R(x)", theirs))
+    ]  # fmt: skip
+    written(tmp_path, "detection", {"adaptive": rows})
+    found, said = caught("detection", "KD").found(tmp_path)
+    assert said == verdict
+    assert f"{100 * (1 - ours.count('1') / 40):.1f} against" in found
+    assert "n=40" in found
 
 
 def test_hybrids(tmp_path: Path) -> None:
